@@ -1,0 +1,41 @@
+"""What a sample or a batch holds, in one place.
+
+Every transform, method and handler spells these keys through the names below, so a typo is an ``AttributeError``
+at import and not a ``KeyError`` after an hour.
+
+>>> from monai_anat.keys import VIEW_1
+>>> VIEW_1
+'view_1'
+"""
+
+__all__ = [
+    "CORRESPONDENCE",
+    "IMAGE",
+    "INDEX",
+    "LABEL",
+    "ORDER",
+    "PAIR_COUNT",
+    "PHASE",
+    "TARGET",
+    "VIEW_1",
+    "VIEW_2",
+]
+
+#: the radiograph or volume as it was loaded, (C, H, W[, D])
+IMAGE = "image"
+#: a mask (C, H, W[, D]) or class labels
+LABEL = "label"
+#: what the network sees of the first and the second crop, (C, H, W[, D])
+VIEW_1 = "view_1"
+VIEW_2 = "view_2"
+#: the clean, unshuffled first view, which the network restores
+TARGET = "target"
+#: (N,) permutation: position j of the shuffled view shows original cell ``order[j]``
+ORDER = "order"
+#: (N,) index in view 2 of the cell that shows the same anatomy as cell i of view 1, or -1
+CORRESPONDENCE = "correspondence"
+#: the sample's number in its dataset, and the phase of a phased method; both written by the dataset
+INDEX = "index"
+PHASE = "phase"
+#: matched pairs per micro-batch, averaged over processes and micro-batches; written by the trainer
+PAIR_COUNT = "pair_count"
