@@ -1,0 +1,39 @@
+"""Where does a patch belong: the anatomy around it is the only way to know."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["order_cross_entropy"]
+
+
+def order_cross_entropy(logits: Tensor, order: Tensor) -> Tensor:
+    """Score the prediction of every patch's original place, as the mean over batch and positions.
+
+    Position j of the shuffled image shows original patch ``order[j]``, and that number is the class (POPAR, Pang et
+    al., DART 2022; PEAC, arXiv:2312.00335). Unshuffled samples take part with the identity. Uniform logits cost ln N,
+    5.278 at 14 x 14 patches.
+
+    Args:
+        logits: (B, N, N) one row of N class scores per position.
+        order: (B, N) int64 permutation of 0..N-1.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+
+    >>> order = torch.tensor([[2, 0, 1]])
+    >>> round(order_cross_entropy(torch.zeros(1, 3, 3), order).item(), 4)
+    1.0986
+    """
+    if order.ndim != 2 or logits.shape != (*order.shape, order.shape[1]):
+        raise ValueError(
+            f"logits must be (B, N, N) and order (B, N), got {tuple(logits.shape)} and {tuple(order.shape)}; "
+            "the grid of the views must have as many cells as the backbone has tokens"
+        )
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits.flatten(0, 1), order.flatten())  # (B*N, N), (B*N,)
