@@ -1,0 +1,201 @@
+"""The stateless order of samples: position -> (epoch, index), and a loader that resumes exactly.
+
+Nothing here keeps a random state. The trainer says how many samples it has consumed; everything else follows from the run's
+seed. Workers, persistent or not, hold nothing, and their number changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from monai.transforms import Randomizable
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..keys import INDEX, PHASE
+from ..seeding import mix, sample_seed
+
+__all__ = ["ResumableSampler", "SeededDataset", "permutation", "resumable_loader"]
+
+
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order of ``size`` samples in one epoch.
+
+    >>> sorted(permutation(0, 3, 5).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    return np.random.Generator(np.random.PCG64(mix(3, seed, epoch))).permutation(size)
+
+
+def _world() -> tuple[int, int]:
+    """This process's rank and the number of processes."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+class ResumableSampler(Sampler[tuple[int, int]]):
+    """Infinite map from position to (epoch, index), strided over the processes.
+
+    An epoch has ``size // batch_size`` whole batches; which samples are left over differs from epoch to epoch. Position ``p``
+    of the run belongs to process ``p % world_size``, so the samples of one optimiser step are the same ones however many
+    processes share it.
+
+    Args:
+        size: number of samples in the dataset.
+        batch_size: samples per optimiser step, over all processes and micro-batches.
+        seed: the run's seed.
+        shuffle: False keeps the dataset's order.
+
+    Attributes:
+        consumed: samples that the trainer has consumed, over all processes; the next iterator starts there.
+
+    Raises:
+        ValueError: if the dataset is smaller than a batch, or the processes do not divide the batch.
+
+    >>> sampler = ResumableSampler(5, batch_size=2, seed=0, shuffle=False)
+    >>> stream = iter(sampler)
+    >>> [next(stream) for _ in range(5)]
+    [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if size < batch_size:
+            raise ValueError(
+                f"batch_size must not exceed the number of images, got batch_size={batch_size} and {size} images; "
+                f"use batch_size={max(1, size)} or more images"
+            )
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.consumed = 0
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples of one epoch over all processes: whole batches only."""
+        return self.size // self.batch_size * self.batch_size
+
+    def local_batch_size(self) -> int:
+        """Samples per optimiser step of this process."""
+        _, world = _world()
+        if self.batch_size % world:
+            raise ValueError(
+                f"batch_size is the batch of all processes together and must be a multiple of their number, "
+                f"got batch_size={self.batch_size} and {world} processes; nearest is {self.batch_size // world * world or world}"
+            )
+        return self.batch_size // world
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch // self.batch_size * self.local_batch_size()
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rank, world = _world()
+        self.local_batch_size()
+        position, order, order_epoch = self.consumed + rank, np.arange(self.size), -1
+        while True:
+            epoch, within = divmod(position, self.samples_per_epoch)
+            if self.shuffle and epoch != order_epoch:
+                order, order_epoch = permutation(self.seed, epoch, self.size), epoch
+            yield epoch, int(order[within])
+            position += world
+
+
+class SeededDataset(Dataset[dict[str, Any]]):
+    """A dataset whose random transforms depend on (run seed, epoch, index) alone.
+
+    Args:
+        data: a MONAI datalist, or any map-style dataset of dicts (``monai.data.CacheDataset`` with the deterministic
+            loading chain, say).
+        transform: applied to each item; if it is ``Randomizable`` (a views transform, or ``Compose``) it is seeded first.
+        seed: the run's seed.
+        phase: maps the epoch to the phase of a phased method, which is written into the sample before the transform.
+
+    The sample carries its ``index`` (for the report of a non-finite step), and its ``phase`` if there is one.
+
+    Raises:
+        TypeError: if an item is no dict.
+
+    >>> dataset = SeededDataset([{"image": 1.0}, {"image": 2.0}])
+    >>> dataset[0, 1]["index"]
+    1
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]] | Dataset[Any],
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        seed: int = 0,
+        phase: Callable[[int], int] | None = None,
+    ) -> None:
+        self.data = data
+        self.transform = transform
+        self.seed = seed
+        self.phase = phase
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    def __getitem__(self, position: tuple[int, int] | int) -> dict[str, Any]:
+        epoch, index = (0, position) if isinstance(position, int) else position
+        item = self.data[index]
+        if not isinstance(item, Mapping):
+            raise TypeError(f"data must hold dicts, got {type(item).__name__} at index {index}; use a MONAI datalist")
+        sample = dict(item)
+        if self.phase is not None:
+            sample[PHASE] = self.phase(epoch)
+        if self.transform is not None:
+            if isinstance(self.transform, Randomizable):
+                self.transform.set_random_state(seed=sample_seed(self.seed, epoch, index))
+            sample = self.transform(sample)
+        sample[INDEX] = index
+        if self.phase is not None:
+            sample[PHASE] = self.phase(epoch)
+        return sample
+
+
+def _quiet_worker(worker_id: int) -> None:
+    """One thread per worker: the workers are the parallelism."""
+    torch.set_num_threads(1)
+
+
+def resumable_loader(
+    dataset: SeededDataset,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    shuffle: bool = True,
+    num_workers: int = 0,
+    pin_memory: bool | None = None,
+    prefetch_factor: int | None = None,
+) -> DataLoader[dict[str, Any]]:
+    """The loader that ``SSLTrainer`` resumes: a ``DataLoader`` over a ``ResumableSampler`` that never ends.
+
+    Args:
+        dataset: what to load; its random transforms are seeded per sample.
+        batch_size: samples per optimiser step over ALL processes and micro-batches; held when the number of processes changes.
+        seed: the run's seed.
+        shuffle: False keeps the dataset's order.
+        num_workers: loading processes; 0 loads in this one. The number changes nothing in the result.
+        pin_memory: page-locked batches for fast copies to a GPU; the default is True where CUDA is there.
+        prefetch_factor: batches that each worker prepares ahead.
+
+    >>> loader = resumable_loader(SeededDataset([{"image": float(i)} for i in range(4)]), batch_size=2)
+    >>> len(loader)
+    2
+    """
+    sampler = ResumableSampler(len(dataset), batch_size, seed=seed, shuffle=shuffle)
+    return DataLoader(
+        dataset,
+        batch_size=sampler.local_batch_size(),
+        sampler=sampler,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        prefetch_factor=prefetch_factor,
+        persistent_workers=num_workers > 0,
+        worker_init_fn=_quiet_worker,
+        drop_last=True,
+    )

@@ -1,0 +1,375 @@
+"""The pre-training loop: one Ignite iteration is one optimiser step, whatever the number of micro-batches and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ignite.engine import EventEnum
+from monai.engines import Trainer
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from ..data import ResumableSampler
+from ..keys import INDEX
+from ..methods.base import SSLMethod
+from ..schedules import Progress, Schedule
+from ..seeding import seed_step
+from .optimizers import clip_each_tensor
+from .precision import autocast_dtype
+
+__all__ = ["SSLEvents", "SSLTrainer"]
+
+logger = logging.getLogger(__name__)
+
+
+class SSLEvents(EventEnum):
+    """Events beyond Ignite's.
+
+    ``OPTIMIZER_STEPPED`` fires once per optimiser step, after the step: the teacher's average moves on it.
+    """
+
+    OPTIMIZER_STEPPED = "optimizer_stepped"
+
+
+class SSLTrainer(Trainer):
+    """Trains a self-supervised method.
+
+    An iteration takes the batch of one optimiser step, cuts it into micro-batches, calls the (possibly DDP-wrapped) method
+    on each, and steps the optimisers once. The mean over processes and micro-batches equals one joint batch, because what
+    the terms divide by (``method.counts``) is counted over all of them first. Nothing in an iteration waits for the device:
+    a step with non-finite gradients is left out on the device by the fused optimisers, and handlers learn of it from
+    ``state.skipped`` when they next read.
+
+    Args:
+        device: where to train.
+        max_epochs: epochs of the run.
+        train_data_loader: from ``monai_anat.data.resumable_loader`` for exact resuming; any loader of dicts works.
+        method: networks and loss terms; with several processes it is wrapped into ``DistributedDataParallel`` here.
+        optimizers: from ``build_optimizers``, or one optimiser.
+        schedules: values by step for "lr" and "weight_decay" of every parameter group (scaled by the group's ``lr_scale``;
+            left alone where the group says ``scheduled=False``); "<optimizer>.lr" goes before "lr" for that optimiser.
+        seed: the run's seed; torch is seeded from (seed, step, rank) at every step.
+        precision: "auto", "bf16", "fp16" or "fp32", see :func:`monai_anat.engines.autocast_dtype`.
+        micro_batch_size: samples per forward pass of this process; the default is the whole local batch.
+        clip_norm: limit of the gradient norm after unscaling; None does not clip.
+        clip_each: clip every tensor by itself instead of the global norm.
+        compile: compile the student's networks with ``torch.compile``.
+        channels_last: convolution weights and images in channels-last memory format.
+        epoch_length: optimiser steps per epoch; the default is the loader's length.
+        train_handlers: objects with ``attach(trainer)``.
+        options: for ``monai.engines.Trainer``.
+
+    Raises:
+        ValueError: for a schedule that names no optimiser or value, or a micro-batch that does not divide the local batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: DataLoader[Any] | Iterable[Mapping[str, Any]],
+        method: SSLMethod,
+        optimizers: Mapping[str, Optimizer] | Optimizer,
+        schedules: Mapping[str, Schedule] | None = None,
+        seed: int = 0,
+        precision: str = "auto",
+        micro_batch_size: int | None = None,
+        clip_norm: float | None = 1.0,
+        clip_each: bool = False,
+        compile: bool = False,
+        channels_last: bool = False,
+        epoch_length: int | None = None,
+        train_handlers: Sequence[Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            epoch_length=epoch_length,
+            non_blocking=True,
+            amp=False,
+            decollate=False,
+            event_names=[SSLEvents],
+            **options,
+        )
+        self.device = torch.device(device)
+        self.method = method.to(self.device)
+        self.method.train()
+        self.optimizers = {"main": optimizers} if isinstance(optimizers, Optimizer) else dict(optimizers)
+        self.schedules = dict(schedules or {})
+        self.seed = seed
+        self.dtype = autocast_dtype(precision, self.device)
+        self.micro_batch_size = micro_batch_size
+        self.clip_norm = clip_norm
+        self.clip_each = clip_each
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self._check_schedules()
+        if channels_last:
+            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compile:
+            self.method.compile_networks()
+        self.module: nn.Module = self._distributed() if self.world_size > 1 else self.method
+        if train_handlers is not None:
+            self._register_handlers(train_handlers)
+
+    # ------------------------------------------------------------------ what handlers read
+
+    @property
+    def progress(self) -> Progress:
+        """Where training is. Inside an iteration: the step that is being made."""
+        steps_per_epoch = self.state.epoch_length
+        step = max(0, self.state.iteration - 1)
+        return Progress(
+            epoch=step // steps_per_epoch,
+            max_epochs=self.state.max_epochs,
+            step=step,
+            max_steps=self.state.max_epochs * steps_per_epoch,
+        )
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples per optimiser step over all processes, where the loader's sampler knows it."""
+        sampler = getattr(self.data_loader, "sampler", None)
+        return sampler.batch_size if isinstance(sampler, ResumableSampler) else None
+
+    # ------------------------------------------------------------------ running
+
+    def run(self) -> None:
+        """Train from where the state stands to ``max_epochs``; a run that is complete says so and returns."""
+        max_steps = self.state.max_epochs * self.state.epoch_length
+        if self.state.iteration >= max_steps:
+            logger.info(
+                f"The run is complete ({self.state.iteration} of {max_steps} steps); raise max_epochs to go on, "
+                "or empty the checkpoint folder to start again."
+            )
+            return
+        sampler = getattr(self.data_loader, "sampler", None)
+        if isinstance(sampler, ResumableSampler):
+            sampler.consumed = self.state.iteration * sampler.batch_size
+        elif self.state.iteration % self.state.epoch_length:
+            logger.warning(
+                "The loader has no ResumableSampler, so the samples of the interrupted epoch are drawn again; "
+                "use monai_anat.data.resumable_loader for an exact resume."
+            )
+        super().run()
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs; schedules and random states need nothing."""
+        return {
+            "method": self.method.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "grad_scaler": self.grad_scaler.state_dict(),
+            "step": self.state.iteration,
+            "consumed": self.state.iteration * (self.batch_size or 0),
+            "epoch_length": self.state.epoch_length,
+            "seed": self.seed,
+            "best_metric": self.state.best_metric,
+            "best_metric_epoch": self.state.best_metric_epoch,
+        }
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Put the trainer where ``training_state`` was taken.
+
+        Raises:
+            ValueError: if the run has another seed, batch size or epoch length, so that resuming would not be exact.
+        """
+        expected = {
+            "seed": self.seed,
+            "consumed": state["step"] * (self.batch_size or 0),
+            "epoch_length": self.state.epoch_length,
+        }
+        for name, value in expected.items():
+            if state[name] != value:
+                meaning = "the number of consumed samples (batch_size)" if name == "consumed" else name
+                raise ValueError(
+                    f"checkpoint and run differ in {meaning}: {state[name]} in the checkpoint, {value} in this run; "
+                    "resume with the settings and data of the first run, or start a new one in another folder"
+                )
+        self.method.load_state_dict(state["method"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.grad_scaler.load_state_dict(state["grad_scaler"])
+        self.state.iteration = state["step"]
+        self.state.epoch = state["step"] // self.state.epoch_length
+        self.state.best_metric = state["best_metric"]
+        self.state.best_metric_epoch = state["best_metric_epoch"]
+
+    # ------------------------------------------------------------------ one optimiser step
+
+    def _iteration(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        progress = self.progress
+        seed_step(self.seed, progress.step, self.rank)
+        self._apply_schedules(progress)
+        self.state.sample_ids = batch.get(INDEX)
+        batch = self._to_device(batch)
+        micro_batches = self._micro_batches(batch)
+        terms = self._backward(micro_batches, progress)
+        self.state.grad_norm, self.state.skipped = self._step()
+        self.method.after_step(progress)
+        self.fire_event(SSLEvents.OPTIMIZER_STEPPED)
+        return terms
+
+    def _backward(self, micro_batches: list[dict[str, Any]], progress: Progress) -> dict[str, Tensor]:
+        """Gradients of the mean over micro-batches; returns the mean of each term and of the loss, detached."""
+        count = len(micro_batches)
+        sums: dict[str, Tensor] = {}
+        for position, micro_batch in enumerate(micro_batches):
+            wait = isinstance(self.module, DistributedDataParallel) and position < count - 1
+            with self.module.no_sync() if wait else contextlib.nullcontext():  # type: ignore[union-attr,operator]
+                try:
+                    terms = self._forward(self.module, micro_batch, progress)
+                    self.grad_scaler.scale(terms["loss"] / count).backward()
+                except RuntimeError as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    problem = error
+                else:
+                    problem = None
+            if problem is not None:
+                raise MemoryError(self._out_of_memory(micro_batch, progress)) from problem
+            for name, term in terms.items():
+                value = term.detach() / count
+                sums[name] = sums[name] + value if name in sums else value
+        return sums
+
+    def _forward(self, module: nn.Module, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """The unweighted terms and, as "loss", their weighted sum."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            terms: dict[str, Tensor] = module(batch, progress)
+        weights = self.method.loss_weights
+        return {"loss": torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum(), **terms}
+
+    def _step(self) -> tuple[Tensor, Tensor]:
+        """Clip, and step every optimiser unless a gradient is not finite; returns the gradient norm and that flag."""
+        for optimizer in self.optimizers.values():
+            self.grad_scaler.unscale_(optimizer)
+        parameters = [p for p in self.method.parameters() if p.grad is not None]
+        if self.clip_each and self.clip_norm is not None:
+            norm = clip_each_tensor(parameters, self.clip_norm)
+        else:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        skipped = ~torch.isfinite(norm)
+        for optimizer in self.optimizers.values():
+            _step_unless(optimizer, skipped)
+            optimizer.zero_grad(set_to_none=True)
+        if self.grad_scaler.is_enabled():
+            self.grad_scaler.update()
+        return norm, skipped
+
+    def _apply_schedules(self, progress: Progress) -> None:
+        for key, optimizer in self.optimizers.items():
+            for value_name in ("lr", "weight_decay"):
+                schedule = self.schedules.get(f"{key}.{value_name}", self.schedules.get(value_name))
+                if schedule is None:
+                    continue
+                value = schedule(progress)
+                for group in optimizer.param_groups:
+                    if not group.get("scheduled", True):
+                        continue
+                    if value_name == "lr":
+                        group["lr"] = value * group.get("lr_scale", 1.0)
+                    elif group["weight_decay"] != 0.0 or group.get("decayed", False):
+                        group["decayed"] = True  # a schedule may pass through 0 and come back
+                        group["weight_decay"] = value
+
+    # ------------------------------------------------------------------ batches
+
+    def _to_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        moved: dict[str, Any] = {}
+        for key, value in batch.items():
+            if isinstance(value, Tensor):
+                image = value.ndim == 4 and value.is_floating_point()
+                memory_format = self.memory_format if image else torch.preserve_format
+                value = value.to(self.device, non_blocking=True, memory_format=memory_format)
+            moved[key] = value
+        return moved
+
+    def _micro_batches(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """Equal slices of the local batch, each with the counts that make their mean equal the joint batch."""
+        tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+        size = min(len(value) for value in tensors.values())
+        micro = min(self.micro_batch_size or size, size)
+        if size % micro:
+            raise ValueError(
+                f"micro_batch_size must divide the batch of this process, got micro_batch_size={micro} for {size} samples; "
+                f"nearest is {max(d for d in range(1, micro + 1) if size % d == 0)}"
+            )
+        number = size // micro
+        counts = self.method.counts(batch)
+        if counts:
+            joint = torch.stack([count.float() for count in counts.values()])
+            if self.world_size > 1:
+                dist.all_reduce(joint)
+            counts = dict(zip(counts, joint / (number * self.world_size), strict=True))
+        if number == 1:
+            return [{**batch, **counts}]
+        cut = {key: value.split(micro) for key, value in tensors.items()}
+        return [{key: parts[i] for key, parts in cut.items()} | counts for i in range(number)]
+
+    # ------------------------------------------------------------------ set-up and errors
+
+    def _distributed(self) -> DistributedDataParallel:
+        return DistributedDataParallel(
+            self.method,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=self.method.find_unused_parameters,
+        )
+
+    def _check_schedules(self) -> None:
+        known = {name for value in ("lr", "weight_decay") for name in (value, *(f"{o}.{value}" for o in self.optimizers))}
+        for name in self.schedules:
+            if name not in known:
+                raise ValueError(f"schedules must be among {sorted(known)}, got {name!r}")
+
+    def _out_of_memory(self, micro_batch: dict[str, Any], progress: Progress) -> str:
+        """A sentence with the largest halved micro-batch that was seen to fit."""
+        tensors = {key: value for key, value in micro_batch.items() if isinstance(value, Tensor) and value.ndim > 0}
+        others = {key: value for key, value in micro_batch.items() if key not in tensors}
+        size = tried = min(len(value) for value in tensors.values())
+        while tried > 1:
+            tried //= 2
+            self.method.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            part = {key: value[:tried] for key, value in tensors.items()} | others
+            try:
+                self._forward(self.method, part, progress)["loss"].backward()
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                continue
+            return (
+                f"a micro-batch of {size} samples does not fit into the memory of {self.device}; {tried} fit: "
+                f"set micro_batch_size={tried} (the result stays the same) or a smaller batch_size"
+            )
+        return f"not even one sample fits into the memory of {self.device}; use a smaller network or image_size"
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _step_unless(optimizer: Optimizer, skipped: Tensor) -> None:
+    """Step unless ``skipped``: decided on the device by optimisers that can, else by one host read."""
+    step: Callable[[], Any] = optimizer.step
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
+        optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
+        step()
+        del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
+    elif not skipped:
+        step()

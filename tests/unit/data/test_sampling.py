@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from monai.transforms import Compose, RandGaussianNoised
+
+from monai_anat.data.sampling import ResumableSampler, SeededDataset, permutation, resumable_loader
+
+
+def take(sampler: ResumableSampler, count: int) -> list[tuple[int, int]]:
+    return list(itertools.islice(iter(sampler), count))
+
+
+def test_permutation_is_one_and_differs_between_epochs_and_seeds():
+    orders = [permutation(seed, epoch, 50).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_every_epoch_takes_whole_batches_without_repeats():
+    stream = take(ResumableSampler(11, batch_size=4), 24)
+    for epoch in range(3):
+        indices = [index for e, index in stream[8 * epoch : 8 * epoch + 8] if e == epoch]
+        assert len(set(indices)) == 8
+
+
+@pytest.mark.parametrize("consumed", [0, 4, 8, 12, 20])
+def test_resumes_at_what_the_trainer_consumed(consumed):
+    sampler = ResumableSampler(11, batch_size=4, seed=3)
+    straight = take(sampler, 40)
+    sampler.consumed = consumed
+    assert take(sampler, 40 - consumed) == straight[consumed:]
+
+
+def test_processes_share_the_samples_of_each_step(monkeypatch):
+    alone = take(ResumableSampler(23, batch_size=6, seed=1), 30)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr("monai_anat.data.sampling._world", lambda rank=rank: (rank, 3))
+        shares.append(take(ResumableSampler(23, batch_size=6, seed=1), 10))
+    for step in range(5):
+        together = {p for share in shares for p in share[2 * step : 2 * step + 2]}
+        assert together == set(alone[6 * step : 6 * step + 6])
+
+
+def test_indivisible_and_oversized_batches_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"batch_size=8 and 5 images; use batch_size=5"):
+        ResumableSampler(5, batch_size=8)
+    with pytest.raises(ValueError, match="at least 1"):
+        ResumableSampler(5, batch_size=0)
+    monkeypatch.setattr("monai_anat.data.sampling._world", lambda: (0, 2))
+    with pytest.raises(ValueError, match=r"batch_size=3 and 2 processes; nearest is 2"):
+        next(iter(ResumableSampler(5, batch_size=3)))
+
+
+def noisy(seed: int = 0) -> SeededDataset:
+    data = [{"image": torch.zeros(1, 2, 2)} for _ in range(7)]
+    return SeededDataset(data, Compose([RandGaussianNoised("image", prob=1.0)]), seed=seed)
+
+
+def test_sample_depends_on_seed_epoch_and_index_alone():
+    dataset = noisy()
+    first = dataset[1, 2]["image"]
+    dataset[0, 5]
+    assert torch.equal(dataset[1, 2]["image"], first)
+    assert not torch.equal(dataset[2, 2]["image"], first)
+    assert not torch.equal(dataset[1, 3]["image"], first)
+    assert not torch.equal(noisy(seed=1)[1, 2]["image"], first)
+    assert dataset[1, 2]["index"] == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_number_of_workers_changes_nothing(workers):
+    def batches(num_workers: int) -> list[dict]:
+        loader = resumable_loader(noisy(), batch_size=3, seed=4, num_workers=num_workers)
+        return list(itertools.islice(iter(loader), 5))
+
+    for here, there in zip(batches(0), batches(workers), strict=True):
+        assert torch.equal(here["image"], there["image"])
+        assert torch.equal(here["index"], there["index"])
+
+
+def test_phase_travels_in_the_sample():
+    dataset = SeededDataset([{"image": 0.0}], transform=lambda s: {"seen": s["phase"]}, phase=lambda epoch: epoch % 3)
+    assert dataset[4, 0] == {"seen": 1, "index": 0, "phase": 1}
+
+
+def test_items_must_be_dicts():
+    with pytest.raises(TypeError, match="data must hold dicts, got int"):
+        SeededDataset([1])[0, 0]
