@@ -1,0 +1,100 @@
+"""Landmarks stand where the mask puts them, and matching recovers what the features know."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_anat.metrics import (
+    LUNG_LANDMARKS,
+    correspondence_error,
+    lung_landmarks,
+    match_landmarks,
+    thorax_width,
+)
+
+
+def two_triangles() -> torch.Tensor:
+    """Each lung a right triangle whose outer edge is vertical: apex, outer edge and lower outer corner are known."""
+    mask = torch.zeros(64, 80, dtype=torch.long)
+    for step in range(40):
+        mask[10 + step, 8 : 9 + step // 2] = 1
+        mask[12 + step, 71 - step // 2 : 72] = 2
+    return mask
+
+
+def coordinate_map(height: int, width: int) -> torch.Tensor:
+    """Features that say where they are: a narrow bump per cell, so that the cosine falls with distance."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    here = torch.stack([rows.flatten(), columns.flatten()], dim=1).float()
+    return torch.exp(-torch.cdist(here, here).square() / 2).reshape(-1, height, width)
+
+
+def test_landmarks_of_known_shapes() -> None:
+    points = dict(zip(LUNG_LANDMARKS, lung_landmarks(two_triangles()).tolist(), strict=True))
+    assert points["right apex"] == [10.0, 8.0]
+    assert points["left apex"] == [12.0, 71.0]
+    assert points["right lateral extreme"] == [29.5, 8.0]
+    assert points["left lateral extreme"] == [31.5, 71.0]
+    assert points["right costophrenic corner"] == [49.0, 8.0]
+    assert points["left costophrenic corner"] == [51.0, 71.0]
+
+
+def test_mirrored_mask_with_swapped_classes_has_mirrored_landmarks() -> None:
+    mask = two_triangles()
+    mirrored = torch.flip(mask, dims=[1])
+    swapped = torch.where(mirrored == 1, 2, torch.where(mirrored == 2, 1, 0))
+    expected = lung_landmarks(mask)[[1, 0, 3, 2, 5, 4]]
+    expected[:, 1] = mask.shape[1] - 1 - expected[:, 1]
+    assert torch.equal(lung_landmarks(swapped), expected)
+
+
+def test_absent_lung_and_cut_landmarks_are_undefined() -> None:
+    mask = two_triangles()
+    mask[mask == 2] = 0
+    points = lung_landmarks(mask)
+    assert torch.isnan(points[1::2]).all()
+    assert not torch.isnan(points[0::2]).any()
+    assert torch.isnan(lung_landmarks(mask[10:])[0]).all(), "the border cuts the apex off"
+    assert torch.isnan(torch.tensor(thorax_width(points)))
+
+
+def test_thorax_width_and_error_scale() -> None:
+    points = lung_landmarks(two_triangles())
+    assert thorax_width(points) == 63.0
+    shifted = points + torch.tensor([3.0, 4.0])
+    assert torch.allclose(correspondence_error(shifted, points, scale=63.0), torch.full((6,), 5 / 63))
+    with pytest.raises(ValueError, match="scale must be a positive length"):
+        correspondence_error(points, points, scale=float("nan"))
+
+
+def test_features_that_know_the_place_are_matched_within_half_a_cell() -> None:
+    features = coordinate_map(8, 10)
+    landmarks = lung_landmarks(two_triangles())
+    found = match_landmarks(features, landmarks, features, (64, 80))
+    assert correspondence_error(found, landmarks).max() < 4  # a cell is 8 pixels
+    centres = torch.tensor([[19.5, 35.5], [51.5, 67.5]])
+    exact = match_landmarks(features, centres, features, (64, 80), temperature=0.0)
+    assert torch.allclose(exact, centres)
+
+
+def test_matching_follows_a_moved_anatomy() -> None:
+    features = coordinate_map(8, 10)
+    moved = torch.roll(features, shifts=(1, 2), dims=(1, 2))
+    found = match_landmarks(features, torch.tensor([[19.5, 35.5]]), moved, (64, 80), temperature=0.0)
+    assert torch.allclose(found, torch.tensor([[27.5, 51.5]]))
+
+
+def test_undefined_landmarks_stay_undefined() -> None:
+    features = coordinate_map(4, 4)
+    landmarks = torch.tensor([[float("nan"), 1.0], [7.5, 7.5]])
+    found = match_landmarks(features, landmarks, features, (16, 16))
+    assert torch.isnan(found[0]).all()
+    assert not torch.isnan(found[1]).any()
+
+
+def test_wrong_shapes_are_named() -> None:
+    with pytest.raises(ValueError, match=r"\(H, W\).*got shape \(1, 4, 4\)"):
+        lung_landmarks(torch.zeros(1, 4, 4))
+    with pytest.raises(ValueError, match=r"\(D, h, w\).*\(3, 4, 4\) and \(3, 4, 5\)"):
+        match_landmarks(torch.zeros(3, 4, 4), torch.zeros(1, 2), torch.zeros(3, 4, 5), (8, 8))
