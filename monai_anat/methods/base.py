@@ -1,0 +1,216 @@
+"""What every pre-training method is: networks and named loss terms, without optimiser, loop, device or logging."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import torch
+from monai.utils import ensure_tuple_rep
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..networks import Backbone
+from ..schedules import Progress
+
+__all__ = ["SSLMethod", "TeacherStudentMethod", "token_grid"]
+
+Network = TypeVar("Network", bound=nn.Module)
+
+#: parts of the names of learned offsets and embeddings that have two or more dimensions and still must not decay
+_UNDECAYED = ("bias", "pos_embed", "position_embedding", "token")
+
+
+class SSLMethod(nn.Module, ABC):
+    """Networks and loss terms of one self-supervised method.
+
+    The trainer calls the method itself (``method(batch, progress)``) and nothing else that makes gradients, so that a
+    ``DistributedDataParallel`` around it sees every backward pass. It adds up the terms by ``loss_weights``.
+
+    Attributes:
+        loss_weights: the weight of each term by name; ``forward`` returns terms of these names.
+        find_unused_parameters: True for methods of which some steps leave parameters out (phases or stages).
+        made_by: what makes the batches; named where a key is missing.
+    """
+
+    loss_weights: dict[str, float]
+    find_unused_parameters: bool = False
+    made_by: str = "the method's views transform"
+
+    @abstractmethod
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute the unweighted loss terms of a batch.
+
+        Args:
+            batch: tensors by the names of :mod:`monai_anat.keys`.
+            progress: where training is.
+
+        Returns:
+            Scalars by name, each of which has a weight in ``loss_weights``.
+        """
+
+    @abstractmethod
+    def exported(self) -> dict[str, nn.Module]:
+        """Name the networks that are kept after pre-training: ``{"encoder": ...}`` at least."""
+
+    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Count what the terms divide by, where it is not the number of samples.
+
+        The trainer takes the counts of the whole local batch, averages them over processes and micro-batches and puts
+        them into each micro-batch under these keys, so that the mean over all of them equals one joint batch.
+
+        Args:
+            batch: the batch of this process for one optimiser step.
+
+        Returns:
+            Scalars by key; none here.
+        """
+        return {}
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Split the trainable parameters into groups for an optimiser, each parameter in exactly one.
+
+        Biases, one-dimensional parameters (those of the normalisation layers) and learned tokens and position
+        embeddings do not decay. An entry may also carry ``lr_scale``, ``scheduled=False`` (schedules leave it alone)
+        and another ``optimizer`` than "main".
+
+        Args:
+            weight_decay: of the group that decays; with ``decayed=True`` a schedule may move it.
+
+        Returns:
+            Parameter groups for ``torch.optim``, without empty ones.
+        """
+        decayed: list[nn.Parameter] = []
+        undecayed: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                leaf = name.rpartition(".")[2]
+                spared = parameter.ndim <= 1 or any(part in leaf for part in _UNDECAYED)
+                (undecayed if spared else decayed).append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"name": "decayed", "params": decayed, "weight_decay": weight_decay, "decayed": True, "optimizer": "main"},
+            {"name": "undecayed", "params": undecayed, "weight_decay": 0.0, "decayed": False, "optimizer": "main"},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def after_step(self, progress: Progress) -> None:
+        """Move queues and centres, after a real optimiser step and only in training; nothing here.
+
+        Args:
+            progress: the step that was made.
+        """
+
+    def compile_networks(self, **options: Any) -> None:
+        """Compile each network in place with ``torch.compile``; the names in the state dict stay.
+
+        The loss terms are left alone: they are cheap, and the backbone and heads are where the time goes.
+
+        Args:
+            options: for ``torch.compile``.
+        """
+        for network in self._networks():
+            network.compile(**options)
+
+    def _networks(self) -> Iterator[nn.Module]:
+        for child in self.children():
+            yield from child.children() if isinstance(child, nn.ModuleDict | nn.ModuleList) else (child,)
+
+    def take(self, batch: Mapping[str, Any], *keys: str) -> tuple[Tensor, ...]:
+        """Read tensors from a batch.
+
+        Args:
+            batch: tensors by key.
+            keys: which to read.
+
+        Returns:
+            The tensors in the order of the keys.
+
+        Raises:
+            KeyError: naming the missing keys, those that are there, and what makes them.
+        """
+        missing = [key for key in keys if key not in batch]
+        if missing:
+            raise KeyError(f"batch lacks {missing}; it holds {sorted(map(str, batch))}. {self.made_by} makes them")
+        return tuple(batch[key] for key in keys)
+
+    @staticmethod
+    def forward_together(network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
+        """Send views through a network, in one concatenated forward wherever that is exact.
+
+        Layers that normalise by the statistics of the batch (BatchNorm in training) tell one concatenated forward from
+        several; with them the views go one by one.
+
+        Args:
+            network: any network of one input and one output.
+            views: (B, ...) each, of one shape.
+
+        Returns:
+            One output per view.
+        """
+        if any(_uses_batch_statistics(module) for module in network.modules()):
+            return tuple(network(view) for view in views)
+        joint: Tensor = network(torch.cat(views))
+        return joint.chunk(len(views))
+
+
+class TeacherStudentMethod(SSLMethod):
+    """A method whose student learns from a moving average of itself.
+
+    The teacher is frozen, in evaluation mode whatever ``train`` says, no part of ``param_groups``, and moved by the
+    handler ``TeacherEMA`` alone, which reads :meth:`pairs`. Run it under ``torch.no_grad()`` and only for what a term
+    uses.
+    """
+
+    @abstractmethod
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Pair each student module with its teacher, the heads that the teacher uses included."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the student between training and evaluation; the teacher stays in evaluation."""
+        super().train(mode)
+        for _, teacher in self.pairs():
+            teacher.eval()
+        return self
+
+    @staticmethod
+    def teacher_of(student: Network) -> Network:
+        """Copy a student module into a teacher: equal weights, frozen, in evaluation mode.
+
+        Args:
+            student: the module to copy; it stays as it is.
+
+        Returns:
+            The copy.
+        """
+        teacher = copy.deepcopy(student)
+        return teacher.requires_grad_(False).eval()
+
+
+def token_grid(backbone: Backbone, image_size: int | Sequence[int]) -> tuple[int, ...]:
+    """Work out how many cells (final tokens) a backbone has per axis of a view.
+
+    Args:
+        backbone: its last stride is the side of a cell.
+        image_size: side of the view in pixels, one for all axes or one each.
+
+    Returns:
+        Cells per axis, one number for each of ``backbone.spatial_dims``.
+
+    Raises:
+        ValueError: if the cells do not tile the view.
+    """
+    cell = backbone.strides[-1]
+    sides: tuple[int, ...] = ensure_tuple_rep(image_size, backbone.spatial_dims)
+    if any(side < cell or side % cell for side in sides):
+        nearest = tuple(max(1, round(side / cell)) * cell for side in sides)
+        raise ValueError(
+            f"image_size must be a multiple of the backbone's last stride, got image_size={image_size} and "
+            f"strides[-1]={cell}; nearest is {nearest[0] if len(set(nearest)) == 1 else nearest}"
+        )
+    return tuple(side // cell for side in sides)
+
+
+def _uses_batch_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
