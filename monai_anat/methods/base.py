@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf, prod
 from typing import Any, Self, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..networks import Backbone
 from ..schedules import Progress
 
-__all__ = ["SSLMethod", "TeacherStudentMethod", "token_grid"]
+__all__ = ["SSLMethod", "TeacherStudentMethod", "check_cells", "check_view", "token_grid", "used_terms"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -210,6 +211,67 @@ def token_grid(backbone: Backbone, image_size: int | Sequence[int]) -> tuple[int
             f"strides[-1]={cell}; nearest is {nearest[0] if len(set(nearest)) == 1 else nearest}"
         )
     return tuple(side // cell for side in sides)
+
+
+def check_view(name: str, view: Tensor, image_size: Sequence[int], made_by: str) -> None:
+    """Raise unless a view (B, C, H, W[, D]) has the size that the heads were built for.
+
+    Args:
+        name: key of the view in the batch.
+        view: the view.
+        image_size: pixels per axis.
+        made_by: the transform that makes the view.
+
+    Raises:
+        ValueError: naming both sizes and the way out.
+    """
+    if tuple(view.shape[2:]) != tuple(image_size):
+        sides = " x ".join(map(str, image_size))
+        raise ValueError(
+            f"{name} must be (B, C, {sides.replace(' x ', ', ')}), got {tuple(view.shape)}; build the method with the "
+            f"views' image_size, or {made_by} with grid_size x cell_size = {sides}"
+        )
+
+
+def check_cells(name: str, cells: Tensor, grid: Sequence[int], made_by: str) -> None:
+    """Raise unless a map over the cells of a view (B, N) has one entry per token of the backbone.
+
+    Args:
+        name: key of the map in the batch.
+        cells: the map, such as an order or a correspondence.
+        grid: tokens per axis.
+        made_by: the transform that makes the map.
+
+    Raises:
+        ValueError: naming both lengths and the way out.
+    """
+    if cells.ndim != 2 or cells.shape[1] != prod(grid):
+        shape = " x ".join(map(str, grid))
+        raise ValueError(
+            f"{name} must be (B, {prod(grid)}), one entry for each of the backbone's {shape} tokens, got "
+            f"{tuple(cells.shape)}; give {made_by} cell_size = strides[-1] of the backbone and its grid_size ({shape})"
+        )
+
+
+def used_terms(**weights: float) -> dict[str, float]:
+    """Keep the terms that count: a weight of 0 leaves a term, and the head that only it uses, away.
+
+    Args:
+        weights: the weight of each term by name.
+
+    Returns:
+        The positive ones, in the order given.
+
+    Raises:
+        ValueError: for a weight that is negative or not finite, or if none is positive.
+
+    >>> used_terms(order=0.5, restoration=0.0)
+    {'order': 0.5}
+    """
+    wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < inf}
+    if wrong or not any(weights.values()):
+        raise ValueError(f"loss weights must be at least 0 and one must be positive, got {wrong or weights}")
+    return {name: float(weight) for name, weight in weights.items() if weight > 0}
 
 
 def _uses_batch_statistics(module: nn.Module) -> bool:

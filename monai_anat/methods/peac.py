@@ -1,0 +1,195 @@
+"""PEAC: the same anatomy in two overlapping crops has the same embedding, as a whole and cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..keys import CORRESPONDENCE, ORDER, PAIR_COUNT, TARGET, VIEW_1, VIEW_2
+from ..losses import global_consistency, matched_consistency, order_cross_entropy, restoration_mse
+from ..networks import Backbone, OrderHead, ProjectionHead, RestorationHead, to_tokens
+from ..schedules import Progress
+from .base import TeacherStudentMethod, check_cells, check_view, token_grid, used_terms
+
+__all__ = ["PEACMethod"]
+
+
+class PEACMethod(TeacherStudentMethod):
+    r"""Patch embedding of anatomical consistency: POPAR on view 1, and consistency of a student with its teacher.
+
+    With student :math:`s`, teacher :math:`t` and views 1 and 2, the terms are
+
+    - "order" and "restoration": those of :class:`POPARMethod` on view 1;
+    - "global_consistency": :math:`d(s_1, t_2) + d(s_2, t_1)` with :math:`d = 2 - 2 \cos` of the global embeddings;
+    - "local_consistency": :math:`[m(s_1, t_2) + m(s_2, t_1)] / 2` with :math:`m` the mean squared difference of the
+      local embeddings of matched cells, over the samples that are not shuffled
+
+    (Zhou et al., "Learning Anatomically Consistent Embedding for Chest Radiography", BMVC 2023, arXiv:2312.00335).
+    Student and teacher see each view once: two concatenated forwards wherever the normalisation layers allow it.
+
+    Differs from the released code: cells are matched by their true overlap (there, rows and columns are exchanged and
+    85 % of the pairs show different anatomy); the teacher is always in evaluation mode and leaves out what no term
+    uses. The weights of the released multi-GPU script are ``global_weight=0.5e5 / 8192, local_weight=2.0``.
+
+    Args:
+        backbone: any backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
+        image_size: side of a view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
+        global_dim: width of the global head and its embedding.
+        local_dim: width of the local head and its embeddings.
+        order_weight: of "order". A weight of 0 leaves the term and its head away, here and below.
+        restoration_weight: of "restoration".
+        global_weight: of "global_consistency", per direction and in units of 2 - 2 cos; the default is the published
+            1e5 on the mean over 8192 entries, whatever ``global_dim`` is.
+        local_weight: of "local_consistency"; 0 is PEAC^-1.
+        normalize_local: compare the directions of the local embeddings instead of the embeddings.
+
+    Raises:
+        ValueError: if the cells do not tile the view, a weight is negative, or no consistency term is left.
+
+    >>> from monai_anat.networks import SwinBackbone
+    >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
+    >>> method = PEACMethod(backbone, image_size=16, global_dim=32, local_dim=16)
+    >>> image, cells = torch.rand(2, 1, 16, 16), torch.arange(16).repeat(2, 1)
+    >>> batch = {"view_1": image, "view_2": image, "target": image, "order": cells, "correspondence": cells}
+    >>> sorted(method(batch, Progress(0, 1, 0, 1)))
+    ['global_consistency', 'local_consistency', 'order', 'restoration']
+    """
+
+    made_by = "PEACViewsd"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        image_size: int | tuple[int, ...] = 448,
+        global_dim: int = 8192,
+        local_dim: int = 512,
+        order_weight: float = 1.0,
+        restoration_weight: float = 1.0,
+        global_weight: float = 1e5 / 8192,
+        local_weight: float = 1.0,
+        normalize_local: bool = False,
+    ) -> None:
+        super().__init__()
+        self.loss_weights = used_terms(
+            order=order_weight,
+            restoration=restoration_weight,
+            global_consistency=global_weight,
+            local_consistency=local_weight,
+        )
+        if not {"global_consistency", "local_consistency"} & set(self.loss_weights):
+            raise ValueError(
+                "global_weight or local_weight must be positive, got 0 for both; "
+                "order and restoration alone, without a teacher, are POPARMethod"
+            )
+        self.grid = token_grid(backbone, image_size)
+        self.image_size = tuple(cells * backbone.strides[-1] for cells in self.grid)
+        self.normalize_local = normalize_local
+        features = backbone.num_features
+        self.backbone = backbone
+        self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
+        if "order" in self.loss_weights:
+            self.order_head = OrderHead(features, prod(self.grid))
+        if "restoration" in self.loss_weights:
+            self.restoration_head = RestorationHead(
+                features, backbone.strides[-1], out_channels=backbone.in_channels, spatial_dims=backbone.spatial_dims
+            )
+        if "global_consistency" in self.loss_weights:
+            self.global_head = ProjectionHead(features, global_dim)
+            self.teacher["global_head"] = self.teacher_of(self.global_head)
+        if "local_consistency" in self.loss_weights:
+            self.local_head = ProjectionHead(features, local_dim)
+            self.teacher["local_head"] = self.teacher_of(self.local_head)
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute the terms of ``view_1``, ``view_2``, ``target`` (B, C, H, W[, D]), ``order``, ``correspondence``.
+
+        Args:
+            batch: what :class:`PEACViewsd` makes, collated; with ``pair_count`` the local term divides by it.
+            progress: not used.
+
+        Returns:
+            The unweighted terms by name.
+
+        Raises:
+            KeyError: if a key is missing.
+            ValueError: if the views, the order or the correspondence do not fit the backbone.
+        """
+        view_1, view_2 = self._views(batch)
+        student_1, student_2 = self.forward_together(self.backbone, view_1, view_2)  # (B, D, h, w) each
+        with torch.no_grad():
+            teacher_1, teacher_2 = self.forward_together(self.teacher["backbone"], view_1, view_2)
+        terms = {}
+        if "order" in self.loss_weights:
+            order = self._cells(batch, ORDER)
+            terms["order"] = order_cross_entropy(self.order_head(to_tokens(student_1)), order)
+        if "restoration" in self.loss_weights:
+            (target,) = self.take(batch, TARGET)
+            terms["restoration"] = restoration_mse(self.restoration_head(student_1), target)
+        if "global_consistency" in self.loss_weights:
+            terms["global_consistency"] = self._global_term(student_1, student_2, teacher_1, teacher_2)
+        if "local_consistency" in self.loss_weights:
+            correspondence = self._cells(batch, CORRESPONDENCE)
+            terms["local_consistency"] = self._local_term(
+                student_1, student_2, teacher_1, teacher_2, correspondence, batch.get(PAIR_COUNT)
+            )
+        return terms
+
+    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Count the matched cells of the batch, by which "local_consistency" divides."""
+        if "local_consistency" not in self.loss_weights:
+            return {}
+        return {PAIR_COUNT: (self._cells(batch, CORRESPONDENCE) >= 0).sum()}
+
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Pair the backbone and the two projection heads with their teachers."""
+        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the student's backbone."""
+        return {"encoder": self.backbone}
+
+    def _views(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
+        check_view(VIEW_1, view_1, self.image_size, self.made_by)
+        check_view(VIEW_2, view_2, self.image_size, self.made_by)
+        return view_1, view_2
+
+    def _cells(self, batch: Mapping[str, Any], key: str) -> Tensor:
+        (cells,) = self.take(batch, key)
+        check_cells(key, cells, self.grid, self.made_by)
+        return cells
+
+    def _global_term(self, student_1: Tensor, student_2: Tensor, teacher_1: Tensor, teacher_2: Tensor) -> Tensor:
+        s1, s2 = self.forward_together(self.global_head, _mean_token(student_1), _mean_token(student_2))
+        with torch.no_grad():
+            head = self.teacher["global_head"]
+            t1, t2 = self.forward_together(head, _mean_token(teacher_1), _mean_token(teacher_2))
+        return global_consistency(s1, t2) + global_consistency(s2, t1)
+
+    def _local_term(
+        self,
+        student_1: Tensor,
+        student_2: Tensor,
+        teacher_1: Tensor,
+        teacher_2: Tensor,
+        correspondence: Tensor,
+        pair_count: Tensor | None,
+    ) -> Tensor:
+        s1, s2 = self.forward_together(self.local_head, to_tokens(student_1), to_tokens(student_2))
+        with torch.no_grad():
+            head = self.teacher["local_head"]
+            t1, t2 = self.forward_together(head, to_tokens(teacher_1), to_tokens(teacher_2))
+        # the correspondence leads from view 1 to view 2, so view 1 stands first in both directions
+        to_2 = matched_consistency(s1, t2, correspondence, pair_count, normalize=self.normalize_local)
+        to_1 = matched_consistency(t1, s2, correspondence, pair_count, normalize=self.normalize_local)
+        return (to_2 + to_1) / 2
+
+
+def _mean_token(feature_map: Tensor) -> Tensor:
+    """Average over all positions, in float32 also under autocast: (B, D, h, w[, d]) -> (B, D)."""
+    return feature_map.to(torch.promote_types(feature_map.dtype, torch.float32)).flatten(2).mean(2)
