@@ -1,14 +1,21 @@
 """Backbones under one contract, heads, decoders, and loading of published weights."""
 
 from monai_anat.networks.backbone import Backbone, to_tokens
+from monai_anat.networks.checkpoints import read_checkpoint
 from monai_anat.networks.heads import OrderHead, ProjectionHead, RestorationHead
+from monai_anat.networks.records import EncoderRecord, load_encoder, read_encoder_record, save_encoder
 from monai_anat.networks.swin import SwinBackbone
 
 __all__ = [
     "Backbone",
+    "EncoderRecord",
     "OrderHead",
     "ProjectionHead",
     "RestorationHead",
     "SwinBackbone",
+    "load_encoder",
+    "read_checkpoint",
+    "read_encoder_record",
+    "save_encoder",
     "to_tokens",
 ]
