@@ -1,0 +1,76 @@
+"""How a run went: one panel per logged quantity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from .figures import PALETTE
+
+__all__ = ["draw_curves"]
+
+
+def draw_curves(
+    history: Sequence[Mapping[str, float]], names: Sequence[str] | None = None, x: str = "step", columns: int = 3
+) -> Figure:
+    """Each logged quantity against the step: every value pale, a running median over it.
+
+    Args:
+        history: one mapping per logged step; keys may come and go.
+        names: quantities to draw, in this order; by default all but ``x`` and ``epoch`` that are numbers.
+        x: the key of the horizontal axis.
+        columns: panels per row.
+
+    Raises:
+        ValueError: if nothing in the history can be drawn.
+
+    >>> figure = draw_curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
+    >>> figure.axes[0].get_title(loc="left")
+    'loss'
+    """
+    if names is None:
+        names = [key for key in dict.fromkeys(key for row in history for key in row) if key not in (x, "epoch")]
+    series = {name: points for name in names if len(points := _series(history, x, name))}
+    if not series:
+        raise ValueError(f"history must hold numbers under {x!r} and another key, got {len(history)} rows with none")
+    columns = min(columns, len(series))
+    rows = -(-len(series) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.2 * rows), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(series) :]:
+        axis.set_axis_off()
+    for number, (axis, (name, points)) in enumerate(zip(axes.flat, series.items(), strict=False)):
+        colour = PALETTE[(5, 6, 2, 3, 0, 1, 7)[number % 7]]
+        smooth = _running_median(points[:, 1])
+        axis.plot(points[:, 0], points[:, 1], color=colour, alpha=0.3, linewidth=0.8)
+        axis.plot(points[:, 0], smooth, color=colour, linewidth=1.8)
+        axis.set_title(name.replace("_", " "), fontsize=9, loc="left")
+        axis.annotate(
+            f"{smooth[-1]:.3g}", (points[-1, 0], smooth[-1]), fontsize=8, ha="right", va="bottom", color=colour
+        )
+        axis.tick_params(labelsize=7)
+        axis.grid(alpha=0.25, linewidth=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_xlabel(x, fontsize=7)
+    return figure
+
+
+def _series(history: Sequence[Mapping[str, float]], x: str, name: str) -> NDArray[np.float64]:
+    """(points, 2) of the rows that hold finite numbers under both keys."""
+    points = []
+    for row in history:
+        pair = (row.get(x), row.get(name))
+        if all(isinstance(value, int | float) and np.isfinite(value) for value in pair):
+            points.append(pair)
+    return np.asarray(points, dtype=np.float64)
+
+
+def _running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median over a window of a twentieth of the curve, the window shrinking at the ends."""
+    reach = max(1, len(values) // 40)
+    return np.asarray([np.median(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))])

@@ -1,0 +1,128 @@
+"""What every picture shares: panels without pyplot's global state, grey images, and bytes at the end."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["ACCENT", "PALETTE", "as_gray", "encode_png", "picture_panels", "rasterize", "show_gray"]
+
+#: colours that stay apart for colour-blind readers and on grey images (after Okabe and Ito)
+PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#999999")
+#: first and second of a pair: crop 1 and crop 2, right and left lung
+ACCENT = (PALETTE[0], PALETTE[1])
+
+
+def picture_panels(
+    rows: int, columns: int, panel_size: float = 3.0, aspect: float = 1.0, title: str = ""
+) -> tuple[Figure, NDArray[Any]]:
+    """A white figure with a grid of panels without axes.
+
+    Args:
+        rows: panels from top to bottom.
+        columns: panels from left to right.
+        panel_size: width of a panel in inches.
+        aspect: height of a panel divided by its width.
+        title: stands above all panels.
+
+    Returns:
+        the figure and its axes as an array (rows, columns).
+
+    >>> figure, axes = picture_panels(2, 3)
+    >>> axes.shape
+    (2, 3)
+    """
+    head = 0.45 if title else 0.0
+    figure = Figure(
+        figsize=(columns * panel_size, rows * (panel_size * aspect + 0.22) + head),
+        layout="constrained",
+        facecolor="white",
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    if title:
+        figure.suptitle(title, fontsize=11, fontweight="bold")
+    return figure, axes
+
+
+def as_gray(image: Any, name: str = "image") -> NDArray[np.float32]:
+    """One image as (H, W) float32; takes arrays and tensors (H, W), (1, H, W) or (C, H, W), of which the mean is shown.
+
+    Raises:
+        ValueError: for another number of dimensions.
+
+    >>> as_gray(torch.zeros(1, 4, 5)).shape
+    (4, 5)
+    """
+    pixels = image.detach().to("cpu", torch.float32).numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[0] <= 4:
+        pixels = pixels.mean(axis=0)
+    if pixels.ndim != 2:
+        raise ValueError(
+            f"{name} must be (H, W) or (C, H, W), got shape {tuple(pixels.shape)}; pick one slice or sample"
+        )
+    return np.asarray(pixels, dtype=np.float32)
+
+
+def show_gray(
+    axis: Axes, image: Any, title: str = "", limits: tuple[float, float] | None = None
+) -> NDArray[np.float32]:
+    """Draw one radiograph on a panel, air dark and bone bright, and return its pixels.
+
+    Args:
+        axis: the panel.
+        image: (H, W) or (C, H, W).
+        title: stands above the panel.
+        limits: values of black and white; by default the smallest and largest value of the image.
+    """
+    pixels = as_gray(image)
+    low, high = limits or (float(pixels.min()), float(pixels.max()))
+    axis.imshow(pixels, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="lanczos")
+    if title:
+        axis.set_title(title, fontsize=9)
+    return pixels
+
+
+def encode_png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as the bytes of a PNG file.
+
+    >>> encode_png(picture_panels(1, 1)[0])[1:4]
+    b'PNG'
+    """
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": ""})
+    return stream.getvalue()
+
+
+def rasterize(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
+    """The figure as (3, H, W) uint8, the form in which TensorBoard takes images.
+
+    >>> rasterize(picture_panels(1, 1)[0]).shape[0]
+    3
+    """
+    with Image.open(io.BytesIO(encode_png(figure, dpi))) as picture:
+        return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
+
+
+def equal_lengths(**lists: Sequence[Any]) -> int:
+    """The common length of several lists of samples.
+
+    Raises:
+        ValueError: if they differ, or if they are empty.
+    """
+    lengths = {name: len(values) for name, values in lists.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"{', '.join(lengths)} must have the same, positive length, got {told}")
+    return next(iter(lengths.values()))

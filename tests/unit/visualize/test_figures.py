@@ -1,0 +1,52 @@
+"""Panels, bytes and grey images; nothing touches pyplot."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from monai_anat.visualize import as_gray, encode_png, picture_panels, rasterize, show_gray
+from monai_anat.visualize.figures import equal_lengths
+
+
+def test_gray_takes_arrays_and_tensors() -> None:
+    image = np.random.default_rng(0).random((3, 6, 7), dtype=np.float32)
+    assert np.allclose(as_gray(image), image.mean(axis=0))
+    assert np.array_equal(as_gray(torch.from_numpy(image[0])), image[0])
+    assert np.array_equal(as_gray(torch.from_numpy(image[:1]).requires_grad_()), image[0])
+    assert as_gray(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == np.float32
+
+
+def test_gray_names_a_batch() -> None:
+    with pytest.raises(ValueError, match=r"target must be \(H, W\).*got shape \(2, 1, 4, 4\)"):
+        as_gray(np.zeros((2, 1, 4, 4)), "target")
+
+
+def test_bright_pixels_are_drawn_bright() -> None:
+    figure, axes = picture_panels(1, 1)
+    pixels = np.zeros((32, 32))
+    pixels[:, 16:] = 1.0
+    show_gray(axes[0, 0], pixels)
+    picture = rasterize(figure)
+    middle = picture[:, picture.shape[1] // 2]
+    assert middle[0, picture.shape[2] // 4] < 30
+    assert middle[0, 3 * picture.shape[2] // 4] > 225
+
+
+def test_encoding_is_the_same_each_time_and_leaves_pyplot_alone() -> None:
+    first, second = (encode_png(picture_panels(1, 2, title="a")[0]) for _ in range(2))
+    assert first == second
+    assert first.startswith(b"\x89PNG")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_unequal_lists_are_named() -> None:
+    assert equal_lengths(a=[1, 2], b=[3, 4]) == 2
+    with pytest.raises(ValueError, match="got a 2, b 1"):
+        equal_lengths(a=[1, 2], b=[3])
+    with pytest.raises(ValueError, match="positive length"):
+        equal_lengths(a=[], b=[])
