@@ -4,6 +4,7 @@ Every subpackage is imported here, because MONAI's short names (``"_target_": "P
 """
 
 from ._version import __version__
+
 from . import data, engines, evaluation, handlers, keys, losses, methods, metrics, networks, transforms, visualize  # isort: skip
 
 __all__ = [

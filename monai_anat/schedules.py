@@ -105,9 +105,9 @@ class LinearSchedule:
 class CosineSchedule:
     r"""Linear warm-up, then half a cosine from ``base`` to ``final``.
 
-    By step (the default; Lamps, ACE, Adam-v2, and every momentum and weight-decay schedule) the warm-up of :math:`w` steps
-    includes both of its ends, so the base value stands at steps :math:`w-1` and :math:`w`, and step
-    :math:`t \ge w` has
+    By step (the default; Lamps, ACE, Adam-v2, and every momentum and weight-decay schedule) the warm-up of :math:`w`
+    steps includes both of its ends, so the base value stands at steps :math:`w-1` and :math:`w`, and step :math:`t
+    \ge w` has
 
     .. math:: v(t) = v_{final} + \tfrac12 (v_{base} - v_{final}) (1 + \cos(\pi (t - w) / (n - w))).
 

@@ -1,7 +1,7 @@
 """The stateless order of samples: position -> (epoch, index), and a loader that resumes exactly.
 
-Nothing here keeps a random state. The trainer says how many samples it has consumed; everything else follows from the run's
-seed. Workers, persistent or not, hold nothing, and their number changes nothing.
+Nothing here keeps a random state. The trainer says how many samples it has consumed; everything else follows from the
+run's seed. Workers, persistent or not, hold nothing, and their number changes nothing.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def _world() -> tuple[int, int]:
 class ResumableSampler(Sampler[tuple[int, int]]):
     """Infinite map from position to (epoch, index), strided over the processes.
 
-    An epoch has ``size // batch_size`` whole batches; which samples are left over differs from epoch to epoch. Position ``p``
-    of the run belongs to process ``p % world_size``, so the samples of one optimiser step are the same ones however many
-    processes share it.
+    An epoch has ``size // batch_size`` whole batches; which samples are left over differs from epoch to epoch.
+    Position ``p`` of the run belongs to process ``p % world_size``, so the samples of one optimiser step are the same
+    ones however many processes share it.
 
     Args:
         size: number of samples in the dataset.
@@ -85,7 +85,8 @@ class ResumableSampler(Sampler[tuple[int, int]]):
         if self.batch_size % world:
             raise ValueError(
                 f"batch_size is the batch of all processes together and must be a multiple of their number, "
-                f"got batch_size={self.batch_size} and {world} processes; nearest is {self.batch_size // world * world or world}"
+                f"got batch_size={self.batch_size} and {world} processes; "
+                f"nearest is {self.batch_size // world * world or world}"
             )
         return self.batch_size // world
 
@@ -110,7 +111,8 @@ class SeededDataset(Dataset[dict[str, Any]]):
     Args:
         data: a MONAI datalist, or any map-style dataset of dicts (``monai.data.CacheDataset`` with the deterministic
             loading chain, say).
-        transform: applied to each item; if it is ``Randomizable`` (a views transform, or ``Compose``) it is seeded first.
+        transform: applied to each item; if it is ``Randomizable`` (a views transform, or ``Compose``) it is seeded
+            first.
         seed: the run's seed.
         phase: maps the epoch to the phase of a phased method, which is written into the sample before the transform.
 
@@ -126,7 +128,7 @@ class SeededDataset(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        data: Sequence[Mapping[str, Any]] | Dataset[Any],
+        data: Sequence[Any] | Dataset[Any],
         transform: Callable[[dict[str, Any]], Any] | None = None,
         seed: int = 0,
         phase: Callable[[int], int] | None = None,
@@ -141,7 +143,7 @@ class SeededDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, position: tuple[int, int] | int) -> dict[str, Any]:
         epoch, index = (0, position) if isinstance(position, int) else position
-        item = self.data[index]
+        item: Any = self.data[index]
         if not isinstance(item, Mapping):
             raise TypeError(f"data must hold dicts, got {type(item).__name__} at index {index}; use a MONAI datalist")
         sample = dict(item)
@@ -176,7 +178,8 @@ def resumable_loader(
 
     Args:
         dataset: what to load; its random transforms are seeded per sample.
-        batch_size: samples per optimiser step over ALL processes and micro-batches; held when the number of processes changes.
+        batch_size: samples per optimiser step over ALL processes and micro-batches; held when the number of processes
+            changes.
         seed: the run's seed.
         shuffle: False keeps the dataset's order.
         num_workers: loading processes; 0 loads in this one. The number changes nothing in the result.

@@ -1,1 +1,15 @@
-__all__: list[str] = []
+"""The training engine and its optimisers."""
+
+from .optimizers import LARS, build_optimizers, clip_each_tensor
+from .precision import autocast_dtype, fast_bf16
+from .trainer import SSLEvents, SSLTrainer
+
+__all__ = [
+    "LARS",
+    "SSLEvents",
+    "SSLTrainer",
+    "autocast_dtype",
+    "build_optimizers",
+    "clip_each_tensor",
+    "fast_bf16",
+]

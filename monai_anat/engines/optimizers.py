@@ -71,7 +71,7 @@ class LARS(Optimizer):
         parameter.add_(velocity, alpha=-group["lr"])
 
 
-_OPTIMIZERS: dict[str, type[Optimizer]] = {
+_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "lars": LARS,
@@ -132,4 +132,5 @@ def clip_each_tensor(parameters: Iterable[nn.Parameter], max_norm: float) -> Ten
     norms = torch._foreach_norm(grads)
     scales = [torch.clamp(max_norm / (norm + 1e-6), max=1.0) for norm in norms]
     torch._foreach_mul_(grads, scales)
-    return torch.linalg.vector_norm(torch.stack(list(norms)))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+    return total

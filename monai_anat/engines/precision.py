@@ -10,13 +10,13 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 have hardware on this device: AMX or AVX512-BF16 on a CPU, Ampere or newer on CUDA.
+    """Whether the device has hardware for products in bfloat16: AMX or AVX512-BF16 on a CPU, Ampere or newer on CUDA.
 
     >>> isinstance(fast_bf16(torch.device("cpu")), bool)
     True
     """
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8

@@ -1,4 +1,4 @@
-"""The pre-training loop: one Ignite iteration is one optimiser step, whatever the number of micro-batches and processes."""
+"""The pre-training loop: one Ignite iteration is one optimiser step, however many micro-batches and processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ..data import ResumableSampler
+from ..data.sampling import ResumableSampler
 from ..keys import INDEX
 from ..methods.base import SSLMethod
 from ..schedules import Progress, Schedule
@@ -41,11 +41,11 @@ class SSLEvents(EventEnum):
 class SSLTrainer(Trainer):
     """Trains a self-supervised method.
 
-    An iteration takes the batch of one optimiser step, cuts it into micro-batches, calls the (possibly DDP-wrapped) method
-    on each, and steps the optimisers once. The mean over processes and micro-batches equals one joint batch, because what
-    the terms divide by (``method.counts``) is counted over all of them first. Nothing in an iteration waits for the device:
-    a step with non-finite gradients is left out on the device by the fused optimisers, and handlers learn of it from
-    ``state.skipped`` when they next read.
+    An iteration takes the batch of one optimiser step, cuts it into micro-batches, calls the (possibly DDP-wrapped)
+    method on each, and steps the optimisers once. The mean over processes and micro-batches equals one joint batch,
+    because what the terms divide by (``method.counts``) is counted over all of them first. Nothing in an iteration
+    waits for the device: a step with non-finite gradients is left out on the device by the fused optimisers, and
+    handlers learn of it from ``state.skipped`` when they next read.
 
     Args:
         device: where to train.
@@ -53,8 +53,9 @@ class SSLTrainer(Trainer):
         train_data_loader: from ``monai_anat.data.resumable_loader`` for exact resuming; any loader of dicts works.
         method: networks and loss terms; with several processes it is wrapped into ``DistributedDataParallel`` here.
         optimizers: from ``build_optimizers``, or one optimiser.
-        schedules: values by step for "lr" and "weight_decay" of every parameter group (scaled by the group's ``lr_scale``;
-            left alone where the group says ``scheduled=False``); "<optimizer>.lr" goes before "lr" for that optimiser.
+        schedules: values by step for "lr" and "weight_decay" of every parameter group (scaled by the group's
+            ``lr_scale``; left alone where the group says ``scheduled=False``); "<optimizer>.lr" goes before "lr" for
+            that optimiser.
         seed: the run's seed; torch is seeded from (seed, step, rank) at every step.
         precision: "auto", "bf16", "fp16" or "fp32", see :func:`monai_anat.engines.autocast_dtype`.
         micro_batch_size: samples per forward pass of this process; the default is the whole local batch.
@@ -67,7 +68,8 @@ class SSLTrainer(Trainer):
         options: for ``monai.engines.Trainer``.
 
     Raises:
-        ValueError: for a schedule that names no optimiser or value, or a micro-batch that does not divide the local batch.
+        ValueError: for a schedule that names no optimiser or value, or a micro-batch that does not divide the local
+            batch.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ class SSLTrainer(Trainer):
 
     # ------------------------------------------------------------------ running
 
-    def run(self) -> None:
+    def run(self) -> None:  # type: ignore[override]
         """Train from where the state stands to ``max_epochs``; a run that is complete says so and returns."""
         max_steps = self.state.max_epochs * self.state.epoch_length
         if self.state.iteration >= max_steps:
@@ -226,18 +228,15 @@ class SSLTrainer(Trainer):
         sums: dict[str, Tensor] = {}
         for position, micro_batch in enumerate(micro_batches):
             wait = isinstance(self.module, DistributedDataParallel) and position < count - 1
-            with self.module.no_sync() if wait else contextlib.nullcontext():  # type: ignore[union-attr,operator]
+            with self.module.no_sync() if wait else contextlib.nullcontext():  # type: ignore[operator]
                 try:
                     terms = self._forward(self.module, micro_batch, progress)
                     self.grad_scaler.scale(terms["loss"] / count).backward()
                 except RuntimeError as error:
                     if not _is_out_of_memory(error):
                         raise
-                    problem = error
-                else:
-                    problem = None
-            if problem is not None:
-                raise MemoryError(self._out_of_memory(micro_batch, progress)) from problem
+                    error.__traceback__ = None  # its frames hold the activations
+                    raise MemoryError(self._out_of_memory(micro_batch, progress)) from error
             for name, term in terms.items():
                 value = term.detach() / count
                 sums[name] = sums[name] + value if name in sums else value
@@ -281,8 +280,7 @@ class SSLTrainer(Trainer):
                         continue
                     if value_name == "lr":
                         group["lr"] = value * group.get("lr_scale", 1.0)
-                    elif group["weight_decay"] != 0.0 or group.get("decayed", False):
-                        group["decayed"] = True  # a schedule may pass through 0 and come back
+                    elif group.get("decayed", group["weight_decay"] != 0.0):
                         group["weight_decay"] = value
 
     # ------------------------------------------------------------------ batches
@@ -304,8 +302,8 @@ class SSLTrainer(Trainer):
         micro = min(self.micro_batch_size or size, size)
         if size % micro:
             raise ValueError(
-                f"micro_batch_size must divide the batch of this process, got micro_batch_size={micro} for {size} samples; "
-                f"nearest is {max(d for d in range(1, micro + 1) if size % d == 0)}"
+                f"micro_batch_size must divide the batch of this process, got micro_batch_size={micro} for "
+                f"{size} samples; nearest is {max(d for d in range(1, micro + 1) if size % d == 0)}"
             )
         number = size // micro
         counts = self.method.counts(batch)
@@ -330,7 +328,9 @@ class SSLTrainer(Trainer):
         )
 
     def _check_schedules(self) -> None:
-        known = {name for value in ("lr", "weight_decay") for name in (value, *(f"{o}.{value}" for o in self.optimizers))}
+        known = {
+            name for value in ("lr", "weight_decay") for name in (value, *(f"{o}.{value}" for o in self.optimizers))
+        }
         for name in self.schedules:
             if name not in known:
                 raise ValueError(f"schedules must be among {sorted(known)}, got {name!r}")

@@ -1,1 +1,21 @@
-__all__: list[str] = []
+"""Handlers for :class:`monai_anat.engines.SSLTrainer`: what happens around the steps of training."""
+
+from .checkpoint import Checkpointer, save_atomically
+from .guard import NonFiniteGuard
+from .manifest import RunManifest, command_line_config, data_fingerprint
+from .probes import CollapseMonitor
+from .teacher_ema import TeacherEMA, move_teacher
+from .training_log import TrainingLog
+
+__all__ = [
+    "Checkpointer",
+    "CollapseMonitor",
+    "NonFiniteGuard",
+    "RunManifest",
+    "TeacherEMA",
+    "TrainingLog",
+    "command_line_config",
+    "data_fingerprint",
+    "move_teacher",
+    "save_atomically",
+]

@@ -15,7 +15,9 @@ def at(step: int, max_steps: int, epochs: int) -> Progress:
     return Progress(epoch=step * epochs // max_steps, max_epochs=epochs, step=step, max_steps=max_steps)
 
 
-@pytest.mark.parametrize("entry", json.loads((REFERENCE / "schedules_cosine.json").read_text()), ids=lambda e: e["name"])
+@pytest.mark.parametrize(
+    "entry", json.loads((REFERENCE / "schedules_cosine.json").read_text()), ids=lambda e: e["name"]
+)
 def test_cosine_by_step_agrees_with_recorded_values(entry):
     inputs = entry["inputs"]
     schedule = CosineSchedule(inputs["base"], inputs["final"], warmup_epochs=inputs["warmup_epochs"])

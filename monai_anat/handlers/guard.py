@@ -1,0 +1,80 @@
+"""Non-finite steps: reported with their samples, and a clear stop when they do not end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from torch import Tensor
+
+from ..engines import SSLTrainer
+
+__all__ = ["NonFiniteGuard"]
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteGuard:
+    """Writes down which samples made a step non-finite, and stops the run after too many in a row.
+
+    The trainer leaves such a step out on the device. This handler collects its flags and reads them every few steps,
+    so the host waits for the device once per reading and not once per step.
+
+    Args:
+        folder: gets ``nonfinite.jsonl``, one line ``{"step": ..., "rank": ..., "samples": [...]}`` for each step left
+            out; samples are indices into the dataset.
+        stop_after: steps in a row after which the run stops.
+        every: steps between readings.
+
+    >>> NonFiniteGuard("out", stop_after=5).stop_after
+    5
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, stop_after: int = 10, every: int = 10) -> None:
+        self.path = Path(folder) / "nonfinite.jsonl"
+        self.stop_after = stop_after
+        self.every = every
+        self._pending: list[tuple[int, Tensor, Any]] = []
+        self._in_a_row = 0
+
+    def attach(self, engine: SSLTrainer) -> None:
+        """Register with the trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.read)
+
+    def _collect(self, engine: SSLTrainer) -> None:
+        self._pending.append((engine.state.iteration, engine.state.skipped, engine.state.sample_ids))
+        if len(self._pending) >= self.every:
+            self.read(engine)
+
+    def read(self, engine: SSLTrainer) -> None:
+        """Read the flags collected since the last time.
+
+        Raises:
+            FloatingPointError: after ``stop_after`` steps in a row.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        flags = torch.stack([skipped for _, skipped, _ in pending]).tolist()
+        for (step, _, samples), skipped in zip(pending, flags, strict=True):
+            self._in_a_row = self._in_a_row + 1 if skipped else 0
+            if skipped:
+                self._write(engine, step, samples)
+            if self._in_a_row >= self.stop_after:
+                raise FloatingPointError(
+                    f"the gradients of {self._in_a_row} steps in a row were not finite (up to step {step}); their "
+                    f"samples are in {self.path}. Look at those images, or use a lower learning rate or precision='fp32'"
+                )
+
+    def _write(self, engine: SSLTrainer, step: int, samples: Any) -> None:
+        ids = samples.tolist() if isinstance(samples, Tensor) else None
+        logger.warning(f"Step {step} was left out: its gradients were not finite (samples {ids}).")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, "rank": engine.rank, "samples": ids}) + "\n")

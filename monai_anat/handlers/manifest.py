@@ -1,0 +1,173 @@
+"""What a run was: configuration, versions, commit and a fingerprint of its data."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Events
+from monai.bundle import ConfigParser
+
+from ..engines import SSLTrainer
+
+__all__ = ["RunManifest", "command_line_config", "data_fingerprint"]
+
+_PACKAGES = ("monai_anat", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "pydicom", "pillow", "scikit-image")
+
+
+def data_fingerprint(data: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 over file names and sizes (or values) of a datalist; it names no file.
+
+    >>> data_fingerprint([{"image": "a.png"}]) == data_fingerprint([{"image": "a.png"}])
+    True
+    """
+    digest = hashlib.sha256()
+    for item in data:
+        for key in sorted(item):
+            value = item[key]
+            path = Path(value) if isinstance(value, str | os.PathLike) else None
+            if path is not None and path.is_file():
+                value = f"{path.name}:{path.stat().st_size}"
+            digest.update(f"{key}={value};".encode())
+    return digest.hexdigest()
+
+
+def command_line_config(arguments: Sequence[str]) -> dict[str, Any]:
+    """The merged configuration of ``python -m monai.bundle run``: its files, then its overrides.
+
+    Args:
+        arguments: as in ``sys.argv[1:]``.
+
+    Returns:
+        The configuration before anything is instantiated; empty for another command.
+    """
+    options = dict(_options(arguments))
+    files = options.pop("config_file", None)
+    if files is None:
+        return {}
+    parser = ConfigParser()
+    parser.read_config(_value(files))
+    for name in (
+        "meta_file",
+        "logging_file",
+        "run_id",
+        "init_id",
+        "final_id",
+        "tracking",
+        "workflow_type",
+        "args_file",
+    ):
+        options.pop(name, None)
+    parser.update({key.replace("#", "::"): _value(value) for key, value in options.items()})
+    return dict(parser.get())
+
+
+def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of ``--name value`` and ``--name=value``."""
+    pairs, rest = [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            pairs.append((name, value if equals else rest.pop(0) if rest else ""))
+    return pairs
+
+
+def _value(text: str) -> Any:
+    """A command-line value as JSON or Python would read it, else the text."""
+    for candidate in (text, text.replace("'", '"')):
+        try:
+            return json.loads(candidate)
+        except json.JSONDecodeError:
+            continue
+    return text
+
+
+def _without_paths(value: Any) -> Any:
+    """The same structure with local paths taken out: a folder's name may be a person's."""
+    if isinstance(value, Mapping):
+        return {key: _without_paths(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(part) for part in value]
+    if (
+        isinstance(value, str)
+        and not value.startswith(("$", "@", "%"))
+        and (os.sep in value and Path(value).is_absolute())
+    ):
+        return "<local path>"
+    return value
+
+
+class RunManifest:
+    """Writes ``manifest.json`` when training starts: what would be needed to run it again.
+
+    Absolute paths are left out, since folder and file names may name a person; the data are named by a fingerprint.
+
+    Args:
+        folder: where the manifest goes. A resumed run adds to it.
+        data: the datalist, for its length and fingerprint.
+        config: the configuration; the default is that of the bundle command that is running.
+
+    >>> RunManifest("out").folder.name
+    'out'
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        data: Sequence[Mapping[str, Any]] = (),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.data = data
+        self.config = config
+
+    def attach(self, engine: SSLTrainer) -> None:
+        """Register with the trainer; only the first process writes."""
+        if engine.rank == 0:
+            engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: SSLTrainer) -> None:
+        """Write the manifest, one entry per start."""
+        config = command_line_config(sys.argv[1:]) if self.config is None else self.config
+        start = {
+            "step": engine.state.iteration,
+            "method": type(engine.method).__name__,
+            "config": _without_paths(config),
+            "data": {"items": len(self.data), "sha256": data_fingerprint(self.data)},
+            "batch_size": engine.batch_size,
+            "processes": engine.world_size,
+            "device": engine.device.type,
+            "precision": str(engine.dtype).removeprefix("torch.") if engine.dtype else "float32",
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in _PACKAGES},
+            "commit": _commit(),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "manifest.json"
+        starts = json.loads(path.read_text())["starts"] if path.exists() else []
+        path.write_text(json.dumps({"starts": [*starts, start]}, indent=2, default=str) + "\n")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the source tree; None for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    result = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None

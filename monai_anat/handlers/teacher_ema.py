@@ -1,0 +1,87 @@
+"""The teacher is a moving average of the student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..engines import SSLEvents, SSLTrainer
+from ..methods.base import TeacherStudentMethod
+from ..schedules import ConstantSchedule, Schedule
+
+__all__ = ["TeacherEMA", "move_teacher"]
+
+
+@torch.no_grad()
+def move_teacher(pairs: Iterable[tuple[nn.Module, nn.Module]], momentum: float) -> None:
+    r"""Move each teacher towards its student: :math:`\theta_t \leftarrow m\,\theta_t + (1 - m)\,\theta_s`.
+
+    Parameters are paired by name. Floating-point buffers (the running statistics of batch normalisation) are copied,
+    since the teacher runs in evaluation mode and would otherwise keep its initial ones.
+
+    Args:
+        pairs: (student, teacher) modules of the same structure.
+        momentum: weight of the OLD teacher; 1 freezes it, 0 copies the student.
+
+    Raises:
+        ValueError: if a pair's parameters have different names.
+
+    >>> student, teacher = nn.Linear(1, 1), nn.Linear(1, 1)
+    >>> move_teacher([(student, teacher)], momentum=0.0)
+    >>> bool(teacher.weight == student.weight)
+    True
+    """
+    for student, teacher in pairs:
+        averaged, source = _paired(student.named_parameters(), teacher.named_parameters())
+        if averaged:
+            torch._foreach_lerp_(averaged, source, 1.0 - momentum)
+        copied, source = _paired(student.named_buffers(), teacher.named_buffers())
+        if copied:
+            torch._foreach_copy_(copied, source)
+
+
+def _paired(
+    student: Iterable[tuple[str, Tensor]], teacher: Iterable[tuple[str, Tensor]]
+) -> tuple[list[Tensor], list[Tensor]]:
+    sources, targets = dict(student), dict(teacher)
+    if sources.keys() != targets.keys():
+        raise ValueError(
+            f"student and teacher must have the same names, differ in {sorted(sources.keys() ^ targets.keys())}"
+        )
+    return list(targets.values()), [sources[name].detach() for name in targets]
+
+
+class TeacherEMA:
+    """Moves the teacher of a ``TeacherStudentMethod`` after every optimiser step.
+
+    A step that was left out for non-finite gradients leaves the student where it was, so the average stays finite.
+
+    Args:
+        momentum: weight of the old teacher, or a schedule of it (PEAC: cosine from .999 to 1). It must fit the length
+            of the run: with 1,000 steps, .999 leaves a third of the random start in the teacher.
+
+    Raises:
+        TypeError: on ``attach`` to a trainer whose method has no teacher.
+
+    >>> TeacherEMA(0.996).momentum.value
+    0.996
+    """
+
+    def __init__(self, momentum: Schedule | float) -> None:
+        self.momentum = ConstantSchedule(momentum) if isinstance(momentum, int | float) else momentum
+
+    def attach(self, engine: SSLTrainer) -> None:
+        """Register with the trainer."""
+        if not isinstance(engine.method, TeacherStudentMethod):
+            raise TypeError(
+                f"TeacherEMA needs a method with a teacher, got {type(engine.method).__name__}; leave the handler away"
+            )
+        engine.add_event_handler(SSLEvents.OPTIMIZER_STEPPED, self)
+
+    def __call__(self, engine: SSLTrainer) -> None:
+        """Move the teacher by the momentum of this step."""
+        method = engine.method
+        if isinstance(method, TeacherStudentMethod):
+            move_teacher(method.pairs(), self.momentum(engine.progress))
