@@ -96,7 +96,7 @@ def matched_consistency(
     matched = correspondence >= 0
     # A fixed-size gather and a mask instead of boolean indexing: no copy of the mask to the host, and one graph for
     # torch.compile. Unmatched cells read token 0 and are masked before the square, so that they add exactly 0 to its
-    # gradient, whatever they hold.
+    # gradient.
     index = correspondence.clamp(min=0).unsqueeze(2).expand(-1, -1, tokens_2.shape[2])  # (B, N, D)
     difference = tokens_1 - tokens_2.gather(1, index)
     total = difference.masked_fill(~matched.unsqueeze(2), 0.0).square().sum()
