@@ -134,7 +134,7 @@ class SeededDataset(Dataset[dict[str, Any]]):
         phase: Callable[[int], int] | None = None,
     ) -> None:
         self.data = data
-        self.transform = transform
+        self.transform: Any = transform
         self.seed = seed
         self.phase = phase
 

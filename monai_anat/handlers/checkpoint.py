@@ -143,7 +143,11 @@ class Checkpointer:
         try:
             engine.load_training_state(state)
         except (RuntimeError, KeyError) as error:
-            raise ValueError(f"checkpoint {path} is of another method or network: {error}") from error
+            first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
+            raise ValueError(
+                f"checkpoint {path} is of another method or network: {first}; resume with the configuration of its run, "
+                "or start a new run in another folder"
+            ) from error
         logger.info(f"Going on from {path} at step {state['step']}.")
 
     def _say_how_to_go_on(self, engine: SSLTrainer, error: BaseException) -> None:

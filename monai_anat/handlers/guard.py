@@ -69,7 +69,8 @@ class NonFiniteGuard:
             if self._in_a_row >= self.stop_after:
                 raise FloatingPointError(
                     f"the gradients of {self._in_a_row} steps in a row were not finite (up to step {step}); their "
-                    f"samples are in {self.path}. Look at those images, or use a lower learning rate or precision='fp32'"
+                    f"samples are in {self.path}. Look at those images, or use a lower learning rate or "
+                    "precision='fp32'"
                 )
 
     def _write(self, engine: SSLTrainer, step: int, samples: Any) -> None:

@@ -67,7 +67,7 @@ def command_line_config(arguments: Sequence[str]) -> dict[str, Any]:
     ):
         options.pop(name, None)
     parser.update({key.replace("#", "::"): _value(value) for key, value in options.items()})
-    return dict(parser.get())
+    return {key: value for key, value in parser.get().items() if key != "_meta_"}
 
 
 def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -73,5 +73,6 @@ class CollapseMonitor:
         if rank < self.min_rank:
             logger.warning(
                 f"The embeddings of {len(embeddings)} images have effective rank {rank:.2f} (< {self.min_rank}): the "
-                "encoder may be collapsing. A higher teacher momentum, a lower learning rate or other loss weights may help."
+                "encoder may be collapsing. A higher teacher momentum, a lower learning rate or other loss weights may "
+                "help."
             )

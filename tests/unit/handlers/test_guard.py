@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from monai_anat.handlers import NonFiniteGuard
+
+
+def test_writes_the_samples_of_a_step_that_was_left_out(make_trainer, items, tmp_path, caplog):
+    items[5]["view_1"] = torch.full((1, 4, 4), float("inf"))
+    make_trainer([NonFiniteGuard(tmp_path, every=2)], items, epochs=3).run()
+    lines = [json.loads(line) for line in (tmp_path / "nonfinite.jsonl").read_text().splitlines()]
+    assert len(lines) == 3
+    assert all(5 in line["samples"] and len(line["samples"]) == 4 for line in lines)
+    assert caplog.text.count("was left out: its gradients were not finite") == 3
+
+
+def test_stops_after_too_many_in_a_row(make_trainer, items, tmp_path):
+    for item in items:
+        item["view_2"] = torch.full((1, 4, 4), float("nan"))
+    trainer = make_trainer([NonFiniteGuard(tmp_path, stop_after=4, every=1)], items, epochs=5)
+    with pytest.raises(FloatingPointError, match=r"gradients of 4 steps in a row .*up to step 4.*lower learning rate"):
+        trainer.run()
+    assert trainer.state.iteration == 4
+
+
+def test_a_finite_run_writes_nothing(make_trainer, tmp_path):
+    make_trainer([NonFiniteGuard(tmp_path)]).run()
+    assert not (tmp_path / "nonfinite.jsonl").exists()

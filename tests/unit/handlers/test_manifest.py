@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+
+from monai_anat.handlers import RunManifest, command_line_config, data_fingerprint
+
+
+def test_manifest_names_versions_config_and_data_but_no_path(make_trainer, tmp_path):
+    (tmp_path / "DOE^JANE").mkdir()
+    image = tmp_path / "DOE^JANE" / "1.png"
+    image.write_bytes(b"png")
+    config = {"dataset_dir": str(tmp_path / "DOE^JANE"), "lr": 0.1, "files": [str(image)], "x": "$@lr / 2"}
+    manifest = RunManifest(tmp_path / "out", [{"image": str(image)}], config)
+    for _ in range(2):
+        make_trainer([manifest]).run()
+    text = (tmp_path / "out" / "manifest.json").read_text()
+    starts = json.loads(text)["starts"]
+    assert len(starts) == 2
+    assert "DOE" not in text
+    assert starts[0]["config"] == {"dataset_dir": "<local path>", "lr": 0.1, "files": ["<local path>"], "x": "$@lr / 2"}
+    assert starts[0]["method"] == "ToyTeacherMethod"
+    assert starts[0]["batch_size"] == 4
+    assert starts[0]["versions"]["torch"]
+    assert starts[0]["data"] == {"items": 1, "sha256": data_fingerprint([{"image": str(image)}])}
+
+
+def test_fingerprint_follows_the_files(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    first = data_fingerprint([{"image": str(path)}])
+    path.write_bytes(b"12")
+    assert data_fingerprint([{"image": str(path)}]) != first
+
+
+def test_config_of_a_bundle_command(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"lr": 1.0, "train": {"n": 1, "m": 2}}))
+    (tmp_path / "b.json").write_text(json.dumps({"lr": 2.0}))
+    files = str([str(tmp_path / "a.json"), str(tmp_path / "b.json")])
+    arguments = ["run", "--config_file", files, "--train#n", "5", "--name=x y", "--logging_file", "l.conf"]
+    assert command_line_config(arguments) == {"lr": 2.0, "train": {"n": 5, "m": 2}, "name": "x y"}
+    assert command_line_config(["pytest", "-q"]) == {}

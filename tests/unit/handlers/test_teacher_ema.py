@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from ignite.engine import Events
+from torch import nn
+
+from monai_anat.handlers import TeacherEMA, move_teacher
+from monai_anat.schedules import LinearSchedule
+
+
+def pair() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    student, teacher = (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    student(torch.randn(8, 3))
+    return student, teacher
+
+
+def test_momentum_one_freezes_and_zero_copies():
+    student, teacher = pair()
+    before = [p.clone() for p in teacher.parameters()]
+    move_teacher([(student, teacher)], 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
+    move_teacher([(student, teacher)], 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(student.parameters(), teacher.parameters(), strict=True))
+
+
+def test_average_is_the_formula_and_buffers_are_copied():
+    student, teacher = pair()
+    expected = {
+        n: 0.9 * t + 0.1 * s for (n, t), s in zip(teacher.named_parameters(), student.parameters(), strict=True)
+    }
+    move_teacher([(student, teacher)], 0.9)
+    for name, value in teacher.named_parameters():
+        torch.testing.assert_close(value, expected[name])
+    assert torch.equal(student[1].running_mean, teacher[1].running_mean)
+    student[1].running_mean += 1
+    assert not torch.equal(student[1].running_mean, teacher[1].running_mean)
+
+
+def test_parameters_are_paired_by_name():
+    with pytest.raises(ValueError, match=r"same names, differ in \['bias'\]"):
+        move_teacher([(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))], 0.9)
+
+
+def test_handler_moves_the_teacher_by_the_schedule_after_each_step(make_trainer):
+    trainer = make_trainer([TeacherEMA(LinearSchedule(0.0, 0.6))], epochs=1)
+    weights = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda e: weights.append((e.method.student.conv.weight.clone(), e.method.teacher.conv.weight.clone())),
+    )
+    trainer.run()
+    (_, teacher_0), (student_1, teacher_1), _ = weights
+    assert torch.equal(*weights[0])
+    torch.testing.assert_close(teacher_1, 0.2 * teacher_0 + 0.8 * student_1)
+
+
+def test_a_method_without_teacher_is_refused(make_trainer):
+    trainer = make_trainer()
+    trainer.method = nn.Linear(1, 1)
+    with pytest.raises(TypeError, match="needs a method with a teacher, got Linear"):
+        TeacherEMA(0.9).attach(trainer)

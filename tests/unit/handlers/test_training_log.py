@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from ignite.engine import Events
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from monai_anat.handlers import Checkpointer, CollapseMonitor, TrainingLog
+
+
+def lines_of(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_lines_hold_means_rates_and_time_left(make_trainer, tmp_path):
+    trainer = make_trainer([CollapseMonitor(every=1), TrainingLog(tmp_path, every=2, progress_bar=False)])
+    losses = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
+    trainer.run()
+    lines = lines_of(tmp_path)
+    assert [line["step"] for line in lines] == [2, 3, 4, 6, 6]  # the last one holds the metrics of the epoch
+    assert lines[0]["loss"] == pytest.approx((losses[0] + losses[1]) / 2, abs=1e-5)
+    assert {"match", "grad_norm", "lr", "samples_per_second", "data_wait_share", "seconds_left"} <= lines[0].keys()
+    assert {"effective_rank", "feature_spread"} <= lines[1].keys()
+    assert 0 <= lines[0]["data_wait_share"] <= 1
+    assert lines[-2]["seconds_left"] == 0
+
+
+def test_tensorboard_has_scalars_and_pictures(make_trainer, tmp_path):
+    make_trainer([TrainingLog(tmp_path, every=1)]).run()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+    assert {"view_1", "view_2"} <= {tag.split("/")[0] for tag in events.Tags()["images"]}
+
+
+def test_a_resumed_run_repeats_no_line(make_trainer, tmp_path):
+    def run(stop=None):
+        trainer = make_trainer([TrainingLog(tmp_path, every=1, tensorboard=False, progress_bar=False)])
+        saver = Checkpointer(tmp_path)
+        saver.resume(trainer)
+        if stop:
+            trainer.add_event_handler(
+                Events.ITERATION_COMPLETED, lambda e: e.terminate() if e.state.iteration == stop else 0
+            )
+        else:
+            saver.attach(trainer)
+        if stop == 2:
+            saver.folder.mkdir(exist_ok=True)
+            trainer.add_event_handler(
+                Events.ITERATION_COMPLETED, lambda e: saver.save(e) if e.state.iteration == 1 else 0
+            )
+        trainer.run()
+
+    run(stop=2)
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2]
+    run()
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_files_are_closed_when_the_run_fails(make_trainer, tmp_path):
+    log = TrainingLog(tmp_path, every=10)
+    trainer = make_trainer([log])
+
+    def fail(engine):
+        if engine.state.iteration == 2:
+            raise RuntimeError("worker died")
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, fail)
+    with pytest.raises(RuntimeError, match="worker died"):
+        trainer.run()
+    assert log._writer is None
+    assert log._bar is None
