@@ -2,17 +2,25 @@
 
 from monai_anat.networks.backbone import Backbone, to_tokens
 from monai_anat.networks.checkpoints import read_checkpoint
+from monai_anat.networks.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
 from monai_anat.networks.heads import OrderHead, ProjectionHead, RestorationHead
 from monai_anat.networks.records import EncoderRecord, load_encoder, read_encoder_record, save_encoder
+from monai_anat.networks.resnet import ResNetBackbone
 from monai_anat.networks.swin import SwinBackbone
+from monai_anat.networks.vit import ViTBackbone
 
 __all__ = [
     "Backbone",
+    "EncoderDecoder",
     "EncoderRecord",
     "OrderHead",
     "ProjectionHead",
+    "ResNetBackbone",
+    "ResidualUNetDecoder",
     "RestorationHead",
     "SwinBackbone",
+    "UPerNetDecoder",
+    "ViTBackbone",
     "load_encoder",
     "read_checkpoint",
     "read_encoder_record",

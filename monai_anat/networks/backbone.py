@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Backbone", "to_tokens"]
@@ -109,3 +110,28 @@ def static_shape(x: Tensor) -> tuple[int, ...]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Converting a tensor to a Python integer")
         return tuple(int(size) for size in x.shape)
+
+
+def pad_to_multiple(x: Tensor, multiple: int, first_axis: int) -> Tensor:
+    """Zero-pad the spatial axes at their far ends; ``first_axis`` is 1 for channels last, 2 for channels first."""
+    shape = static_shape(x)
+    spatial = shape[first_axis : len(shape) - (1 if first_axis == 1 else 0)]
+    missing = [-side % multiple for side in spatial]
+    if not any(missing):
+        return x
+    trailing = [0, 0] if first_axis == 1 else []
+    return F.pad(x, trailing + [n for m in reversed(missing) for n in (0, m)])
+
+
+class Perceptron(nn.Module):
+    """The two-layer perceptron of a transformer block, under the names of published files: fc1, GELU, fc2."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., channels) -> the same shape."""
+        x = self.fc2(F.gelu(self.fc1(x)))
+        return x

@@ -219,12 +219,12 @@ def _check_fits(own: Mapping[str, Tensor], state: Mapping[str, Any], file: Path)
 def _known_backbones() -> dict[str, type[Backbone]]:
     """The backbones of this package by name; a record can name nothing else."""
     known: dict[str, type[Backbone]] = {}
-    waiting: list[type[Backbone]] = [Backbone]
+    waiting: list[type[Backbone]] = Backbone.__subclasses__()
     while waiting:
-        for cls in waiting.pop().__subclasses__():
-            waiting.append(cls)
-            if cls.__module__.startswith("monai_anat.networks.") and not cls.__name__.startswith("_"):
-                known[cls.__name__] = cls
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        if cls.__module__.startswith("monai_anat.networks.") and not cls.__name__.startswith("_"):
+            known[cls.__name__] = cls
     return known
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
-from monai_anat.networks.backbone import Backbone, static_shape
+from monai_anat.networks.backbone import Backbone, Perceptron, pad_to_multiple, static_shape
 
 __all__ = ["SwinBackbone"]
 
@@ -163,7 +163,7 @@ class _PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _pad_to_multiple(x, self.patch_size, first_axis=2)
+        x = pad_to_multiple(x, self.patch_size, first_axis=2)
         patches: Tensor = self.norm(self.proj(x).movedim(1, -1))
         return patches
 
@@ -225,25 +225,12 @@ class _Block(nn.Module):
         self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
         self.attn = _WindowAttention(spatial_dims, channels, num_heads, window_size, shift)
         self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
-        self.mlp = _Perceptron(channels, int(channels * mlp_ratio))
+        self.mlp = Perceptron(channels, int(channels * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x
-
-
-class _Perceptron(nn.Module):
-    """Linear, GELU, Linear under the official names."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.fc2(F.gelu(self.fc1(x)))
         return x
 
 
@@ -272,7 +259,7 @@ class _WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = static_shape(x)[1:-1]
         shift = self._shift_for(size)
-        x = _pad_to_multiple(x, self.window_size, first_axis=1)
+        x = pad_to_multiple(x, self.window_size, first_axis=1)
         padded = static_shape(x)[1:-1]
         axes = tuple(range(1, self.spatial_dims + 1))
         if any(shift):
@@ -346,7 +333,7 @@ class _PatchMerging(nn.Module):
         self.norm = nn.LayerNorm(neighbours * channels, eps=norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _pad_to_multiple(x, 2, first_axis=1)
+        x = pad_to_multiple(x, 2, first_axis=1)
         dims, size = self.spatial_dims, static_shape(x)[1:]
         halves = [n for side in size[:-1] for n in (side // 2, 2)]
         x = x.reshape(-1, *halves, size[-1])  # (B, h, 2, w, 2, C)
@@ -401,17 +388,6 @@ def _product(sizes: Sequence[int]) -> int:
     for size in sizes:
         total *= size
     return total
-
-
-def _pad_to_multiple(x: Tensor, multiple: int, first_axis: int) -> Tensor:
-    """Zero-pad the spatial axes at their far ends; ``first_axis`` is 1 for channels last, 2 for channels first."""
-    shape = static_shape(x)
-    spatial = shape[first_axis : len(shape) - (1 if first_axis == 1 else 0)]
-    missing = [-side % multiple for side in spatial]
-    if not any(missing):
-        return x
-    trailing = [0, 0] if first_axis == 1 else []
-    return F.pad(x, trailing + [n for m in reversed(missing) for n in (0, m)])
 
 
 def _relative_position_index(spatial_dims: int, window_size: int) -> Tensor:

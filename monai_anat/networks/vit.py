@@ -1,0 +1,232 @@
+"""Vision Transformer under timm's parameter names, for any image size, in 2D and 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.networks.layers import DropPath
+from torch import Tensor, nn
+from torch.nn.init import trunc_normal_
+from torch.utils.checkpoint import checkpoint
+
+from monai_anat.networks.backbone import Backbone, Perceptron, pad_to_multiple, static_shape
+
+__all__ = ["ViTBackbone"]
+
+#: maps that forward_features returns: as many as a four-stage network, so that the same decoders fit
+LEVELS = 4
+
+
+class ViTBackbone(Backbone):
+    """Vision Transformer (arXiv 2010.11929): attention between all patches of the image.
+
+    The defaults are ViT-B/16 at 224 pixels. POPAR^-3 and PEAC^-3 use it so; the other ViT of PEAC and ACE has 448
+    pixels and patches of 32. All maps have one stride. Images of another size than ``image_size`` are taken: the
+    learned position embedding is resampled (bicubic in 2D, trilinear in 3D), and the image is zero-padded right and
+    bottom to whole patches.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        image_size: pixels per axis for which positions are learned; one number for all axes.
+        patch_size: side of a patch in pixels, the stride of all maps.
+        embed_dim: channels of the tokens.
+        depth: number of blocks.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the perceptron relative to the channels.
+        norm_eps: epsilon of every LayerNorm.
+        drop_path_rate: stochastic depth of the last block; it rises linearly from 0 in the first.
+        class_token: put a learned token before the patches. It takes part in attention and is left out of the maps.
+        use_checkpoint: recompute each block in the backward pass, which saves memory and costs a forward pass.
+
+    Raises:
+        ValueError: when sizes do not divide as they must.
+
+    Example:
+        >>> backbone = ViTBackbone(image_size=64, embed_dim=24, depth=4, num_heads=3)
+        >>> [tuple(f.shape) for f in backbone.forward_features(torch.zeros(1, 1, 64, 96))]
+        [(1, 24, 4, 6), (1, 24, 4, 6), (1, 24, 4, 6), (1, 24, 4, 6)]
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        image_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        norm_eps: float = 1e-6,
+        drop_path_rate: float = 0.0,
+        class_token: bool = False,
+        use_checkpoint: bool = False,
+    ) -> None:
+        size = [image_size] * spatial_dims if isinstance(image_size, int) else list(image_size)
+        _check_arguments(spatial_dims, size, patch_size, embed_dim, depth, num_heads, drop_path_rate)
+        config: dict[str, Any] = {
+            "spatial_dims": spatial_dims,
+            "in_channels": in_channels,
+            "image_size": size,
+            "patch_size": patch_size,
+            "embed_dim": embed_dim,
+            "depth": depth,
+            "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "norm_eps": norm_eps,
+            "drop_path_rate": drop_path_rate,
+            "class_token": class_token,
+            "use_checkpoint": use_checkpoint,
+        }
+        # the maps come from evenly spaced depths, the last one from the end
+        levels = min(LEVELS, depth)
+        super().__init__(
+            config,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            channels=(embed_dim,) * levels,
+            strides=(patch_size,) * levels,
+        )
+        self.level_ends = tuple(depth * (level + 1) // levels for level in range(levels))
+        self.grid = tuple(side // patch_size for side in size)
+        self.patch_size = patch_size
+        self.use_checkpoint = use_checkpoint
+        self.patch_embed = _PatchProjection(spatial_dims, in_channels, embed_dim, patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
+        tokens = torch.Size(self.grid).numel() + int(class_token)
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, embed_dim))
+        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, mlp_ratio, norm_eps, rate) for rate in rates)
+        self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.apply(_initialise)
+        trunc_normal_(self.pos_embed, std=0.02)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=1e-6)
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """Maps from evenly spaced depths, all at stride ``patch_size``.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]) of any size.
+
+        Returns:
+            Maps (B, embed_dim, h, w[, d]), stored channels last; the last one after the final normalisation.
+
+        Raises:
+            ValueError: for another rank or number of channels.
+        """
+        self.check_input(x)
+        patches = self.patch_embed(x)  # (B, h, w, D)
+        grid = static_shape(patches)[1:-1]
+        tokens = patches.flatten(1, -2) + self.position_embedding(grid)  # (B, N, D)
+        if self.cls_token is not None:
+            first = self.cls_token + self.pos_embed[:, :1]
+            tokens = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        maps = []
+        for number, block in enumerate(self.blocks, start=1):
+            if self.use_checkpoint and self.training and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+            if number in self.level_ends:
+                maps.append(self.norm(tokens) if number == len(self.blocks) else tokens)
+        skip = 0 if self.cls_token is None else 1
+        return [m[:, skip:].reshape(-1, *grid, self.num_features).movedim(-1, 1) for m in maps]  # (B, D, h, w)
+
+    def position_embedding(self, grid: Sequence[int]) -> Tensor:
+        """The embedding (1, N, D) of the patch positions on a grid (h, w[, d]), resampled where it is another one."""
+        embedding = self.pos_embed if self.cls_token is None else self.pos_embed[:, 1:]
+        if tuple(grid) == self.grid:
+            return embedding
+        as_map = embedding.reshape(1, *self.grid, self.num_features).movedim(-1, 1)  # (1, D, h, w)
+        mode = "bicubic" if self.spatial_dims == 2 else "trilinear"
+        return F.interpolate(as_map, size=tuple(grid), mode=mode).flatten(2).transpose(1, 2)
+
+
+class _PatchProjection(nn.Module):
+    """Non-overlapping patches, embedded: (B, C, H, W[, D]) -> (B, h, w[, d], E)."""
+
+    def __init__(self, spatial_dims: int, in_channels: int, embed_dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        convolution = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
+        self.proj: nn.Conv2d | nn.Conv3d = convolution(in_channels, embed_dim, patch_size, patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.proj(pad_to_multiple(x, self.patch_size, first_axis=2))
+        return x.movedim(1, -1)
+
+
+class _Block(nn.Module):
+    """x + attention(norm(x)), then x + perceptron(norm(x)); (B, N, D) -> the same."""
+
+    def __init__(self, channels: int, num_heads: int, mlp_ratio: float, norm_eps: float, drop_path_rate: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
+        self.attn = _Attention(channels, num_heads)
+        self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
+        self.mlp = Perceptron(channels, int(channels * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x
+
+
+class _Attention(nn.Module):
+    """Self-attention between all tokens (B, N, D)."""
+
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, channels = static_shape(x)[1:]
+        qkv = self.qkv(x).reshape(-1, tokens, 3, self.num_heads, channels // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
+        out = F.scaled_dot_product_attention(query, key, value)
+        x = self.proj(out.transpose(1, 2).reshape(-1, tokens, channels))
+        return x
+
+
+def _check_arguments(
+    spatial_dims: int,
+    size: list[int],
+    patch_size: int,
+    embed_dim: int,
+    depth: int,
+    num_heads: int,
+    drop_path_rate: float,
+) -> None:
+    if min(*size, patch_size, embed_dim, depth, num_heads) < 1:
+        raise ValueError(
+            "image_size, patch_size, embed_dim, depth and num_heads must be at least 1, got "
+            f"image_size={size}, patch_size={patch_size}, embed_dim={embed_dim}, depth={depth}, num_heads={num_heads}"
+        )
+    if len(size) != spatial_dims:
+        raise ValueError(f"image_size must have {spatial_dims} entries for spatial_dims={spatial_dims}, got {size}")
+    for side in size:
+        if side % patch_size:
+            nearest = max(1, round(side / patch_size)) * patch_size
+            raise ValueError(
+                f"image_size must be a multiple of patch_size, got image_size={side} and patch_size={patch_size}; "
+                f"nearest is {nearest}"
+            )
+    if embed_dim % num_heads:
+        raise ValueError(f"num_heads must divide embed_dim, got num_heads={num_heads} and embed_dim={embed_dim}")
+    if not 0 <= drop_path_rate < 1:
+        raise ValueError(f"drop_path_rate must be in [0, 1), got drop_path_rate={drop_path_rate}")
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
