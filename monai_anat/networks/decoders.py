@@ -74,7 +74,7 @@ class UPerNetDecoder(nn.Module):
 
         convolution: Callable[..., nn.Module] = Conv[Conv.CONV, spatial_dims]
         last, levels = in_channels[-1], len(in_channels)
-        pooled = max(1, last // 4)
+        pooled = max(4, last // 4)
         self.spatial_dims = spatial_dims
         self.in_channels = tuple(in_channels)
         self.out_channels = out_channels
@@ -226,8 +226,8 @@ def _check_maps(features: Sequence[Tensor], channels: tuple[int, ...]) -> None:
 def _conv_norm_relu(
     spatial_dims: int, before: int, after: int, kernel: int, norm: str | tuple[str, dict[str, Any]]
 ) -> nn.Sequential:
-    if norm == "group":  # eight groups, or as many as the channels divide into
-        norm = ("group", {"num_groups": gcd(8, after)})
+    if norm == "group":  # of at least four channels each: a map pooled to one cell has no other values to average over
+        norm = ("group", {"num_groups": gcd(8, after // 4) if after % 4 == 0 else 1})
     convolution: Callable[..., nn.Module] = Conv[Conv.CONV, spatial_dims]
     return nn.Sequential(
         convolution(before, after, kernel, padding=kernel // 2, bias=False),
