@@ -1,1 +1,105 @@
-__all__: list[str] = []
+"""Transforms: grid crops with known correspondence, patch shuffling, distortions; 2D and 3D, array and dictionary."""
+
+from . import geometry
+from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from .bezier import BezierDraw, apply_bezier, bezier_curve, bezier_table, require_unit_range
+from .distortions import (
+    Distortion,
+    RandBezierIntensity,
+    RandDistort,
+    RandDistortOne,
+    RandInPaint,
+    RandLocalPixelShuffle,
+    RandOutPaint,
+    distort,
+)
+from .distortions_dictionary import (
+    RandBezierIntensityd,
+    RandDistortd,
+    RandDistortOned,
+    RandInPaintd,
+    RandLocalPixelShuffled,
+    RandOutPaintd,
+)
+from .draws import draw_boxes, draw_integers, draw_run_length, draw_seed, random_generator
+from .geometry import (
+    box_slices,
+    cell_slices,
+    crop_slices,
+    grid_shape,
+    join_cells,
+    match_cells,
+    per_axis,
+    required_shape,
+    split_cells,
+)
+from .grid_crops import GridCropsDraw, OverlappingGridCrops, RandOverlappingGridCropsd, draw_grid_crops
+from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle, pixel_shuffle_map
+from .painting import PaintDraw, in_paint, out_paint
+from .patch_shuffle import (
+    RandShufflePatchesd,
+    RestorePatches,
+    RestorePatchesd,
+    ShufflePatches,
+    inverse_order,
+    restore_patches,
+    shuffle_patches,
+)
+
+__all__ = [
+    "BACKENDS",
+    "BezierDraw",
+    "Distortion",
+    "GridCropsDraw",
+    "OverlappingGridCrops",
+    "PaintDraw",
+    "PixelShuffleDraw",
+    "RandBezierIntensity",
+    "RandBezierIntensityd",
+    "RandDistort",
+    "RandDistortOne",
+    "RandDistortOned",
+    "RandDistortd",
+    "RandInPaint",
+    "RandInPaintd",
+    "RandLocalPixelShuffle",
+    "RandLocalPixelShuffled",
+    "RandOutPaint",
+    "RandOutPaintd",
+    "RandOverlappingGridCropsd",
+    "RandShufflePatchesd",
+    "RestorePatches",
+    "RestorePatchesd",
+    "ShufflePatches",
+    "apply_bezier",
+    "bezier_curve",
+    "bezier_table",
+    "box_slices",
+    "cell_slices",
+    "crop_slices",
+    "distort",
+    "draw_boxes",
+    "draw_grid_crops",
+    "draw_integers",
+    "draw_run_length",
+    "draw_seed",
+    "geometry",
+    "grid_shape",
+    "in_paint",
+    "inverse_order",
+    "join_cells",
+    "local_pixel_shuffle",
+    "match_cells",
+    "out_paint",
+    "per_axis",
+    "pixel_shuffle_map",
+    "plain_tensor",
+    "random_generator",
+    "require_unit_range",
+    "required_shape",
+    "restore_patches",
+    "same_kind",
+    "shuffle_patches",
+    "split_cells",
+    "unit_range",
+]

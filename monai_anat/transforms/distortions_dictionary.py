@@ -1,0 +1,248 @@
+"""The distortions on dictionaries: one draw for all keys of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable
+
+from .array_kinds import BACKENDS
+from .distortions import (
+    RandBezierIntensity,
+    RandDistort,
+    RandDistortOne,
+    RandInPaint,
+    RandLocalPixelShuffle,
+    RandOutPaint,
+)
+
+__all__ = [
+    "RandBezierIntensityd",
+    "RandDistortOned",
+    "RandDistortd",
+    "RandInPaintd",
+    "RandLocalPixelShuffled",
+    "RandOutPaintd",
+]
+
+_ArrayTransform = (
+    RandBezierIntensity | RandDistort | RandDistortOne | RandInPaint | RandLocalPixelShuffle | RandOutPaint
+)
+
+
+class _RandDistortiond(Randomizable, MapTransform):
+    """Apply one array transform, with one draw, to all keys."""
+
+    backend = BACKENDS
+
+    def __init__(self, keys: KeysCollection, transform: _ArrayTransform, allow_missing_keys: bool) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.transform = transform
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> _RandDistortiond:
+        """Seed the array transform, from which all draws come."""
+        super().set_random_state(seed, state)
+        self.transform.set_random_state(seed, state)
+        return self
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for images of spatial shape ``data``."""
+        self.transform.randomize(data)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Distort the images of one sample alike."""
+        out = dict(data)
+        shape: tuple[int, ...] | None = None
+        for key in self.key_iterator(out):
+            spatial = tuple(out[key].shape[1:])
+            if shape is None:
+                shape = spatial
+                self.randomize(shape)
+            elif spatial != shape:
+                raise ValueError(
+                    f"keys must have one spatial shape, got {shape} and {key!r} with {spatial}; "
+                    "distort images of different shapes by separate transforms"
+                )
+            out[key] = self.transform(out[key], randomize=False)
+        return out
+
+
+class RandLocalPixelShuffled(_RandDistortiond):
+    """Dictionary form of :class:`RandLocalPixelShuffle`.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        prob: share of samples that are shuffled.
+        num_blocks: number of windows.
+        max_side: largest side of a window, as a fraction of the image side; at least one pixel.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandLocalPixelShuffled("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
+    (1, 16, 16)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 1.0,
+        num_blocks: int = 40,
+        max_side: float = 0.1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, RandLocalPixelShuffle(prob, num_blocks, max_side), allow_missing_keys)
+
+
+class RandBezierIntensityd(_RandDistortiond):
+    """Dictionary form of :class:`RandBezierIntensity`.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        prob: share of samples that are mapped.
+        invert_prob: share of those whose contrast is inverted.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandBezierIntensityd("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
+    (1, 16, 16)
+    """
+
+    def __init__(
+        self, keys: KeysCollection, prob: float = 0.9, invert_prob: float = 0.5, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, RandBezierIntensity(prob, invert_prob), allow_missing_keys)
+
+
+class RandInPaintd(_RandDistortiond):
+    """Dictionary form of :class:`RandInPaint`.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        prob: share of samples that are painted.
+        max_boxes: largest number of boxes.
+        next_prob: probability with which each box is reached, given the one before.
+        sides: range of their sides as fractions of the image side.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandInPaintd("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
+    (1, 16, 16)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 0.9,
+        max_boxes: int = 5,
+        next_prob: float = 0.95,
+        sides: tuple[float, float] = (1 / 6, 1 / 3),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, RandInPaint(prob, max_boxes, next_prob, sides), allow_missing_keys)
+
+
+class RandOutPaintd(_RandDistortiond):
+    """Dictionary form of :class:`RandOutPaint`.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        prob: share of samples that are painted.
+        max_boxes: largest number of boxes; there is always one.
+        next_prob: probability with which each further box is reached, given the one before.
+        removed: range of what a box lacks of the image side, as fractions of it.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandOutPaintd("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
+    (1, 16, 16)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 0.9,
+        max_boxes: int = 5,
+        next_prob: float = 0.95,
+        removed: tuple[float, float] = (3 / 7, 4 / 7),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, RandOutPaint(prob, max_boxes, next_prob, removed), allow_missing_keys)
+
+
+class RandDistortd(_RandDistortiond):
+    """Dictionary form of :class:`RandDistort`, the distortion chain of POPAR and PEAC.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        prob: share of samples that are distorted at all.
+        shuffle_prob: probability of the local pixel shuffle.
+        bezier_prob: probability of the intensity map.
+        invert_prob: share of the intensity maps that invert contrast.
+        paint_prob: probability of painting.
+        out_paint_prob: share of paintings that paint outside.
+        num_blocks: windows of the local pixel shuffle.
+        max_boxes: largest number of painted or kept boxes.
+        next_prob: probability with which each further box is reached, given the one before.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandDistortd("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
+    (1, 16, 16)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 1.0,
+        shuffle_prob: float = 1.0,
+        bezier_prob: float = 0.9,
+        invert_prob: float = 0.5,
+        paint_prob: float = 0.9,
+        out_paint_prob: float = 0.8,
+        num_blocks: int = 40,
+        max_boxes: int = 5,
+        next_prob: float = 0.95,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = RandDistort(
+            prob,
+            shuffle_prob,
+            bezier_prob,
+            invert_prob,
+            paint_prob,
+            out_paint_prob,
+            num_blocks,
+            max_boxes,
+            next_prob,
+        )
+        super().__init__(keys, transform, allow_missing_keys)
+
+
+class RandDistortOned(_RandDistortiond):
+    """Dictionary form of :class:`RandDistortOne`: exactly one of four distortions.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        prob: share of samples that are distorted at all.
+        weights: how often shuffle, intensity map, in-painting and out-painting come, relative to each other.
+        num_blocks: windows of the local pixel shuffle.
+        max_boxes: largest number of painted or kept boxes.
+        next_prob: probability with which each further box is reached, given the one before.
+        invert_prob: share of the intensity maps that invert contrast.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandDistortOned("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
+    (1, 16, 16)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 1.0,
+        weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        num_blocks: int = 5,
+        max_boxes: int = 1,
+        next_prob: float = 1.0,
+        invert_prob: float = 0.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = RandDistortOne(prob, weights, num_blocks, max_boxes, next_prob, invert_prob)
+        super().__init__(keys, transform, allow_missing_keys)

@@ -1,0 +1,105 @@
+"""Small draws that the random transforms share; every one takes the generator that it draws from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["draw_boxes", "draw_integers", "draw_run_length", "draw_seed", "random_generator"]
+
+_Integers = int | Sequence[int] | npt.NDArray[np.int64]
+
+
+def draw_integers(
+    R: np.random.RandomState, low: _Integers, high: _Integers, size: tuple[int, ...] | None = None
+) -> npt.NDArray[np.int64]:
+    """Uniform integers with both ends included, as papers write U{low..high}.
+
+    Args:
+        R: generator.
+        low: smallest value or values.
+        high: largest value or values, at least ``low``.
+        size: shape of the result; by default that of ``low`` and ``high`` together.
+
+    Returns:
+        Integers of that shape.
+
+    >>> draw_integers(np.random.RandomState(0), [0, 5], [0, 5])
+    array([0, 5])
+    """
+    return np.asarray(R.randint(np.asarray(low), np.asarray(high) + 1, size=size), dtype=np.int64)
+
+
+def draw_boxes(
+    R: np.random.RandomState, spatial_shape: Sequence[int], sizes: npt.NDArray[np.int64], margin: int = 0
+) -> npt.NDArray[np.int64]:
+    """Place boxes uniformly inside an image.
+
+    Args:
+        R: generator.
+        spatial_shape: image shape without channels, d axes.
+        sizes: (n, d) sides of the boxes in pixels.
+        margin: distance that a box keeps from every edge; where an image is too small for it, as much as fits.
+
+    Returns:
+        (n, 2, d): first corner and sides of every box.
+
+    >>> draw_boxes(np.random.RandomState(0), (8, 8), np.array([[8, 8]])).tolist()
+    [[[0, 0], [8, 8]]]
+    """
+    room = np.asarray(spatial_shape, dtype=np.int64) - sizes
+    low = np.minimum(margin, room // 2)
+    return np.stack([draw_integers(R, low, room - low), sizes], axis=1)  # (n, 2, d)
+
+
+def draw_run_length(R: np.random.RandomState, maximum: int, prob: float) -> int:
+    """How many come in a row when each is reached with ``prob`` given the one before, at most ``maximum``.
+
+    Args:
+        R: generator.
+        maximum: longest run.
+        prob: probability of each further one.
+
+    Returns:
+        A number from 0 to ``maximum``.
+
+    >>> draw_run_length(np.random.RandomState(0), maximum=5, prob=1.0)
+    5
+    """
+    missed = R.random_sample(maximum) >= prob
+    return int(np.argmax(missed)) if missed.any() else maximum
+
+
+def draw_seed(R: np.random.RandomState) -> int:
+    """A seed for :func:`random_generator`: bulk noise from numpy would cost three times as much.
+
+    Args:
+        R: generator.
+
+    Returns:
+        A number below 2^31.
+
+    >>> draw_seed(np.random.RandomState(0))
+    209652396
+    """
+    return int(R.randint(2**31))
+
+
+def random_generator(seed: int, like: Tensor) -> torch.Generator:
+    """A torch generator on the device of a tensor.
+
+    Args:
+        seed: its seed.
+        like: tensor whose device is meant.
+
+    Returns:
+        The generator, freshly seeded.
+
+    >>> float(torch.rand((), generator=random_generator(0, torch.zeros(1)))) < 1
+    True
+    """
+    return torch.Generator(device=like.device).manual_seed(seed)

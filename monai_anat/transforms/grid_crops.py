@@ -1,0 +1,239 @@
+"""Two overlapping crops of whole cells of one grid, so that it is known which cells show the same anatomy."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable, SpatialCrop, Transform
+from torch import Tensor
+
+from ..keys import CORRESPONDENCE, VIEW_1, VIEW_2
+from .array_kinds import BACKENDS
+from .draws import draw_integers
+from .geometry import crop_slices, match_cells, per_axis, required_shape
+
+__all__ = ["GridCropsDraw", "OverlappingGridCrops", "RandOverlappingGridCropsd", "draw_grid_crops"]
+
+
+@dataclass(frozen=True)
+class GridCropsDraw:
+    """Where two crops lie: the pixel ``origin`` of their grid, and the first cell of each on it."""
+
+    origin: tuple[int, ...]
+    offset_1: tuple[int, ...]
+    offset_2: tuple[int, ...]
+
+
+def draw_grid_crops(
+    R: np.random.RandomState,
+    spatial_shape: Sequence[int],
+    grid_size: int | Sequence[int] = 14,
+    cell_size: int | Sequence[int] = 32,
+    margin: int | Sequence[int] = 4,
+    jitter: bool = True,
+) -> GridCropsDraw:
+    """Place two crops. PEAC, section 3 (arXiv 2312.00335).
+
+    The grid of ``grid_size + margin`` cells is placed uniformly over all positions that fit in the image, then each
+    crop independently over the ``margin + 1`` positions per axis on that grid.
+
+    Args:
+        R: generator.
+        spatial_shape: image shape without channels, pixels.
+        grid_size: cells per side of a crop.
+        cell_size: pixels per side of a cell.
+        margin: cells per axis that the crops may be apart.
+        jitter: place the grid at any pixel; if not, at multiples of the cell size, so that all crops of an image lie
+            on one grid.
+
+    Returns:
+        The placement.
+
+    Raises:
+        ValueError: if the image is too small.
+
+    >>> draw_grid_crops(np.random.RandomState(0), (576, 576)).origin
+    (0, 0)
+    """
+    dims = len(spatial_shape)
+    need = required_shape(grid_size, cell_size, margin, dims)
+    if any(side < least for side, least in zip(spatial_shape, need, strict=True)):
+        raise ValueError(
+            f"img must have a spatial shape of at least {need} for grid_size={grid_size}, cell_size={cell_size} and "
+            f"margin={margin}, got {tuple(spatial_shape)}; grow it first (e.g. Resized(spatial_size={max(need)}, "
+            "size_mode='longest') on the short side, keeping the aspect), or take a smaller cell_size or margin"
+        )
+    spare = np.asarray(spatial_shape) - np.asarray(need)
+    if jitter:
+        origin = draw_integers(R, np.zeros(dims, np.int64), spare)
+    else:
+        cell = np.asarray(per_axis(cell_size, dims, "cell_size"))
+        origin = draw_integers(R, np.zeros(dims, np.int64), spare // cell) * cell
+    apart = np.asarray(per_axis(margin, dims, "margin", minimum=0))
+    offset_1, offset_2 = draw_integers(R, np.zeros((2, dims), np.int64), np.stack([apart, apart])).tolist()
+    return GridCropsDraw(tuple(origin.tolist()), tuple(offset_1), tuple(offset_2))
+
+
+def _crop(img: NdarrayOrTensor, window: tuple[slice, ...]) -> NdarrayOrTensor:
+    """A copy of one window; a MetaTensor's affine moves with it."""
+    if isinstance(img, MetaTensor):
+        moved: MetaTensor = SpatialCrop(roi_slices=list(window))(img)
+        return moved.clone()
+    part = img[(slice(None), *window)]
+    # the crops overlap: without a copy, editing one in place would edit the other
+    return part.clone() if isinstance(part, Tensor) else part.copy()
+
+
+class OverlappingGridCrops(Transform):
+    """Cut two crops of whole cells from one grid and say which cells show the same anatomy.
+
+    PEAC, section 3 (arXiv 2312.00335). Crops only, no resampling: matching cells are identical pixel by pixel.
+
+    Args:
+        grid_size: cells per side of a crop, one number or one per axis.
+        cell_size: pixels per side of a cell, one number or one per axis.
+
+    >>> image = np.arange(36).reshape(1, 6, 6)
+    >>> view_1, view_2, correspondence = OverlappingGridCrops(grid_size=2, cell_size=2)(image, (0, 0), (0, 1))
+    >>> correspondence
+    tensor([-1,  0, -1,  2])
+    >>> bool((view_1[:, :, 2:] == view_2[:, :, :2]).all())
+    True
+    """
+
+    backend = BACKENDS
+
+    def __init__(self, grid_size: int | Sequence[int] = 14, cell_size: int | Sequence[int] = 32) -> None:
+        self.grid_size = grid_size
+        self.cell_size = cell_size
+
+    def __call__(  # type: ignore[override]  # MONAI's base names one argument, its own transforms take more
+        self,
+        img: NdarrayOrTensor,
+        offset_1: Sequence[int],
+        offset_2: Sequence[int],
+        origin: int | Sequence[int] = 0,
+    ) -> tuple[NdarrayOrTensor, NdarrayOrTensor, Tensor]:
+        """Cut two crops.
+
+        Args:
+            img: (C, H, W[, D]).
+            offset_1: first cell (row, column[, depth]) of crop 1 on the grid.
+            offset_2: the same of crop 2.
+            origin: pixel at which the grid begins, one number or one per axis.
+
+        Returns:
+            Both crops, and the correspondence (N,) of :func:`~monai_anat.transforms.match_cells`.
+
+        Raises:
+            ValueError: if a crop does not lie inside the image.
+        """
+        windows = [self.window(img, offset, origin) for offset in (offset_1, offset_2)]
+        view_1, view_2 = (_crop(img, window) for window in windows)
+        return view_1, view_2, match_cells(offset_1, offset_2, self.grid_size)
+
+    def window(self, img: NdarrayOrTensor, offset: Sequence[int], origin: int | Sequence[int] = 0) -> tuple[slice, ...]:
+        """Where a crop lies in the image, in pixels.
+
+        Args:
+            img: (C, H, W[, D]).
+            offset: first cell of the crop on the grid.
+            origin: pixel at which the grid begins.
+
+        Returns:
+            One slice per axis.
+
+        Raises:
+            ValueError: if the crop does not lie inside the image.
+        """
+        spatial = tuple(img.shape[1:])
+        if len(offset) != len(spatial):
+            raise ValueError(
+                f"offset must have one value per spatial axis of img, got {tuple(offset)} for an image (C, ...) of shape "
+                f"{tuple(img.shape)}; img is channel first, e.g. by EnsureChannelFirst"
+            )
+        window = crop_slices(offset, self.grid_size, self.cell_size, origin)
+        if any(part.stop > side for part, side in zip(window, spatial, strict=True)):
+            raise ValueError(
+                f"the crop must lie inside the image, got offset={tuple(offset)}, origin={origin}, "
+                f"grid_size={self.grid_size} and cell_size={self.cell_size}, which end at "
+                f"{tuple(part.stop for part in window)} of {spatial}; move the crop or grow the image"
+            )
+        return window
+
+
+class RandOverlappingGridCropsd(Randomizable, MapTransform):
+    """Two randomly placed crops of one grid, and which of their cells show the same anatomy.
+
+    The views of PEAC, section 3 (arXiv 2312.00335): crops only, no resampling, no flip; see :func:`draw_grid_crops`.
+    Both crops of the first key become ``view_1`` and ``view_2``, those of a further key ``<key>_view_1`` and
+    ``<key>_view_2``, cut at the same places. The images themselves stay in the sample.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        grid_size: cells per side of a crop, one number or one per axis.
+        cell_size: pixels per side of a cell, one number or one per axis.
+        margin: cells per axis that the crops may be apart; PEAC's 4 of 14 leaves at least 51 % of the area in common.
+        jitter: place the grid at any pixel; if not, at multiples of the cell size.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    Raises:
+        ValueError: if an image is too small, or the images of a sample differ in shape.
+
+    >>> crops = RandOverlappingGridCropsd("image", grid_size=2, cell_size=4, margin=1).set_random_state(0)
+    >>> sample = crops({"image": np.zeros((1, 12, 14))})
+    >>> sample["view_1"].shape, sample["view_2"].shape, sample["correspondence"].shape
+    ((1, 8, 8), (1, 8, 8), torch.Size([4]))
+    """
+
+    backend = BACKENDS
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        grid_size: int | Sequence[int] = 14,
+        cell_size: int | Sequence[int] = 32,
+        margin: int | Sequence[int] = 4,
+        jitter: bool = True,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.crops = OverlappingGridCrops(grid_size, cell_size)
+        self.margin = margin
+        self.jitter = jitter
+        self.placement: GridCropsDraw | None = None
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Place the crops in an image of spatial shape ``data``; kept as ``placement``."""
+        self.placement = draw_grid_crops(
+            self.R, data, self.crops.grid_size, self.crops.cell_size, self.margin, self.jitter
+        )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Cut the crops of one sample."""
+        out = dict(data)
+        shape: tuple[int, ...] | None = None
+        for key in self.key_iterator(out):
+            spatial = tuple(out[key].shape[1:])
+            if shape is None:
+                shape = spatial
+                self.randomize(shape)
+            elif spatial != shape:
+                raise ValueError(
+                    f"keys must have one spatial shape, got {shape} and {key!r} with {spatial}; "
+                    "resample them onto one grid first, e.g. by ResampleToMatchd"
+                )
+            place = self.placement
+            if place is None:
+                raise RuntimeError(
+                    "randomize must set placement before the images are cut; call it by super().randomize"
+                )
+            names = (VIEW_1, VIEW_2) if key == self.keys[0] else (f"{key}_{VIEW_1}", f"{key}_{VIEW_2}")
+            views = self.crops(out[key], place.offset_1, place.offset_2, place.origin)
+            out[names[0]], out[names[1]], out[CORRESPONDENCE] = views
+        return out
