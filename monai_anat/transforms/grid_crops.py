@@ -65,8 +65,8 @@ def draw_grid_crops(
     if any(side < least for side, least in zip(spatial_shape, need, strict=True)):
         raise ValueError(
             f"img must have a spatial shape of at least {need} for grid_size={grid_size}, cell_size={cell_size} and "
-            f"margin={margin}, got {tuple(spatial_shape)}; grow it first (e.g. Resized(spatial_size={max(need)}, "
-            "size_mode='longest') on the short side, keeping the aspect), or take a smaller cell_size or margin"
+            f"margin={margin}, got {tuple(spatial_shape)}; grow it first with its aspect kept, "
+            "or take a smaller cell_size or margin"
         )
     spare = np.asarray(spatial_shape) - np.asarray(need)
     if jitter:
@@ -82,11 +82,12 @@ def draw_grid_crops(
 def _crop(img: NdarrayOrTensor, window: tuple[slice, ...]) -> NdarrayOrTensor:
     """A copy of one window; a MetaTensor's affine moves with it."""
     if isinstance(img, MetaTensor):
-        moved: MetaTensor = SpatialCrop(roi_slices=list(window))(img)
-        return moved.clone()
-    part = img[(slice(None), *window)]
+        part: NdarrayOrTensor = SpatialCrop(roi_slices=list(window))(img)
+    else:
+        part = img[(slice(None), *window)]
     # the crops overlap: without a copy, editing one in place would edit the other
-    return part.clone() if isinstance(part, Tensor) else part.copy()
+    copy: NdarrayOrTensor = part.clone() if isinstance(part, Tensor) else part.copy()
+    return copy
 
 
 class OverlappingGridCrops(Transform):
@@ -154,8 +155,8 @@ class OverlappingGridCrops(Transform):
         spatial = tuple(img.shape[1:])
         if len(offset) != len(spatial):
             raise ValueError(
-                f"offset must have one value per spatial axis of img, got {tuple(offset)} for an image (C, ...) of shape "
-                f"{tuple(img.shape)}; img is channel first, e.g. by EnsureChannelFirst"
+                f"offset must have one value per spatial axis of img, got {tuple(offset)} for shape {tuple(img.shape)}; "
+                "img is channel first, e.g. by EnsureChannelFirst"
             )
         window = crop_slices(offset, self.grid_size, self.cell_size, origin)
         if any(part.stop > side for part, side in zip(window, spatial, strict=True)):
@@ -206,7 +207,7 @@ class RandOverlappingGridCropsd(Randomizable, MapTransform):
         self.crops = OverlappingGridCrops(grid_size, cell_size)
         self.margin = margin
         self.jitter = jitter
-        self.placement: GridCropsDraw | None = None
+        self.placement = GridCropsDraw((), (), ())
 
     def randomize(self, data: Sequence[int]) -> None:
         """Place the crops in an image of spatial shape ``data``; kept as ``placement``."""
@@ -229,10 +230,6 @@ class RandOverlappingGridCropsd(Randomizable, MapTransform):
                     "resample them onto one grid first, e.g. by ResampleToMatchd"
                 )
             place = self.placement
-            if place is None:
-                raise RuntimeError(
-                    "randomize must set placement before the images are cut; call it by super().randomize"
-                )
             names = (VIEW_1, VIEW_2) if key == self.keys[0] else (f"{key}_{VIEW_1}", f"{key}_{VIEW_2}")
             views = self.crops(out[key], place.offset_1, place.offset_2, place.origin)
             out[names[0]], out[names[1]], out[CORRESPONDENCE] = views
