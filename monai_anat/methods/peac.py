@@ -2,20 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import CORRESPONDENCE, ORDER, PAIR_COUNT, TARGET, VIEW_1, VIEW_2
+from ..keys import CORRESPONDENCE, IMAGE, ORDER, PAIR_COUNT, TARGET, VIEW_1, VIEW_2
 from ..losses import global_consistency, matched_consistency, order_cross_entropy, restoration_mse
 from ..networks import Backbone, OrderHead, ProjectionHead, RestorationHead, to_tokens
 from ..schedules import Progress
+from ..transforms import (
+    GridCropsDraw,
+    RandDistort,
+    crop_slices,
+    draw_grid_crops,
+    match_cells,
+    per_axis,
+    required_shape,
+)
 from .base import TeacherStudentMethod, check_cells, check_view, token_grid, used_terms
+from .popar import Corruption, corrupt, draw_corruption, order_of
+from .views import MEAN, STD, RandViewsd
 
-__all__ = ["PEACMethod"]
+__all__ = ["PEACMethod", "PEACViewsd"]
+
+
+class PEACViewsd(RandViewsd):
+    """Make the batch item of :class:`PEACMethod`: two overlapping crops on one grid, and which cells match.
+
+    A grid of ``grid_size + margin`` cells is placed uniformly over all that fit into the image; each crop starts at a
+    cell of it, 0 to ``margin`` along each axis, independently. No resampling, no flip: the heart is on the left. With
+    probability ``distort_prob`` view 1 goes through the distortion chain, else its cells are shuffled; never both.
+    View 2 stays clean. PEAC (Zhou et al., BMVC 2023, arXiv:2312.00335); PEAC^-1 is ``margin=3, corrupt="both"``.
+
+    The sample gets ``view_1`` (what the network sees), ``view_2``, ``target`` (clean view 1), each (C, h, w[, d]) and
+    normalised; ``order`` (N,), the identity where nothing is shuffled; ``correspondence`` (N,), the cell of view 2 that
+    shows the same anatomy as cell i of view 1 or -1, and -1 throughout where view 1 is shuffled.
+
+    Differs from the released code: rows and columns are not exchanged in the correspondence.
+
+    Args:
+        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        grid_size: cells per side of a view, one number or one per axis.
+        cell_size: pixels per side of a cell, the last stride of the backbone.
+        margin: how many cells the two views may be apart along an axis, less than ``grid_size``.
+        distort_prob: probability of distorting and not shuffling.
+        corrupt: "first" leaves view 2 clean; "both" distorts it too (by a draw of its own) or shuffles it by the same
+            order, as PEAC^-1 does.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+        distorter: the distortion chain; the papers' by default.
+
+    Raises:
+        ValueError: for a margin that lets the views lie apart, an unknown ``corrupt``, a probability outside [0, 1],
+            or (when called) an image that is smaller than the grid.
+
+    >>> views = PEACViewsd(grid_size=4, cell_size=8, margin=1).set_random_state(0)
+    >>> sample = views({"image": torch.rand(1, 48, 48)})
+    >>> {key: tuple(value.shape) for key, value in sample.items() if key in ("view_1", "correspondence")}
+    {'view_1': (1, 32, 32), 'correspondence': (16,)}
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        grid_size: int | Sequence[int] = 14,
+        cell_size: int | Sequence[int] = 32,
+        margin: int | Sequence[int] = 4,
+        *,
+        distort_prob: float = 0.5,
+        corrupt: Literal["first", "both"] = "first",
+        mean: float = MEAN,
+        std: float = STD,
+        distorter: RandDistort | None = None,
+    ) -> None:
+        super().__init__(keys, mean, std)
+        if not 0 <= distort_prob <= 1:
+            raise ValueError(f"distort_prob must be a probability in [0, 1], got {distort_prob}")
+        if corrupt not in ("first", "both"):
+            raise ValueError(f'corrupt must be "first" (PEAC) or "both" (PEAC^-1), got {corrupt!r}')
+        if not (np.min(margin) >= 0 and (np.asarray(margin) < np.asarray(grid_size)).all()):
+            raise ValueError(
+                f"margin must be at least 0 and less than grid_size, so that the views overlap, got margin={margin} "
+                f"and grid_size={grid_size}; PEAC takes 4 of 14"
+            )
+        self.grid_size = grid_size
+        self.cell_size = cell_size
+        self.margin = margin
+        self.distort_prob = distort_prob
+        self.corrupt = corrupt
+        self.distorter = RandDistort() if distorter is None else distorter
+        self.crops = GridCropsDraw((), (), ())
+        self.corruptions = (Corruption(), Corruption())
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for an image of spatial shape ``data``; the draws are kept as ``crops`` and ``corruptions``."""
+        self.crops = draw_grid_crops(self.R, data, self.grid_size, self.cell_size, self.margin)
+        view = required_shape(self.grid_size, self.cell_size, 0, len(data))
+        cells = prod(per_axis(self.grid_size, len(data), "grid_size"))
+        first = draw_corruption(self.R, view, cells, self.distort_prob, self.distorter)
+        second = Corruption()
+        if self.corrupt == "both":
+            second = first if first.distortion is None else Corruption(distortion=self.distorter.draw(self.R, view))
+        self.corruptions = (first, second)
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make the two views, the target, the order and the correspondence of one image."""
+        self.randomize(tuple(pixels.shape[1:]))
+        crops, (first, second) = self.crops, self.corruptions
+        crop_1, crop_2 = (
+            pixels[(slice(None), *crop_slices(offset, self.grid_size, self.cell_size, crops.origin))]
+            for offset in (crops.offset_1, crops.offset_2)
+        )
+        correspondence = match_cells(crops.offset_1, crops.offset_2, self.grid_size)
+        return {
+            VIEW_1: self.normalize(corrupt(crop_1, first, self.cell_size)),
+            VIEW_2: self.normalize(corrupt(crop_2, second, self.cell_size)),
+            TARGET: self.normalize(crop_1),
+            ORDER: order_of(first, len(correspondence)),
+            # the cells of a shuffled view are not where the correspondence looks for them
+            CORRESPONDENCE: correspondence if first.order is None else torch.full_like(correspondence, -1),
+        }
 
 
 class PEACMethod(TeacherStudentMethod):

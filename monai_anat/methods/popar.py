@@ -2,19 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
+import torch
+from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import ORDER, TARGET, VIEW_1
+from ..keys import IMAGE, ORDER, TARGET, VIEW_1
 from ..losses import order_cross_entropy, restoration_mse
 from ..networks import Backbone, OrderHead, RestorationHead, to_tokens
 from ..schedules import Progress
+from ..transforms import Distortion, RandDistort, distort, per_axis, plain_tensor, required_shape, shuffle_patches
 from .base import SSLMethod, check_cells, check_view, token_grid, used_terms
+from .views import MEAN, STD, RandViewsd
 
-__all__ = ["POPARMethod"]
+__all__ = ["Corruption", "POPARMethod", "POPARViewsd", "corrupt", "draw_corruption", "order_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Corruption:
+    """What a view undergoes: a distortion, or an order (N,) in which its cells are shuffled, never both."""
+
+    distortion: Distortion | None = None
+    order: Tensor | None = None
+
+
+def draw_corruption(
+    R: np.random.RandomState, spatial_shape: Sequence[int], cells: int, distort_prob: float, distorter: RandDistort
+) -> Corruption:
+    """Toss the coin of POPAR and PEAC: heads distorts, tails shuffles.
+
+    Args:
+        R: generator.
+        spatial_shape: shape of the view without channels.
+        cells: number of its cells N.
+        distort_prob: probability of heads.
+        distorter: draws the distortion.
+
+    Returns:
+        The draw; orders are uniform over all permutations.
+    """
+    if R.random_sample() < distort_prob:
+        return Corruption(distortion=distorter.draw(R, spatial_shape))
+    return Corruption(order=torch.from_numpy(R.permutation(cells)))
+
+
+def corrupt(pixels: Tensor, corruption: Corruption, cell_size: int | Sequence[int]) -> Tensor:
+    """Apply a draw to a view; pure.
+
+    Args:
+        pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        corruption: what to apply.
+        cell_size: pixels per side of a cell.
+
+    Returns:
+        The view as the network sees it, before normalisation: codes stay codes where it is shuffled.
+    """
+    if corruption.distortion is not None:
+        return plain_tensor(distort(pixels, corruption.distortion))
+    if corruption.order is not None:
+        return plain_tensor(shuffle_patches(pixels, corruption.order, cell_size))
+    return pixels
+
+
+class POPARViewsd(RandViewsd):
+    """Make the batch item of :class:`POPARMethod` of a whole image: distorted or shuffled, and clean.
+
+    With probability ``distort_prob`` the network sees the image through the distortion chain, else its cells in a
+    uniformly random order; never both. No flip: the heart is on the left. The sample gets ``view_1`` (what the network
+    sees), ``target`` (the clean image), both (C, H, W[, D]) and normalised, and ``order`` (N,), the identity where
+    nothing is shuffled. POPAR, section 2 (Pang et al., DART 2022, PMC9728135).
+
+    Args:
+        keys: the key of the image: (C, H, W[, D]) of ``grid_size * cell_size`` pixels, uint8, uint16, or floating
+            point in [0, 1].
+        grid_size: cells per side, one number or one per axis.
+        cell_size: pixels per side of a cell, the last stride of the backbone.
+        distort_prob: probability of distorting and not shuffling.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+        distorter: the distortion chain; the papers' by default.
+
+    Raises:
+        ValueError: if a probability lies outside [0, 1], or (when called) the image has another size.
+
+    >>> sample = POPARViewsd(grid_size=2, cell_size=4).set_random_state(0)({"image": torch.rand(1, 8, 8)})
+    >>> sorted(sample), tuple(sample["view_1"].shape)
+    (['order', 'target', 'view_1'], (1, 8, 8))
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        grid_size: int | Sequence[int] = 14,
+        cell_size: int | Sequence[int] = 32,
+        *,
+        distort_prob: float = 0.5,
+        mean: float = MEAN,
+        std: float = STD,
+        distorter: RandDistort | None = None,
+    ) -> None:
+        super().__init__(keys, mean, std)
+        if not 0 <= distort_prob <= 1:
+            raise ValueError(f"distort_prob must be a probability in [0, 1], got {distort_prob}")
+        self.grid_size = grid_size
+        self.cell_size = cell_size
+        self.distort_prob = distort_prob
+        self.distorter = RandDistort() if distorter is None else distorter
+        self.corruption = Corruption()
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for a view of spatial shape ``data``; the draw is kept as ``corruption``."""
+        cells = prod(per_axis(self.grid_size, len(data), "grid_size"))
+        self.corruption = draw_corruption(self.R, data, cells, self.distort_prob, self.distorter)
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make ``view_1``, ``target`` and ``order`` of one image."""
+        shape = tuple(pixels.shape[1:])
+        needed = required_shape(self.grid_size, self.cell_size, 0, len(shape))
+        if shape != needed:
+            raise ValueError(
+                f"image must be {needed} pixels, {self.grid_size} cells of {self.cell_size}, got {shape}; "
+                f"resize it while loading, e.g. by Resized(spatial_size={needed})"
+            )
+        self.randomize(shape)
+        return {
+            VIEW_1: self.normalize(corrupt(pixels, self.corruption, self.cell_size)),
+            TARGET: self.normalize(pixels),
+            ORDER: order_of(self.corruption, prod(per_axis(self.grid_size, len(shape), "grid_size"))),
+        }
+
+
+def order_of(corruption: Corruption, cells: int) -> Tensor:
+    """Give the order (N,) of a view, the identity where it is not shuffled."""
+    return torch.arange(cells) if corruption.order is None else corruption.order
 
 
 class POPARMethod(SSLMethod):
@@ -36,7 +161,6 @@ class POPARMethod(SSLMethod):
     Raises:
         ValueError: if the cells do not tile the view, a weight is negative, or no term is left.
 
-    >>> import torch
     >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
     >>> method = POPARMethod(backbone, image_size=16)
