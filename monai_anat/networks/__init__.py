@@ -8,11 +8,13 @@ from monai_anat.networks.records import EncoderRecord, load_encoder, read_encode
 from monai_anat.networks.resnet import ResNetBackbone
 from monai_anat.networks.swin import SwinBackbone
 from monai_anat.networks.vit import ViTBackbone
+from monai_anat.networks.weights import LoadReport, load_backbone
 
 __all__ = [
     "Backbone",
     "EncoderDecoder",
     "EncoderRecord",
+    "LoadReport",
     "OrderHead",
     "ProjectionHead",
     "ResNetBackbone",
@@ -21,6 +23,7 @@ __all__ = [
     "SwinBackbone",
     "UPerNetDecoder",
     "ViTBackbone",
+    "load_backbone",
     "load_encoder",
     "read_checkpoint",
     "read_encoder_record",

@@ -1,0 +1,216 @@
+"""Loading weights that others trained into a backbone, with a report of what became of every key."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_anat.networks.backbone import Backbone
+from monai_anat.networks.checkpoints import file_sha256, read_checkpoint
+from monai_anat.networks.key_maps import (
+    FAMILIES,
+    Family,
+    describe_architecture,
+    select_backbone,
+    tensors_in,
+)
+from monai_anat.networks.stems import Normalization, convert_stem
+
+__all__ = ["LoadReport", "load_backbone"]
+
+logger = logging.getLogger(__name__)
+
+#: only Swin Transformer V2 has these parameters
+SWIN_V2 = re.compile(r"(^|\.)(logit_scale|cpb_mlp\..*|rpb_mlp\..*)$")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a file's keys.
+
+    Attributes:
+        source: the file.
+        sha256: its hash.
+        family: the family as which it was read.
+        branch: which of its networks was taken, student or teacher.
+        loaded: names in the backbone that got their value from the file.
+        dropped: keys of the file that are no part of a backbone.
+        missing: names in the backbone that the file has no fitting value for; empty when ``strict``.
+        notes: what else was done or should be known, one sentence each.
+    """
+
+    source: str
+    sha256: str
+    family: str
+    branch: str
+    loaded: tuple[str, ...]
+    dropped: tuple[str, ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source}: read as {self.family} ({self.branch}); {len(self.loaded)} tensors loaded, "
+            f"{len(self.dropped)} dropped, {len(self.missing)} missing",
+            *self.notes,
+        ]
+        return "\n".join(lines)
+
+
+def load_backbone(
+    backbone: Backbone,
+    path: str | os.PathLike[str],
+    family: str = "auto",
+    strict: bool = True,
+    *,
+    branch: str = "student",
+    mean: float = 0.5056,
+    std: float = 0.252,
+) -> LoadReport:
+    """Load weights of any known family into a backbone.
+
+    The backbone is found in the file, prefixes are taken off, heads and constants dropped, every tensor cast to the
+    backbone's type, and the first layer converted to the backbone's number of channels (see
+    :func:`monai_anat.networks.stems.convert_stem` for where that is exact). The file is never unpickled freely.
+
+    Args:
+        backbone: where to; it must have the architecture of the file.
+        path: a torch or safetensors file.
+        family: ``"auto"``, or one of ``monai_anat`` (checkpoints and encoders of this package), ``swin`` (official),
+            ``torchvision_resnet``, ``popar``, ``peac``.
+        strict: raise when a tensor of the backbone gets no value or one of the file finds no place. Without it
+            everything that fits is loaded and the rest reported.
+        branch: ``"student"``, or ``"teacher"`` where a file holds both.
+        mean: mean of the normalisation of the images that the backbone will see, in [0, 1] ...
+        std: ... and its standard deviation; they matter when a three-channel file is loaded for grey images.
+
+    Returns:
+        Loaded, dropped and missing keys; the same goes to the log.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged, refused, of no known family or another architecture; the backbone is
+            then unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> from monai_anat.networks import SwinBackbone
+        >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2))
+        >>> with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+        ...     tensors = {f"module.swin_model.{name}": value for name, value in backbone.state_dict().items()}
+        ...     torch.save({"model": tensors}, file.name)
+        ...     report = load_backbone(backbone, file.name)
+        >>> report.family, len(report.loaded), report.missing
+        ('popar', 35, ())
+    """
+    if family != "auto" and family not in FAMILIES:
+        raise ValueError(f"family must be auto or one of {', '.join(FAMILIES)}, got family={family!r}")
+    file = Path(path)
+    groups = tensors_in(read_checkpoint(file))
+    own = backbone.state_dict()
+    name = _detect(groups, own, file) if family == "auto" else family
+    layout = FAMILIES[name]
+    state, dropped = _select(layout, name, branch, groups, file)
+    _refuse_swin_v2(state, file)
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    target = Normalization((mean,), (std,))
+    state, note = convert_stem(state, own, layout.normalization or target, target)
+    notes = [note] if note else []
+    notes += _eps_note(backbone, layout, name)
+    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    missing = tuple(key for key in own if key not in fitting)
+    unplaced = tuple(key for key in state if key not in own)
+    if missing or unplaced:
+        problem = _explain(own, state, name, file)
+        if strict or not fitting:
+            raise ValueError(problem)
+        notes.append(problem)
+    with torch.no_grad():
+        backbone.load_state_dict(fitting, strict=not missing)
+    report = LoadReport(
+        source=str(file),
+        sha256=file_sha256(file),
+        family=name,
+        branch=branch,
+        loaded=tuple(key for key in own if key in fitting),
+        dropped=(*dropped, *unplaced),
+        missing=missing,
+        notes=tuple(notes),
+    )
+    logger.info("%s", report)
+    return report
+
+
+def _detect(groups: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor], file: Path) -> str:
+    flat = groups.get("", {})
+    if flat.keys() == own.keys() and all(flat[key].shape == own[key].shape for key in own):
+        return "monai_anat"  # nothing is left to convert, whoever wrote it
+    names = [f"{outer}/{key}" if outer else key for outer, tensors in groups.items() for key in tensors]
+    for family, layout in FAMILIES.items():
+        pattern = re.compile(layout.signature)
+        if any(pattern.match(name) for name in names):
+            return family
+    for tensors in groups.values():
+        _refuse_swin_v2(tensors, file)
+    shown = ", ".join(names[:3]) or "no tensor at all"
+    raise ValueError(
+        f"{file} is of no family that load_backbone knows ({', '.join(FAMILIES)}); it begins with {shown}. "
+        "Name the family by family=..., or rename the keys to the backbone's own"
+    )
+
+
+def _select(
+    layout: Family, name: str, branch: str, groups: Mapping[str, Mapping[str, Tensor]], file: Path
+) -> tuple[dict[str, Tensor], list[str]]:
+    if branch not in layout.branches:
+        raise ValueError(
+            f"branch must be one of {', '.join(layout.branches)} for a file of family {name} ({layout.origin}), "
+            f"got branch={branch!r}"
+        )
+    try:
+        return select_backbone(layout, branch, groups)
+    except KeyError as error:
+        outer = " or ".join(key or "(the top level)" for key in layout.branches[branch])
+        raise ValueError(
+            f"{file} was read as {name} and holds no {branch}: no tensors under {outer}; "
+            f"it has tensors under {', '.join(key or '(the top level)' for key in groups) or 'nothing'}"
+        ) from error
+
+
+def _refuse_swin_v2(state: Mapping[str, Any], file: Path) -> None:
+    found = next((key for key in state if SWIN_V2.search(key)), None)
+    if found is not None:
+        raise ValueError(
+            f"{file} holds a Swin Transformer V2 (it has {found}), whose attention SwinBackbone does not compute; "
+            "use the Swin V1 file of the same method, e.g. popar_swin_nih14_448.pth"
+        )
+
+
+def _eps_note(backbone: Backbone, layout: Family, name: str) -> list[str]:
+    eps = backbone.config.get("norm_eps")
+    if layout.norm_eps is None or eps is None or eps == layout.norm_eps or type(backbone).__name__ != "SwinBackbone":
+        return []
+    note = f"{name} weights were trained with norm_eps={layout.norm_eps}, the backbone has norm_eps={eps}"
+    logger.warning("%s", note)
+    return [note]
+
+
+def _explain(own: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, file: Path) -> str:
+    """The first key that does not fit, both shapes, and the network that would fit."""
+    wrong = next((key for key in own if key not in state or state[key].shape != own[key].shape), None)
+    if wrong is not None:
+        got = f"has {tuple(state[wrong].shape)}" if wrong in state else "does not have it"
+        reason = f"{wrong} must be {tuple(own[wrong].shape)}, the file {got}"
+    else:
+        reason = f"the backbone has no place for {next(key for key in state if key not in own)}"
+    described = describe_architecture(state)
+    way_out = f"the file fits {described}" if described else "build the architecture that the file was trained with"
+    return f"{file} (read as {name}) does not fit the backbone: {reason}; {way_out}"
