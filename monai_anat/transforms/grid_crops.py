@@ -155,7 +155,7 @@ class OverlappingGridCrops(Transform):
         spatial = tuple(img.shape[1:])
         if len(offset) != len(spatial):
             raise ValueError(
-                f"offset must have one value per spatial axis of img, got {tuple(offset)} for shape {tuple(img.shape)}; "
+                f"offset must have one value per axis, got {tuple(offset)} for img of shape {tuple(img.shape)}; "
                 "img is channel first, e.g. by EnsureChannelFirst"
             )
         window = crop_slices(offset, self.grid_size, self.cell_size, origin)
