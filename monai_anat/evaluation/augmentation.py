@@ -67,7 +67,9 @@ def augment_batch(
     )  # (B, 2, 3)
     grid = F.affine_grid(theta.to(device), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    truth = F.grid_sample(labels[:, None].to(images.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    truth = F.grid_sample(
+        labels[:, None].to(images.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
+    )
     exponent, contrast, bright = (column.to(device).reshape(-1, 1, 1, 1) for column in draw[:, 4:7].unbind(1))
     moved = moved.clamp(0, 1).pow(torch.exp2(exponent * gamma))
     moved = (moved - 0.5) * torch.exp2(contrast * gamma / 2) + 0.5 + bright * gamma / 4

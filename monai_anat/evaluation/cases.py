@@ -55,7 +55,7 @@ class SegmentationCases:
 
 
 def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int) -> SegmentationCases:
-    """Read images and masks of a MONAI datalist: long side to ``image_size``, aspect kept, padded with black to a square.
+    """Read images and masks of a MONAI datalist: long side to ``image_size``, aspect kept, padded to a square by 0.
 
     Args:
         datalist: items ``{"image": path, "label": path, ...}``; labels are images of class numbers.
@@ -102,6 +102,8 @@ def _fit(pixels: Tensor, image_size: int, mode: str) -> Tensor:
     if mode == "area" and factor < 1:
         resized = F.interpolate(pixels[None, None], size=(height, width), mode="bilinear", antialias=True)[0]
     else:
-        resized = F.interpolate(pixels[None, None], size=(height, width), mode="bilinear" if mode == "area" else mode)[0]
+        resized = F.interpolate(pixels[None, None], size=(height, width), mode="bilinear" if mode == "area" else mode)[
+            0
+        ]
     down, across = image_size - height, image_size - width
     return F.pad(resized, (across // 2, across - across // 2, down // 2, down - down // 2))

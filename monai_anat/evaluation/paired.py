@@ -34,8 +34,8 @@ def paired_difference(
         seed: of the resampling.
 
     Returns:
-        ``mean``, ``interval`` (low, high), ``confidence``, ``per_draw`` and ``draws_better``, the share of draws in which
-        ``first`` is ahead.
+        ``mean``, ``interval`` (low, high), ``confidence``, ``per_draw`` and ``draws_better``, the share of draws in
+        which ``first`` is ahead.
 
     Raises:
         ValueError: if the scores differ in shape, or the groups in length.
