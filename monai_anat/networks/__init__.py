@@ -1,5 +1,6 @@
 """Backbones under one contract, heads, decoders, and loading of published weights."""
 
+from monai_anat.networks.adapters import AdaptedBackbone, as_backbone
 from monai_anat.networks.backbone import Backbone, to_tokens
 from monai_anat.networks.checkpoints import read_checkpoint
 from monai_anat.networks.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
@@ -11,6 +12,7 @@ from monai_anat.networks.vit import ViTBackbone
 from monai_anat.networks.weights import LoadReport, load_backbone
 
 __all__ = [
+    "AdaptedBackbone",
     "Backbone",
     "EncoderDecoder",
     "EncoderRecord",
@@ -23,6 +25,7 @@ __all__ = [
     "SwinBackbone",
     "UPerNetDecoder",
     "ViTBackbone",
+    "as_backbone",
     "load_backbone",
     "load_encoder",
     "read_checkpoint",

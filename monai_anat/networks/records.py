@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from monai_anat.networks.adapters import AdaptedBackbone
 from monai_anat.networks.backbone import Backbone
 from monai_anat.networks.checkpoints import read_checkpoint
 
@@ -223,7 +224,7 @@ def _known_backbones() -> dict[str, type[Backbone]]:
     while waiting:
         cls = waiting.pop()
         waiting += cls.__subclasses__()
-        if cls.__module__.startswith("monai_anat.networks.") and not cls.__name__.startswith("_"):
+        if cls.__module__.startswith("monai_anat.networks.") and cls is not AdaptedBackbone:
             known[cls.__name__] = cls
     return known
 
