@@ -33,7 +33,8 @@ def synthetic_radiograph(
     row, column = row - shift_row, (column - shift_column) / (1 + spread)
 
     def ellipse(center_row: float, center_column: float, radius_row: float, radius_column: float) -> NDArray[np.bool_]:
-        return ((row - center_row) / radius_row) ** 2 + ((column - center_column) / radius_column) ** 2 <= 1
+        distance = ((row - center_row) / radius_row) ** 2 + ((column - center_column) / radius_column) ** 2
+        return np.asarray(distance <= 1, dtype=np.bool_)
 
     right, left = ellipse(-0.05, -0.42, 0.62, 0.30), ellipse(-0.05, 0.42, 0.62, 0.30)
     body = ellipse(0.3, 0.0, 1.5, 0.95)

@@ -1,0 +1,330 @@
+"""DICOM radiographs: grey values as a viewer shows them, air dark and bone bright, and nothing of the patient."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from .raster import chosen_frame
+from .reading import Decoded, UnreadableError, check_size, scale_by_percentiles, to_grey
+from .voi import Voi, map_grey, modality_values
+
+_SPACING_TAGS = (
+    ("PixelSpacing", "PixelSpacing"),
+    ("ImagerPixelSpacing", "ImagerPixelSpacing, at the detector"),
+    ("NominalScannedPixelSpacing", "NominalScannedPixelSpacing"),
+)
+_MODALITIES = frozenset({"CR", "DX", "RG", "XA", "RF", "MG", "IO", "PX", "CT", "MR", "NM", "PT", "US", "OT", "SC"})
+_OTHER_BODY_PARTS = re.compile(
+    r"EXTREMITY|HAND|FOOT|KNEE|ANKLE|WRIST|ELBOW|FINGER|TOE|HIP|PELVIS|SKULL|HEAD|BRAIN|BREAST|JAW|TEETH|ABDOMEN|"
+    r"LSPINE|LEG|ARM\b|FEMUR|TIBIA|WHOLE"
+)
+_CHEST = re.compile(r"CHEST|THORAX|LUNG|RIB")
+_LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "LEFT LATERAL", "RIGHT LATERAL"})
+_OBLIQUE_VIEWS = frozenset({"LAO", "RAO", "LPO", "RPO", "LLO", "RLO", "OBL", "OBLIQUE"})
+
+
+def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
+    """Decode a DICOM image.
+
+    Modality LUT or rescale, then VOI LUT, window (LINEAR, LINEAR_EXACT, SIGMOID) or percentiles, then MONOCHROME1 and
+    the presentation LUT; raw images ("FOR PROCESSING") by their pixel intensity relationship. Overlays are not drawn;
+    padding becomes 0. Where PatientOrientation says that the picture is mirrored, upside down or on its side, it is
+    turned.
+
+    Args:
+        path: the file.
+        frame: frame of a file that has several.
+        label: keep the stored values (a secondary capture of a mask).
+
+    Raises:
+        UnreadableError: no pixel data, truncated, absurdly large, several frames and none chosen, no decoder.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote the values of tags
+        dataset = _open(path)
+        values = _stored_values(dataset, frame)
+        photometric = str(dataset.get("PhotometricInterpretation", "")).strip().upper()
+        if label:
+            pixels, voi, inverted = values if values.ndim == 2 else values[..., 0], Voi("stored values"), False
+        elif values.ndim == 3:
+            pixels, voi, inverted = _colour(values), Voi("luminance of colour"), False
+        else:
+            pixels, voi, inverted = _monochrome(values, dataset, photometric)
+        pixels, turned = _upright(pixels, _texts(dataset.get("PatientOrientation")))
+        spacing, spacing_source, aspect = _spacing(dataset)
+        if turned.startswith("transposed"):
+            spacing = (spacing[1], spacing[0]) if spacing else None
+            aspect = 1 / aspect
+        info: dict[str, Any] = {
+            "kind": "dicom",
+            "mapping": voi.words,
+            "inverted": inverted,
+            "photometric": photometric if re.fullmatch(r"[A-Z0-9_ ]{3,16}", photometric) else "",
+            "transfer_syntax": _transfer_syntax(dataset),
+            "modality": _modality(dataset),
+            "body_part": _body_part(dataset),
+            "view": view_of(dataset),
+            "raw": is_raw(dataset),
+            "bits_stored": int(dataset.get("BitsStored", 0) or 0),
+            "frames": int(dataset.get("NumberOfFrames", 1) or 1),
+            "original_size": tuple(values.shape[:2]),
+            "spacing_source": spacing_source,
+            "pixel_aspect": aspect,
+            "turned": turned,
+        }
+        patient = str(dataset.get("PatientID", "") or "").strip() or None
+    return Decoded(np.ascontiguousarray(pixels), spacing, info, patient)
+
+
+def view_of(dataset: pydicom.Dataset) -> str | None:
+    """Say which projection it is, from ViewPosition, the view code, descriptions and PatientOrientation, in this order.
+
+    Args:
+        dataset: a DICOM data set.
+
+    Returns:
+        PA, AP, FRONTAL (a frontal view of unknown direction), LATERAL, OBLIQUE, or None where nothing says it.
+
+    >>> dataset = pydicom.Dataset()
+    >>> dataset.ViewPosition = "LL"
+    >>> view_of(dataset)
+    'LATERAL'
+    """
+    position = str(dataset.get("ViewPosition", "") or "").strip().upper()
+    if position in _LATERAL_VIEWS:
+        return "LATERAL"
+    if position in _OBLIQUE_VIEWS:
+        return "OBLIQUE"
+    if position[:2] in ("PA", "AP"):
+        return position[:2]
+    codes = dataset.get("ViewCodeSequence") or []
+    words = [str(code.get("CodeMeaning", "")) for code in codes]
+    words += [str(dataset.get(name, "") or "") for name in ("SeriesDescription", "ProtocolName", "StudyDescription")]
+    for text in (word.lower() for word in words):
+        if "decub" in text:
+            continue
+        if re.search(r"\blat(eral)?\b|\bll\b|\brl\b", text):
+            # "PA and lateral" describes the study, not this picture
+            if re.search(r"\b(pa|ap)\b|front", text):
+                continue
+            return "LATERAL"
+        if re.search(r"postero-?\s?anterior|\bpa\b", text):
+            return "PA"
+        if re.search(r"antero-?\s?posterior|\bap\b", text):
+            return "AP"
+    orientation = _texts(dataset.get("PatientOrientation"))
+    if len(orientation) == 2:
+        letters = {text[:1] for text in orientation}
+        if letters & {"A", "P"}:
+            return "LATERAL"
+        if letters & {"L", "R"}:
+            return "FRONTAL"
+    return None
+
+
+def is_raw(dataset: pydicom.Dataset) -> bool:
+    """Say whether the image is meant for processing and not for display.
+
+    Args:
+        dataset: a DICOM data set.
+
+    >>> is_raw(pydicom.Dataset())
+    False
+    """
+    return str(dataset.get("PresentationIntentType", "") or "").strip().upper() == "FOR PROCESSING"
+
+
+def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
+    """Read a data set, with or without preamble and file meta information."""
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+    except Exception as error:
+        # a damaged header fails in many ways, none of which is of use to the reader of the message
+        raise UnreadableError(f"the DICOM header is damaged ({type(error).__name__})") from error
+    if (
+        "MediaStorageDirectoryStorage" in str(dataset.get("MediaStorageSOPClassUID", ""))
+        or "DirectoryRecordSequence" in dataset
+    ):
+        raise UnreadableError("the file is a DICOMDIR, an index of other files")
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        modality = _modality(dataset)
+        raise UnreadableError(f"the DICOM file holds no pixel data{f' (modality {modality})' if modality else ''}")
+    for name in ("Rows", "Columns"):
+        if not isinstance(dataset.get(name), int):
+            raise UnreadableError(f"the DICOM header lacks {name}")
+    check_size(int(dataset.Rows), int(dataset.Columns))
+    meta = getattr(dataset, "file_meta", None)
+    if meta is None or "TransferSyntaxUID" not in meta:
+        dataset.file_meta = meta if meta is not None else pydicom.dataset.FileMetaDataset()
+        implicit, little = dataset.original_encoding
+        if implicit:
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        else:
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    return dataset
+
+
+def _stored_values(dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
+    """The stored values of one frame, (H, W) or (H, W, 3), overlay bits removed and sign extended."""
+    try:
+        frames = int(dataset.get("NumberOfFrames", 1) or 1)
+    except (TypeError, ValueError):
+        frames = 1
+    index = chosen_frame(frames, frame)
+    try:
+        values: NDArray[Any] = pixel_array(dataset, index=index)
+    except Exception as error:
+        syntax = _transfer_syntax(dataset)
+        short = isinstance(error, ValueError) and "less than expected" in str(error)
+        reason = "the pixel data are truncated" if short else f"the pixel data do not decode ({syntax})"
+        raise UnreadableError(reason, type(error).__name__) from error
+    if str(dataset.get("PhotometricInterpretation", "")).strip() == "PALETTE COLOR":
+        values = apply_color_lut(values, dataset)
+        if values.dtype == np.uint16 and values.max(initial=0) > 255:
+            values = (values >> 8).astype(np.uint8)
+    if values.ndim == 2 and np.issubdtype(values.dtype, np.integer):
+        return _used_bits(values, dataset)
+    if values.ndim not in (2, 3) or values.shape[-1] == 0:
+        raise UnreadableError(f"the pixel data have {values.ndim} axes; a radiograph has two")
+    return values
+
+
+def _used_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Only the bits between BitsStored and HighBit: older files keep overlays in the others."""
+    allocated = values.dtype.itemsize * 8
+    stored = int(dataset.get("BitsStored", allocated) or allocated)
+    high = int(dataset.get("HighBit", stored - 1) or stored - 1)
+    if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
+        return values
+    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    signed = bool(dataset.get("PixelRepresentation", 0))
+    if compressed or (stored == allocated and high == stored - 1):
+        return values
+    wide = values.astype(np.int64) >> (high + 1 - stored)
+    wide &= (1 << stored) - 1
+    if signed:
+        wide = np.where(wide >= 1 << (stored - 1), wide - (1 << stored), wide)
+    return wide.astype(np.int32)
+
+
+def _colour(values: NDArray[Any]) -> NDArray[np.float32]:
+    grey = to_grey(values)
+    top = np.iinfo(grey.dtype).max if np.issubdtype(grey.dtype, np.integer) else 1.0
+    return np.asarray(np.clip(grey.astype(np.float32) / np.float32(top), 0, 1), dtype=np.float32)
+
+
+def _monochrome(
+    values: NDArray[Any], dataset: pydicom.Dataset, photometric: str
+) -> tuple[NDArray[np.float32], Voi, bool]:
+    """Grey values as a viewer shows them, bone bright."""
+    valid = _valid(values, dataset)
+    shape = str(dataset.get("PresentationLUTShape", "") or "").strip().upper()
+    # MONOCHROME1 and INVERSE say the same thing twice (DICOM PS3.3, C.8.11.3): both are one inversion
+    inverted = photometric == "MONOCHROME1" or shape == "INVERSE"
+    outputs = modality_values(values, dataset)
+    if is_raw(dataset):
+        relation = str(dataset.get("PixelIntensityRelationship", "") or "").strip().upper()
+        sign = dataset.get("PixelIntensityRelationshipSign")
+        if sign in (1, -1):
+            # 1: larger values are more X-rays, so air is bright as stored
+            inverted = sign == 1
+        words = ""
+        if relation == "LIN":
+            outputs = np.log1p(np.maximum(outputs - outputs.min(), 0))
+            words = "logarithm, then "
+        pixels, mapping = scale_by_percentiles(outputs, valid)
+        voi = Voi(words + mapping + ", raw image")
+    else:
+        pixels, voi = map_grey(outputs, dataset, valid)
+    if inverted:
+        pixels = 1 - pixels
+    if valid is not None:
+        pixels = np.where(valid, pixels, np.float32(0))
+    return pixels.astype(np.float32, copy=False), voi, inverted
+
+
+def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] | None:
+    """Where the detector saw something: not PixelPaddingValue, nor in the range up to PixelPaddingRangeLimit."""
+    padding = dataset.get("PixelPaddingValue")
+    if padding is None:
+        return None
+    first, last = int(padding), int(dataset.get("PixelPaddingRangeLimit", padding))
+    low, high = min(first, last), max(first, last)
+    valid = (values < low) | (values > high)
+    # a whole picture of padding is a wrong tag
+    return np.asarray(valid) if valid.mean() > 0.05 and not valid.all() else None
+
+
+def _upright(pixels: NDArray[Any], orientation: Sequence[str]) -> tuple[NDArray[Any], str]:
+    """Turn the picture so that columns run to the patient's left (frontal views) and rows to the feet."""
+    if len(orientation) != 2:
+        return pixels, "no: PatientOrientation absent"
+    row, column = (text[:1] for text in orientation)
+    turned = []
+    if row in ("F", "H") and column in ("L", "R", "A", "P"):
+        pixels, (row, column) = pixels.T, (column, row)
+        turned.append("transposed")
+    if row == "R" and column in ("F", "H"):
+        pixels = pixels[:, ::-1]
+        turned.append("mirrored")
+    if column == "H" and row in ("L", "R", "A", "P"):
+        pixels = pixels[::-1]
+        turned.append("flipped upside down")
+    return pixels, ", ".join(turned) + ", by PatientOrientation" if turned else "no"
+
+
+def _spacing(dataset: pydicom.Dataset) -> tuple[tuple[float, float] | None, str, float]:
+    """Spacing (row, column) in mm or None, where it comes from, and a pixel's height over its width."""
+    for name, words in _SPACING_TAGS:
+        try:
+            row, column = (float(value) for value in dataset.get(name) or ())
+        except (TypeError, ValueError):
+            continue
+        if row > 0 and column > 0 and np.isfinite(row * column):
+            return (row, column), words, row / column
+    try:
+        vertical, horizontal = (float(value) for value in dataset.get("PixelAspectRatio") or ())
+        if vertical > 0 and horizontal > 0:
+            return None, "unknown: only PixelAspectRatio", vertical / horizontal
+    except (TypeError, ValueError):
+        pass
+    return None, "unknown: no spacing in the header", 1.0
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None or isinstance(value, str):
+        return [] if not value else str(value).upper().split("\\")
+    return [str(part).strip().upper() for part in value]
+
+
+def _modality(dataset: pydicom.Dataset) -> str | None:
+    modality = str(dataset.get("Modality", "") or "").strip().upper()
+    # a fixed vocabulary: a free text in this tag must not travel on
+    return modality if modality in _MODALITIES | {"SR", "RTPLAN", "PR", "KO", "SEG", "RTSTRUCT", "RTDOSE"} else None
+
+
+def _body_part(dataset: pydicom.Dataset) -> str | None:
+    """``chest``, ``other`` or None."""
+    text = str(dataset.get("BodyPartExamined", "") or "").upper()
+    if _CHEST.search(text):
+        return "chest"
+    return "other" if _OTHER_BODY_PARTS.search(text) else None
+
+
+def _transfer_syntax(dataset: pydicom.Dataset) -> str:
+    uid = dataset.file_meta.get("TransferSyntaxUID")
+    # an unknown UID may be a private one that leads to a site
+    return (
+        str(UID(uid).name) if uid is not None and UID(uid).is_transfer_syntax and not UID(uid).is_private else "unknown"
+    )

@@ -1,0 +1,144 @@
+"""Read one radiograph, whatever kind of file it is, to one convention: rows and columns, air dark, bone bright.
+
+No reader in common use does a chest radiograph right: MONAI's two DICOM readers give opposite pictures of the same
+MONOCHROME1 file, neither applies the window, and all of them bring images in transposed. Here the file is recognised by
+its content, not by its ending; grey values are mapped to [0, 1] and the mapping is written down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dicom import decode_dicom
+from .raster import decode_raster
+from .reading import Decoded, UnreadableError
+from .shards import read_shard_image
+from .volume import decode_volume
+
+_PREAMBLE = 128
+_RASTER_MARKS = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    b"II*\x00": "tiff",
+    b"MM\x00*": "tiff",
+    b"BM": "bmp",
+}
+_FOREIGN_MARKS = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "a PDF document",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"<!DOC": "a web page",
+    b"<html": "a web page",
+}
+
+
+class RadiographError(ValueError):
+    """A file that cannot be read as a radiograph.
+
+    Attributes:
+        path: the file.
+        reason: why, in a sentence that holds nothing of the file's name or content.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str, detail: str = "") -> None:
+        self.path, self.reason, self.detail = str(path), reason, detail
+        super().__init__(f"cannot read {self.path} as a radiograph: {reason}{f' ({detail})' if detail else ''}")
+
+    def __reduce__(self) -> tuple[type[RadiographError], tuple[str, str, str]]:
+        return type(self), (self.path, self.reason, self.detail)
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """One radiograph: rows from head to foot, columns from the patient's right to the left, air dark, bone bright.
+
+    Attributes:
+        pixels: float32 (H, W) in [0, 1].
+        spacing: distance of pixel centres (row, column) in mm, or None where the file does not say.
+        info: how the picture came about: ``kind`` of file, ``mapping`` of grey values to [0, 1], whether it was
+            ``inverted``, ``spacing_source``, ``view`` (PA, AP, FRONTAL, LATERAL, OBLIQUE or None), ``pixel_aspect``
+            (height over width of a pixel), ``original_size`` and more. Never a name, id, date, UID or path.
+    """
+
+    pixels: NDArray[np.float32]
+    spacing: tuple[float, float] | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def read_radiograph(path: str | os.PathLike[str], *, frame: int | None = None) -> Radiograph:
+    """Read DICOM, PNG, JPEG, TIFF, BMP, NIfTI, MHA/MHD, NRRD, or one image of prepared shards (``index.npy#12``).
+
+    Args:
+        path: the file.
+        frame: which frame of a file that has several, counted from 0; without it such a file is refused.
+
+    Raises:
+        RadiographError: names the file and says what is wrong with it.
+
+    >>> from monai_anat.data import pretraining_datalist
+    >>> radiograph = read_radiograph(pretraining_datalist()[0]["image"])
+    >>> radiograph.pixels.dtype, radiograph.pixels.ndim, radiograph.info["mapping"]
+    (dtype('float32'), 2, 'linear from 0..255')
+    """
+    decoded = decode(path, frame)
+    return Radiograph(decoded.pixels, decoded.spacing, decoded.info)
+
+
+def decode(path: str | os.PathLike[str], frame: int | None = None, *, label: bool = False) -> Decoded:
+    """Decode a file; the half of ``read_radiograph`` that also serves label maps and preparation.
+
+    Args:
+        path: the file.
+        frame: which frame of a file that has several.
+        label: keep the stored values (a mask) and do not map grey values; orientation is handled alike.
+
+    Raises:
+        RadiographError: names the file and says what is wrong with it.
+    """
+    try:
+        decoder = _decoder_for(path)
+        return decoder(path, frame, label)
+    except UnreadableError as error:
+        raise RadiographError(path, error.reason, error.detail) from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise RadiographError(path, "there is no such file") from error
+    except PermissionError as error:
+        raise RadiographError(path, "the file must not be opened by this user") from error
+    except MemoryError as error:
+        raise RadiographError(path, "the image does not fit into memory") from error
+    except Exception as error:
+        # damaged files make third-party decoders fail in any way there is; the kind of failure is all that is passed on
+        raise RadiographError(path, f"the file is damaged: decoding failed with {type(error).__name__}") from error
+
+
+def _decoder_for(path: str | os.PathLike[str]) -> Callable[[str | os.PathLike[str], int | None, bool], Decoded]:
+    """Choose the decoder by what the file holds; its ending decides only where the content says nothing."""
+    name = str(path).lower()
+    if ".npy#" in name:
+        return read_shard_image
+    with Path(path).open("rb") as handle:
+        head = handle.read(352)
+    if not head:
+        raise UnreadableError("the file is empty (0 bytes)")
+    if head[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+        return decode_dicom
+    if any(head.startswith(mark) for mark in _RASTER_MARKS):
+        return decode_raster
+    for mark, what in _FOREIGN_MARKS.items():
+        if head.startswith(mark):
+            raise UnreadableError(f"the file is {what}, not an image")
+    is_nifti = head[344:347] in (b"n+1", b"ni1") or (head.startswith(b"\x1f\x8b") and name.endswith(".nii.gz"))
+    if is_nifti or head.startswith((b"NRRD", b"ObjectType", b"NDims")) or name.endswith((".mha", ".mhd")):
+        return decode_volume
+    # DICOM without preamble starts with a tag of group 2 or 8, in either byte order
+    if head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08", b"\x00\x02"):
+        return decode_dicom
+    raise UnreadableError("the content is none of DICOM, PNG, JPEG, TIFF, BMP, NIfTI, MHA, NRRD (encrypted, perhaps?)")

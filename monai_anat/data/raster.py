@@ -1,0 +1,90 @@
+"""PNG, JPEG, TIFF and BMP: grey, colour, palette, alpha, 8, 16 and 32 bits."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from .reading import Decoded, UnreadableError, check_size, scale_stored, to_grey
+
+
+def decode_raster(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
+    """Decode a raster image; spacing is never taken from its resolution tag, which speaks of printing.
+
+    Args:
+        path: the file.
+        frame: page of a TIFF with several.
+        label: keep the stored values.
+
+    Raises:
+        UnreadableError: it does not decode, is absurdly large, or has several pages and none was chosen.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large images; the limit below is ours
+        try:
+            with Image.open(path) as image:
+                check_size(image.height, image.width)
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    image.seek(chosen_frame(frames, frame))
+                kind, mode = str(image.format or "raster").lower(), image.mode
+                values = _values(image, label)
+        except Image.DecompressionBombError as error:
+            raise UnreadableError("the image is absurdly large") from error
+        except UnidentifiedImageError as error:
+            raise UnreadableError("the file starts like an image but its header is damaged") from error
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise UnreadableError("the image is damaged or truncated", str(error)) from error
+    info: dict[str, Any] = {
+        "kind": kind,
+        "mode": mode,
+        "original_size": tuple(values.shape[:2]),
+        "pixel_aspect": 1.0,
+        "spacing_source": "unknown: a raster image does not say",
+        "inverted": False,
+        "view": None,
+    }
+    if label:
+        return Decoded(values, None, {**info, "mapping": "stored values"})
+    pixels, mapping = scale_stored(values)
+    return Decoded(pixels, None, {**info, "mapping": mapping})
+
+
+def chosen_frame(frames: int, frame: int | None) -> int:
+    """Return the number of the frame to read, or refuse.
+
+    Args:
+        frames: how many there are.
+        frame: the one asked for, or None.
+
+    Raises:
+        UnreadableError: there are several and none was chosen, or there is no such frame.
+
+    >>> chosen_frame(1, None)
+    0
+    """
+    if frame is None and frames == 1:
+        return 0
+    if frame is None:
+        raise UnreadableError(f"the file has {frames} frames; choose one with frame=0..{frames - 1}")
+    if not 0 <= frame < frames:
+        raise UnreadableError(f"frame must be in 0..{frames - 1}, got {frame}")
+    return frame
+
+
+def _values(image: Image.Image, label: bool) -> NDArray[Any]:
+    """The stored values as one grey plane."""
+    if image.mode == "P" and not label:
+        image = image.convert("RGB")
+    elif image.mode in ("1", "YCbCr", "CMYK", "LAB", "HSV"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    values = np.asarray(image)
+    if values.ndim == 3:
+        values = values[..., 0] if label else to_grey(values)
+    # TIFF and some PNG writers swap bytes; arithmetic wants the machine's order
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False))

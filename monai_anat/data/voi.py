@@ -1,0 +1,142 @@
+"""From stored values to display values: modality LUT, then VOI LUT or window (DICOM PS3.3, C.11.1 and C.11.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from .reading import scale_by_percentiles
+
+_BLANK = 1e-3  # a display whose spread is smaller shows nothing
+
+
+@dataclass(frozen=True)
+class Voi:
+    """How grey values came about, in words for ``Radiograph.info["mapping"]``."""
+
+    words: str
+
+
+def modality_values(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Apply the modality LUT, or rescale slope and intercept.
+
+    Args:
+        values: stored values (H, W).
+        dataset: a DICOM data set.
+
+    >>> dataset = pydicom.Dataset()
+    >>> dataset.RescaleSlope, dataset.RescaleIntercept = 2, -1
+    >>> modality_values(np.array([[3]]), dataset).tolist()
+    [[5.0]]
+    """
+    sequence = dataset.get("ModalityLUTSequence")
+    if sequence:
+        table, first = _table(sequence[0], signed=bool(dataset.get("PixelRepresentation", 0)))
+        if table is not None:
+            return table[np.clip(values.astype(np.int64) - first, 0, len(table) - 1)]
+    slope = float(dataset.get("RescaleSlope", 1) or 1)
+    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    if slope == 1 and intercept == 0:
+        return values
+    return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def map_grey(
+    values: NDArray[Any], dataset: pydicom.Dataset, valid: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.float32], Voi]:
+    """Map modality values to [0, 1] as a viewer would: VOI LUT first, then the first window that shows something.
+
+    Without either, 8-bit images are divided by 255, so that a DICOM and a PNG of one picture are equal, and deeper ones
+    go by percentiles.
+
+    Args:
+        values: modality values (H, W).
+        dataset: a DICOM data set.
+        valid: (H, W) where the values mean something.
+
+    Returns:
+        float32 (H, W) and how it came about.
+    """
+    sequence = dataset.get("VOILUTSequence")
+    if sequence:
+        table, first = _table(sequence[0], signed=bool(values.min(initial=0) < 0))
+        if table is not None and table.max() > 0:
+            index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
+            pixels = (table[index].astype(np.float32) / np.float32(table.max())).astype(np.float32)
+            if pixels.std() > _BLANK:
+                return pixels, Voi(f"VOI LUT of {len(table)} entries")
+    centers, widths = _numbers(dataset.get("WindowCenter")), _numbers(dataset.get("WindowWidth"))
+    function = str(dataset.get("VOILUTFunction", "") or "LINEAR").strip().upper()
+    for number, (center, width) in enumerate(zip(centers, widths, strict=False)):
+        if width < 1 and not (width > 0 and function != "LINEAR"):
+            continue
+        pixels = window(values, center, width, function)
+        if pixels.std() > _BLANK:
+            which = f", number {number + 1} of {len(centers)}" if len(centers) > 1 else ""
+            return pixels, Voi(f"window {function} center {center:g} width {width:g}{which}")
+    note = " (windows of the header show nothing)" if centers else " (no window)"
+    stored = int(dataset.get("BitsStored", 16) or 16)
+    if stored <= 8 and values.min() >= 0 and values.max() <= 255:
+        return values.astype(np.float32) * np.float32(1 / 255), Voi("linear from 0..255" + note)
+    pixels, words = scale_by_percentiles(values, valid)
+    return pixels, Voi(words + note)
+
+
+def window(values: NDArray[Any], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float32]:
+    """Apply a window (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3), to [0, 1].
+
+    Args:
+        values: modality values (H, W).
+        center: the value in the middle.
+        width: how many values are told apart; above 0, at least 1 for LINEAR.
+        function: LINEAR, LINEAR_EXACT or SIGMOID; an unknown one counts as LINEAR.
+
+    >>> window(np.array([0, 50, 100]), 50, 100, "LINEAR_EXACT").tolist()
+    [0.0, 0.5, 1.0]
+    >>> window(np.array([50.0]), 50, 100, "SIGMOID").tolist()
+    [0.5]
+    """
+    levels = values.astype(np.float32)
+    if function == "SIGMOID":
+        return np.asarray(1 / (1 + np.exp(np.clip(-4 * (levels - center) / width, -80, 80))), dtype=np.float32)
+    if function == "LINEAR_EXACT":
+        return np.asarray(np.clip((levels - center) / width + 0.5, 0, 1), dtype=np.float32)
+    if width <= 1:
+        return (levels > center - 0.5).astype(np.float32)
+    return np.asarray(np.clip((levels - (center - 0.5)) / (width - 1) + 0.5, 0, 1), dtype=np.float32)
+
+
+def _numbers(value: Any) -> list[float]:
+    """A decimal string of one or several values."""
+    if value is None or value == "":
+        return []
+    values = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
+    numbers = []
+    for entry in values:
+        try:
+            numbers.append(float(entry))
+        except (TypeError, ValueError):
+            continue
+    return [number for number in numbers if np.isfinite(number)]
+
+
+def _table(item: pydicom.Dataset, signed: bool) -> tuple[NDArray[np.int64] | None, int]:
+    """A LUT's entries and the first value that it maps; None where it is malformed."""
+    descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
+    if descriptor is None or data is None or len(descriptor) != 3:
+        return None, 0
+    count, first, bits = (int(value) for value in descriptor)
+    count = count or 65536  # 0 stands for 2^16
+    if signed and first > 32767:
+        first -= 65536
+    if isinstance(data, bytes):
+        table = np.frombuffer(data, dtype=np.uint8 if bits <= 8 and len(data) == count else "<u2").astype(np.int64)
+    else:
+        table = np.asarray([data] if isinstance(data, int) else list(data), dtype=np.int64) & 0xFFFF
+        if bits <= 8 and len(table) == (count + 1) // 2 and len(table) < count:
+            table = np.stack([table & 0xFF, table >> 8], axis=1).ravel()
+    return (table[:count], first) if len(table) else (None, 0)
