@@ -176,7 +176,7 @@ def test_checks_name_the_key_and_the_way_out() -> None:
         ValueError, match=r"view_1 must be \(B, C, 8, 12\), got \(2, 1, 8, 8\).*Makes .*cell_size = 8 x 12"
     ):
         check_view("view_1", torch.zeros(2, 1, 8, 8), (8, 12), "Makes")
-    with pytest.raises(ValueError, match=r"order must be \(B, 6\), .* 2 x 3 tokens, got \(2, 9\); give Makes cell_size"):
+    with pytest.raises(ValueError, match=r"order must be \(B, 6\), .* 2 x 3 tokens, got \(2, 9\); give Makes"):
         check_cells("order", torch.zeros(2, 9), (2, 3), "Makes")
 
 

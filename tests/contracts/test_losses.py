@@ -1,0 +1,83 @@
+"""What every loss term keeps: a differentiable float32 scalar that is 0 or more, also under autocast, and never NaN.
+
+A new public function of ``monai_anat.losses`` adds its arguments to ``CASES``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from monai_anat import losses
+
+FUNCTIONS = {name: f for name in losses.__all__ if inspect.isfunction(f := getattr(losses, name))}
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "global_consistency": lambda: (randn(3, 8), randn(3, 8, seed=1)),
+    "matched_consistency": lambda: (randn(2, 4, 8), randn(2, 4, 8, seed=1), torch.tensor([[1, -1, 0, 3], [-1] * 4])),
+    "order_cross_entropy": lambda: (randn(2, 4, 4), torch.tensor([[0, 1, 2, 3], [3, 0, 1, 2]])),
+    "restoration_mse": lambda: (randn(2, 1, 6, 6), randn(2, 1, 6, 6, seed=1)),
+}
+
+
+def test_every_public_function_has_a_case() -> None:
+    assert set(CASES) == set(FUNCTIONS)
+
+
+@pytest.fixture(params=sorted(CASES))
+def term(request: pytest.FixtureRequest) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+    return FUNCTIONS[request.param], CASES[request.param]()
+
+
+def with_gradient(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copies, of which floats require a gradient."""
+    return tuple(a.clone().requires_grad_(a.is_floating_point()) for a in arguments)
+
+
+def test_it_is_a_non_negative_scalar_with_finite_gradients(term: tuple[Callable[..., Tensor], tuple[Any, ...]]) -> None:
+    function, arguments = term[0], with_gradient(term[1])
+    value = function(*arguments)
+    assert value.shape == ()
+    assert value >= 0
+    value.backward()
+    gradients = [a.grad for a in arguments if a.is_floating_point()]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert any(g.abs().max() > 0 for g in gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_it_is_at_least_float32(term: tuple[Callable[..., Tensor], tuple[Any, ...]], dtype: torch.dtype) -> None:
+    function, arguments = term
+    value = function(*(a.to(dtype) if a.is_floating_point() else a for a in arguments))
+    assert value.dtype == torch.promote_types(dtype, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = function(*(a.to(dtype) if a.is_floating_point() else a for a in arguments))
+    assert under.dtype in (torch.float32, torch.float64)
+    torch.testing.assert_close(under, value, check_dtype=False)
+
+
+def test_it_stays_finite_on_zeros(term: tuple[Callable[..., Tensor], tuple[Any, ...]]) -> None:
+    function, arguments = term
+    zeros = with_gradient(tuple(torch.zeros_like(a) if a.is_floating_point() else a for a in arguments))
+    value = function(*zeros)
+    value.backward()
+    assert torch.isfinite(value)
+    assert all(torch.isfinite(a.grad).all() for a in zeros if a.is_floating_point())
+
+
+def test_inputs_stay_untouched_and_repeats_agree(term: tuple[Callable[..., Tensor], tuple[Any, ...]]) -> None:
+    function, arguments = term
+    before = tuple(a.clone() for a in arguments)
+    first, second = function(*arguments), function(*arguments)
+    assert torch.equal(first, second)
+    assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))

@@ -1,0 +1,199 @@
+"""What every pre-training method keeps, whatever it learns.
+
+Each concrete subclass of ``SSLMethod`` among the public names has a ``CASE`` in its test file,
+``tests/unit/methods/test_<module>.py``: ``SimpleNamespace(method=..., views=..., image=...)`` with factories of a tiny
+method, of its views transform, and (by seed) of an image. Optional entries: ``keeps_batch=False`` where the terms
+depend on which samples share a batch (variance, queues), ``without_gradient`` with the names of trainable parameters
+that no term moves.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from monai.data import list_data_collate
+from torch import Tensor
+
+from monai_anat import methods
+from monai_anat.methods import SSLMethod, TeacherStudentMethod
+from monai_anat.networks import load_encoder, save_encoder
+from monai_anat.schedules import Progress
+
+CLASSES = {
+    name: cls
+    for name in methods.__all__
+    if inspect.isclass(cls := getattr(methods, name)) and issubclass(cls, SSLMethod) and not inspect.isabstract(cls)
+}
+FOLDER = Path(__file__).parents[1] / "unit" / "methods"
+BATCH = 8
+
+
+def load_case(name: str) -> SimpleNamespace:
+    path = FOLDER / f"test_{CLASSES[name].__module__.rpartition('.')[2]}.py"
+    assert path.exists(), f"{name} needs a test file {path.name} with a CASE"
+    spec = importlib.util.spec_from_file_location(f"case_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    case: SimpleNamespace = module.CASE
+    return case
+
+
+@pytest.fixture(params=sorted(CLASSES))
+def case(request: pytest.FixtureRequest) -> SimpleNamespace:
+    torch.manual_seed(0)
+    case = load_case(request.param)
+    return SimpleNamespace(**{"keeps_batch": True, "without_gradient": (), **vars(case), "name": request.param})
+
+
+def batch_of(case: SimpleNamespace, first_seed: int = 0) -> dict[str, Any]:
+    views = case.views()
+    seeds = range(first_seed, first_seed + BATCH)
+    return list_data_collate([views.set_random_state(seed)({"image": case.image(seed)}) for seed in seeds])
+
+
+def total(method: SSLMethod, batch: Mapping[str, Any], step: int = 0, steps: int = 20) -> Tensor:
+    terms = method(batch, Progress(0, 1, step, steps))
+    return torch.stack([method.loss_weights[name] * term for name, term in terms.items()]).sum()
+
+
+def trainable(method: SSLMethod) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in method.named_parameters() if p.requires_grad}
+
+
+def test_there_are_methods() -> None:
+    assert {"PEACMethod", "POPARMethod"} <= set(CLASSES)
+    assert not {"SSLMethod", "TeacherStudentMethod"} & set(CLASSES)
+
+
+def test_the_case_is_of_this_method_and_its_views_are_public(case: SimpleNamespace) -> None:
+    assert type(case.method()) is CLASSES[case.name]
+    assert type(case.views()).__name__ in methods.__all__
+    assert type(case.views()).__name__ in CLASSES[case.name].made_by
+
+
+def test_terms_are_finite_scalars_that_have_weights(case: SimpleNamespace) -> None:
+    method = case.method()
+    terms = method(batch_of(case), Progress(0, 1, 0, 20))
+    assert terms
+    assert set(terms) <= set(method.loss_weights)
+    if not method.find_unused_parameters:  # a method with phases shows some of its terms at a time
+        assert set(terms) == set(method.loss_weights)
+    for name, term in terms.items():
+        assert term.shape == (), name
+        assert term.dtype == torch.float32, name
+        assert torch.isfinite(term), name
+        assert term.requires_grad, name
+
+
+def test_gradients_reach_the_student_and_never_the_teacher(case: SimpleNamespace) -> None:
+    method = case.method()
+    total(method, batch_of(case)).backward()
+    for name, parameter in method.named_parameters():
+        if not parameter.requires_grad:
+            assert parameter.grad is None, name
+        elif name not in case.without_gradient and not method.find_unused_parameters:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 0, name
+
+
+def test_the_loss_falls_in_twenty_steps(case: SimpleNamespace) -> None:
+    method, batch = case.method().train(), batch_of(case)
+    optimizer = torch.optim.AdamW(method.param_groups(0.01), lr=3e-3)
+    losses = []
+    for step in range(20):
+        optimizer.zero_grad()
+        loss = total(method, batch, step)
+        loss.backward()
+        optimizer.step()
+        method.after_step(Progress(0, 1, step, 20))
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0], losses
+
+
+def test_the_state_dict_holds_everything(case: SimpleNamespace) -> None:
+    method, batch = case.method(), batch_of(case)
+    optimizer = torch.optim.SGD(method.param_groups(0.0), lr=1e-2)
+    total(method, batch).backward()
+    optimizer.step()
+    method.after_step(Progress(0, 1, 0, 20))
+    other = case.method()
+    other.load_state_dict(method.state_dict())
+    expected, got = total(method.eval(), batch), total(other.eval(), batch)
+    assert torch.equal(expected, got)
+
+
+def test_it_runs_under_bf16_autocast(case: SimpleNamespace) -> None:
+    method, batch = case.method().eval(), batch_of(case)
+    exact = method(batch, Progress(0, 1, 0, 20))
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = method(batch, Progress(0, 1, 0, 20))
+    for name, term in terms.items():
+        assert term.dtype == torch.float32, name
+        torch.testing.assert_close(term, exact[name], rtol=0.1, atol=0.05, msg=name)
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in trainable(method).values() if p.grad is not None)
+
+
+def test_the_encoder_can_be_kept_and_built_again(case: SimpleNamespace, tmp_path: Path) -> None:
+    method, batch = case.method().eval(), batch_of(case)
+    encoder = method.exported()["encoder"]
+    size = batch["view_1"].shape[2:]
+    save_encoder(encoder, tmp_path, image_size=tuple(size), mean=0.5, std=0.25, provenance={"method": case.name})
+    again = load_encoder(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.equal(again(batch["view_1"]), encoder(batch["view_1"]))
+
+
+def test_parameter_groups_hold_each_trainable_parameter_once(case: SimpleNamespace) -> None:
+    method = case.method()
+    grouped = [id(p) for group in method.param_groups(0.05) for p in group["params"]]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(p) for p in trainable(method).values()}
+    for group in method.param_groups(0.05):
+        if group["weight_decay"] > 0:
+            assert all(p.ndim > 1 for p in group["params"])
+
+
+def test_micro_batches_with_counts_equal_the_joint_batch(case: SimpleNamespace) -> None:
+    if not case.keeps_batch:
+        pytest.skip("the terms depend on which samples share a batch")
+    method, batch = case.method().eval(), batch_of(case)
+    total(method, batch).backward()
+    joint = {name: p.grad.clone() for name, p in trainable(method).items() if p.grad is not None}
+    method.zero_grad()
+    counts = {name: count / 4 for name, count in method.counts(batch).items()}
+    for start in range(0, BATCH, BATCH // 4):
+        part = {name: v[start : start + BATCH // 4] for name, v in batch.items() if isinstance(v, Tensor)}
+        (total(method, part | counts) / 4).backward()
+    for name, gradient in joint.items():
+        torch.testing.assert_close(trainable(method)[name].grad, gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_teacher_is_a_frozen_copy_in_evaluation(case: SimpleNamespace) -> None:
+    method = case.method().train()
+    if not isinstance(method, TeacherStudentMethod):
+        pytest.skip("no teacher")
+    assert method.pairs()
+    for student, teacher in method.pairs():
+        assert not any(module.training for module in teacher.modules())
+        assert all(not p.requires_grad for p in teacher.parameters())
+        assert student.training
+        for (name, one), (other_name, other) in zip(
+            student.state_dict().items(), teacher.state_dict().items(), strict=True
+        ):
+            assert name == other_name
+            assert torch.equal(one, other)
+
+
+def test_a_missing_key_is_named(case: SimpleNamespace) -> None:
+    with pytest.raises(KeyError, match=rf"batch lacks .*it holds \['unrelated'\].*{case.method().made_by}"):
+        case.method()({"unrelated": torch.zeros(1)}, Progress(0, 1, 0, 20))

@@ -1,0 +1,69 @@
+"""Networks and images whose right answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from monai_anat.networks import Backbone
+from monai_anat.transforms import join_cells, split_cells
+
+
+class CellBackbone(Backbone):
+    """Returns what each cell shows: the feature vector of a cell is its pixels, channel-major."""
+
+    def __init__(self, cell_size: int = 4, in_channels: int = 1, spatial_dims: int = 2) -> None:
+        features = in_channels * cell_size**spatial_dims
+        super().__init__(
+            {"cell_size": cell_size, "in_channels": in_channels, "spatial_dims": spatial_dims},
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            channels=(features,),
+            strides=(cell_size,),
+        )
+        self.gain = nn.Parameter(torch.ones(()))  # a student needs something to train
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        grid = [side // self.strides[-1] for side in x.shape[2:]]
+        cells = split_cells(x, self.strides[-1], self.spatial_dims)  # (B, N, C, g, g)
+        return [self.gain * cells.flatten(2).transpose(1, 2).unflatten(2, grid)]
+
+
+class ReadsCellNumber(nn.Module):
+    """Order head that reads the number which every pixel of a cell carries: right classes, almost without doubt."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        number = tokens.mean(2).round().long()
+        return 100.0 * torch.nn.functional.one_hot(number, self.cells)
+
+
+@pytest.fixture
+def cell_backbone() -> Callable[..., CellBackbone]:
+    """Factory of backbones that return the pixels of each cell."""
+    return CellBackbone
+
+
+@pytest.fixture
+def reads_cell_number() -> Callable[[int], ReadsCellNumber]:
+    """Factory of order heads for images made by ``numbered``."""
+    return ReadsCellNumber
+
+
+@pytest.fixture
+def numbered() -> Callable[..., Tensor]:
+    """Factory of images (1, H, W) whose pixels carry the row-major number of their cell."""
+
+    def make(grid: tuple[int, ...], cell_size: int = 4) -> Tensor:
+        count = int(torch.tensor(grid).prod())
+        sides = (1, *[cell_size] * len(grid))
+        cells = torch.arange(float(count)).view(-1, 1, *[1] * len(grid)).expand(-1, *sides)  # (N, 1, g, g)
+        return join_cells(cells.contiguous(), grid)
+
+    return make
