@@ -2,6 +2,7 @@
 
 from .optimizers import LARS, build_optimizers, clip_each_tensor
 from .precision import autocast_dtype, fast_bf16
+from .processes import is_main_process, join_processes, leave_processes
 from .trainer import SSLEvents, SSLTrainer
 
 __all__ = [
@@ -12,4 +13,7 @@ __all__ = [
     "build_optimizers",
     "clip_each_tensor",
     "fast_bf16",
+    "is_main_process",
+    "join_processes",
+    "leave_processes",
 ]
