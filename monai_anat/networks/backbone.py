@@ -135,3 +135,8 @@ class Perceptron(nn.Module):
         """(..., channels) -> the same shape."""
         x = self.fc2(F.gelu(self.fc1(x)))
         return x
+
+
+def drop_path_rates(last: float, blocks: int) -> list[float]:
+    """Stochastic depth of each block, from 0 in the first to ``last`` in the last."""
+    return [last * number / max(1, blocks - 1) for number in range(blocks)]

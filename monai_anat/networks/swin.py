@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
-from monai_anat.networks.backbone import Backbone, Perceptron, pad_to_multiple, static_shape
+from monai_anat.networks.backbone import Backbone, Perceptron, drop_path_rates, pad_to_multiple, static_shape
 
 __all__ = ["SwinBackbone"]
 
@@ -102,7 +102,7 @@ class SwinBackbone(Backbone):
         self.patch_size = patch_size
         self.use_checkpoint = use_checkpoint
         self.patch_embed = _PatchEmbedding(spatial_dims, in_channels, embed_dim, patch_size, norm_eps)
-        rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
+        rates = drop_path_rates(drop_path_rate, sum(depths))
         self.layers = nn.ModuleList(
             _Stage(
                 spatial_dims=spatial_dims,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
-from monai_anat.networks.backbone import Backbone, Perceptron, pad_to_multiple, static_shape
+from monai_anat.networks.backbone import Backbone, Perceptron, drop_path_rates, pad_to_multiple, static_shape
 
 __all__ = ["ViTBackbone"]
 
@@ -100,7 +100,7 @@ class ViTBackbone(Backbone):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         tokens = torch.Size(self.grid).numel() + int(class_token)
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, embed_dim))
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, mlp_ratio, norm_eps, rate) for rate in rates)
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.apply(_initialise)
