@@ -196,6 +196,14 @@ class ResizeRadiograph(Resize):
         out: torch.Tensor = _resize(img, goal, chosen, corners, torch.float32, 2, False, None, False, info)
         return out
 
+    def inverse_transform(self, data: torch.Tensor, transform: dict[str, Any]) -> torch.Tensor:
+        """Resize back; what was shrunk by area grows bilinearly, since ``area`` would grow it in blocks."""
+        extra = dict(transform["extra_info"])
+        if extra["mode"] == "area":
+            extra.update(mode="bilinear", align_corners=False)
+        restored: torch.Tensor = super().inverse_transform(data, {**transform, "extra_info": extra})
+        return restored
+
 
 class ResizeRadiographd(MapTransform, InvertibleTransform):
     """Dictionary form of ``ResizeRadiograph``: all keys become the size that the first one asks for.

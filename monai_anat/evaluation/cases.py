@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..data import DatalistError
+from ..data import DatalistError, radiograph_preprocessing
 from ..keys import IMAGE, LABEL
 
 __all__ = ["SegmentationCases", "load_cases"]
@@ -55,14 +52,14 @@ class SegmentationCases:
 
 
 def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int) -> SegmentationCases:
-    """Read images and masks of a MONAI datalist: long side to ``image_size``, aspect kept, padded to a square by 0.
+    """Read images and masks of a MONAI datalist by the loading chain of the bundles, resized to a square.
 
     Args:
         datalist: items ``{"image": path, "label": path, ...}``; labels are images of class numbers.
         image_size: side in pixels.
 
     Raises:
-        DatalistError: if an item has no label, or a label another size than its image.
+        DatalistError: if the list is empty, an item has no label, or a label another size than its image.
 
     >>> from monai_anat.data import segmentation_datalist
     >>> cases = load_cases(segmentation_datalist("validation")[:2], 64)
@@ -71,39 +68,22 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int) -> Segmen
     """
     if not datalist:
         raise DatalistError("datalist must hold at least one item, got none; look at the split's name")
+    chain = radiograph_preprocessing(image_size, label_key=LABEL, square=True, metadata=True)
     images, labels = [], []
     for item in datalist:
         if not item.get(LABEL):
             raise DatalistError(f"every item must have a {LABEL!r}, got only {sorted(item)} for {item.get(IMAGE)}")
-        pixels, mask = _read(item[IMAGE]) / 255.0, _read(item[LABEL])
-        if pixels.shape != mask.shape:
+        loaded = chain(dict(item))
+        sizes = [tuple(int(side) for side in loaded[key].meta["spatial_shape"]) for key in (IMAGE, LABEL)]
+        if sizes[0] != sizes[1]:
             raise DatalistError(
-                f"{item[LABEL]} must have the size of its image, got {mask.shape} for {pixels.shape} (rows, columns)"
+                f"{item[LABEL]} must have the size of its image, got {sizes[1]} for {sizes[0]} (rows, columns)"
             )
-        images.append(_fit(pixels, image_size, "area"))
-        labels.append(_fit(mask, image_size, "nearest-exact").to(torch.uint8))
+        images.append(loaded[IMAGE].as_tensor())
+        labels.append(loaded[LABEL].as_tensor().round().to(torch.uint8)[0])
     return SegmentationCases(
         torch.stack(images),
-        torch.cat(labels),
+        torch.stack(labels),
         tuple(Path(str(item[IMAGE])).name for item in datalist),
         tuple(str(item.get("patient") or Path(str(item[IMAGE])).name) for item in datalist),
     )
-
-
-def _read(path: Any) -> Tensor:
-    with Image.open(path) as picture:
-        return torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float32))  # (H, W)
-
-
-def _fit(pixels: Tensor, image_size: int, mode: str) -> Tensor:
-    """(H, W) -> (1, S, S)"""
-    factor = image_size / max(pixels.shape)
-    height, width = (max(1, round(side * factor)) for side in pixels.shape)
-    if mode == "area" and factor < 1:
-        resized = F.interpolate(pixels[None, None], size=(height, width), mode="bilinear", antialias=True)[0]
-    else:
-        resized = F.interpolate(pixels[None, None], size=(height, width), mode="bilinear" if mode == "area" else mode)[
-            0
-        ]
-    down, across = image_size - height, image_size - width
-    return F.pad(resized, (across // 2, across - across // 2, down // 2, down - down // 2))

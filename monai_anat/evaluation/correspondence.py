@@ -102,7 +102,7 @@ class CorrespondenceProbe:
         return result
 
     def match(self, encoder: Backbone, cases: SegmentationCases, source: int, target: int) -> dict[str, Tensor]:
-        """One pair as a picture wants it: ``landmarks`` in the source, ``found`` and ``truth`` in the target, (K, 2)."""
+        """One pair for a picture: ``landmarks`` in the source, ``found`` and ``truth`` in the target, (K, 2) each."""
         features = self._features(encoder, cases.images)
         landmarks, truth = (lung_landmarks(cases.labels[index]) for index in (source, target))
         size = (self.image_size, self.image_size)
