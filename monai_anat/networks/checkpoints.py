@@ -8,6 +8,7 @@ import os
 import pickle
 import pickletools
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def _read_safetensors(file: Path) -> Any:
 
 def _read_torch(file: Path) -> Any:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            # an unusual pickle protocol either loads or ends in one of the sentences below
+            warnings.simplefilter("ignore", UserWarning)
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = _REFUSED.search(str(error))

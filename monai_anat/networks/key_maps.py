@@ -73,8 +73,10 @@ FAMILIES: dict[str, Family] = {
     ),
     "popar": Family(
         origin="POPAR (DART 2022, Medical Image Analysis 2025)",
+        # official files have no prefix
         signature=(
             r"(?:model/)?(?:module\.)*(?:(?:(?:backbone|swin_model|vit_model)\.)+patch_embed\.|decoder\.0\.weight)"
+            r"|(?:module\.)+patch_embed\."
         ),
         branches={"student": ("model", "")},
         markers={"student": _MODEL_MARKERS},

@@ -123,7 +123,11 @@ def load_backbone(
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     target = Normalization((mean,), (std,))
     state, note = convert_stem(state, own, layout.normalization or target, target)
-    notes = [note] if note else []
+    notes = []
+    if note:
+        known = layout.normalization
+        trained = f" (trained on images with mean {known.mean}, std {known.std})" if known else ""
+        notes.append(note + trained)
     notes += _eps_note(backbone, layout, name)
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     missing = tuple(key for key in own if key not in fitting)

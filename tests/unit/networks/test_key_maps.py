@@ -1,0 +1,71 @@
+"""Families as data: prefixes are stripped as prefixes, branches kept apart, architectures described."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
+from monai_anat.networks.key_maps import FAMILIES, describe_architecture, select_backbone, tensors_in
+
+
+def test_tensors_are_found_at_the_top_and_one_level_down():
+    one = torch.ones(1)
+    groups = tensors_in({"epoch": 3, "a": one, "model": {"b": one, "c": "text"}, "optimizer": {"state": {}}})
+    assert {outer: set(tensors) for outer, tensors in groups.items()} == {"": {"a"}, "model": {"b"}}
+
+
+def test_prefixes_are_stripped_as_prefixes_only():
+    one = torch.ones(1)
+    keys = ["module.module.backbone.swin_model.layers.0.backbone.weight", "backbone.norm.module.weight"]
+    state, dropped = select_backbone(FAMILIES["popar"], "student", {"": dict.fromkeys(keys, one)})
+    assert set(state) == {"layers.0.backbone.weight", "norm.module.weight"}
+    assert dropped == []
+
+
+def test_heads_beside_a_marked_backbone_never_collide_with_it():
+    backbone, head = torch.ones(1), torch.zeros(1)
+    groups = {"student": {"module.swin_model.norm.weight": backbone, "module.norm.weight": head, "module.bias": head}}
+    state, dropped = select_backbone(FAMILIES["peac"], "student", groups)
+    assert state == {"norm.weight": backbone}
+    assert set(dropped) == {"module.norm.weight", "module.bias"}
+
+
+def test_layers_keep_what_only_heads_lose():
+    keys = ["layers.0.blocks.0.mlp.fc1.bias", "layers.0.downsample.norm.bias", "norm.bias"]
+    extra = ["head.bias", "bias", "mlp.0.weight", "mlp_local.0.weight", "decoder.0.bias", "layers.0.blocks.1.attn_mask"]
+    groups = {"model": {f"module.swin_model.{key}": torch.ones(1) for key in keys + extra}}
+    state, dropped = select_backbone(FAMILIES["popar"], "student", groups)
+    assert list(state) == keys
+    assert len(dropped) == len(extra)
+
+
+def test_a_branch_that_is_not_there():
+    with pytest.raises(KeyError):
+        select_backbone(FAMILIES["peac"], "teacher", {"model": {"a": torch.ones(1)}})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: SwinBackbone(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
+        lambda: SwinBackbone(
+            spatial_dims=3, embed_dim=12, depths=(1, 2), num_heads=(1, 2), window_size=4, patch_size=2
+        ),
+        *(lambda depth=depth: ResNetBackbone(depth=depth) for depth in (18, 34, 50, 101)),
+        lambda: ResNetBackbone(depth=18, spatial_dims=3),
+    ],
+)
+def test_the_description_builds_the_same_network(build):
+    with torch.device("meta"):
+        backbone = build()
+        described = describe_architecture(backbone.state_dict())
+        again = eval(described)
+    shapes = [{name: value.shape for name, value in b.state_dict().items()} for b in (backbone, again)]
+    assert shapes[0] == shapes[1]
+
+
+def test_a_vit_is_described_as_far_as_shapes_tell():
+    described = describe_architecture(ViTBackbone(embed_dim=48, depth=3, num_heads=3, image_size=32).state_dict())
+    assert "ViTBackbone(spatial_dims=2, patch_size=16, embed_dim=48, depth=3, class_token=False" in described
+    assert describe_architecture({"x": torch.ones(1)}) is None
