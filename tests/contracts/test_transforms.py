@@ -114,7 +114,7 @@ def test_arrays_tensors_and_metatensors_give_the_same_values_in_their_own_kind(k
 @pytest.mark.parametrize("dims", SHAPES)
 @pytest.mark.parametrize("kind", CLASSES)
 def test_the_input_stays_untouched(kind: type, dims: int) -> None:
-    for dtype in (np.float32, np.uint8):
+    for dtype in (np.float32, np.float64, np.uint8):
         for convert in KINDS.values():
             image = _image(dims, dtype)
             given = convert(image)
