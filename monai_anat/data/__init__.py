@@ -1,5 +1,6 @@
 """Radiographs from disk to batch: reading, lists, splits, samples."""
 
+from .contact_sheet import draw_contact_sheet
 from .datalists import (
     DatalistError,
     check_splits,
@@ -11,8 +12,11 @@ from .datalists import (
     take_shots,
     walk_images,
 )
+from .duplicates import check_near_duplicates, near_duplicates, thumbnail_of
 from .geometry import OrientRadiograph, OrientRadiographd, ResizeRadiograph, ResizeRadiographd, ScaleRadiographd
+from .identity import default_key_file, keyed_hash, load_key
 from .orientation import picture_affine, turn_of
+from .prepare import PrepareProgress, PrepareSummary, iterate_preparation, prepare_radiographs
 from .preprocessing import FinishRadiographd, radiograph_preprocessing
 from .radiograph import Radiograph, RadiographError, read_radiograph
 from .readers import RadiographReader
@@ -26,6 +30,8 @@ __all__ = [
     "FinishRadiographd",
     "OrientRadiograph",
     "OrientRadiographd",
+    "PrepareProgress",
+    "PrepareSummary",
     "Radiograph",
     "RadiographError",
     "RadiographReader",
@@ -35,13 +41,21 @@ __all__ = [
     "ScaleRadiographd",
     "SeededDataset",
     "ShardDataset",
+    "check_near_duplicates",
     "check_splits",
+    "default_key_file",
+    "draw_contact_sheet",
     "find_images",
+    "iterate_preparation",
+    "keyed_hash",
     "load_datalist",
+    "load_key",
+    "near_duplicates",
     "open_index",
     "patient_from_name",
     "permutation",
     "picture_affine",
+    "prepare_radiographs",
     "prepared_items",
     "pretraining_datalist",
     "radiograph_preprocessing",
@@ -53,6 +67,7 @@ __all__ = [
     "synthetic_radiograph",
     "take_fraction",
     "take_shots",
+    "thumbnail_of",
     "turn_of",
     "walk_images",
 ]

@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import gdcm
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit
 
 from .raster import chosen_frame
 from .reading import Decoded, UnreadableError, check_size, scale_by_percentiles, to_grey
@@ -53,7 +54,7 @@ def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote the values of tags
         dataset = _open(path)
-        values = _stored_values(dataset, frame)
+        values = _stored_values(path, dataset, frame)
         photometric = str(dataset.get("PhotometricInterpretation", "")).strip().upper()
         if label:
             pixels, voi, inverted = values if values.ndim == 2 else values[..., 0], Voi("stored values"), False
@@ -175,7 +176,7 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
     return dataset
 
 
-def _stored_values(dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
+def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
     """The stored values of one frame, (H, W) or (H, W, 3), overlay bits removed and sign extended."""
     try:
         frames = int(dataset.get("NumberOfFrames", 1) or 1)
@@ -185,6 +186,11 @@ def _stored_values(dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
     try:
         values: NDArray[Any] = pixel_array(dataset, index=index)
     except Exception as error:
+        # pydicom refuses 12-bit JPEG, which its decoders can do when asked directly
+        extended = dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
+        decoded = _decode_by_gdcm(path, index) if extended else None
+        if decoded is not None:
+            return _used_bits(decoded, dataset)
         syntax = _transfer_syntax(dataset)
         short = isinstance(error, ValueError) and "less than expected" in str(error)
         reason = "the pixel data are truncated" if short else f"the pixel data do not decode ({syntax})"
@@ -198,6 +204,27 @@ def _stored_values(dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
     if values.ndim not in (2, 3) or values.shape[-1] == 0:
         raise UnreadableError(f"the pixel data have {values.ndim} axes; a radiograph has two")
     return values
+
+
+def _decode_by_gdcm(path: str | os.PathLike[str], index: int) -> NDArray[Any] | None:
+    """The stored values of one grey frame by gdcm itself, or None."""
+    gdcm.Trace.WarningOff()
+    gdcm.Trace.ErrorOff()
+    reader = gdcm.ImageReader()
+    reader.SetFileName(os.fspath(path))
+    if not reader.Read():
+        return None
+    image = reader.GetImage()
+    types = {gdcm.PixelFormat.UINT8: "u1", gdcm.PixelFormat.UINT16: "<u2", gdcm.PixelFormat.INT16: "<i2"}
+    code = types.get(image.GetPixelFormat().GetScalarType())
+    if code is None or image.GetPixelFormat().GetSamplesPerPixel() != 1:
+        return None
+    # gdcm hands bytes over as text
+    content = image.GetBuffer().encode("utf-8", "surrogateescape")
+    columns, rows = image.GetDimension(0), image.GetDimension(1)
+    values = np.frombuffer(content, dtype=code)
+    frames = values.size // (rows * columns)
+    return values.reshape(frames, rows, columns)[index] if index < frames else None
 
 
 def _used_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:

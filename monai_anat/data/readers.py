@@ -22,8 +22,8 @@ MARK = "radiograph"
 class RadiographReader(ImageReader):
     """Read radiographs for MONAI: rows and columns, air dark, bone bright, float32 in [0, 1].
 
-    What ``read_radiograph`` does, in the form that ``LoadImaged`` wants. The array is (H, W), where those of MONAI's own
-    readers are transposed; its affine says so, and tools that heed affines show it upright. Metadata hold how grey
+    What ``read_radiograph`` does, in the form that ``LoadImaged`` wants. The array is (H, W), while MONAI's own
+    readers transpose; its affine says so, and tools that heed affines show it upright. Metadata hold how grey
     values came about and the spacing, nothing of the patient (``LoadImage`` itself adds the file name).
 
     Args:

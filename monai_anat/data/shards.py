@@ -36,7 +36,6 @@ INDEX_DTYPE = np.dtype(
         ("kind", "S6"),
         ("view", "S8"),
         ("split", "S12"),
-        ("source", "<u2"),
         ("position", "<u4"),
         ("pixels", "S32"),
         ("group", "S32"),
@@ -98,9 +97,9 @@ class ShardDataset(Dataset[dict[str, Any]]):
         return dict(self.__dict__)
 
 
-@lru_cache(maxsize=8)
-def _mapped(path: str, process: int) -> NDArray[Any]:
-    del process  # part of the key: a map made before a fork is not shared with the parent's cache
+@lru_cache(maxsize=512)
+def _mapped(path: str, changed: int) -> NDArray[Any]:
+    del changed  # part of the key: a file that a later run rewrote is mapped anew
     return np.asanyarray(np.load(path, mmap_mode="r"))
 
 
@@ -119,7 +118,7 @@ def open_index(folder: str | os.PathLike[str]) -> NDArray[Any]:
     path = Path(folder) / INDEX_FILE
     if not path.is_file():
         raise DatalistError(f"folder must be one that `prepare` finished (with {INDEX_FILE}), got {str(folder)!r}")
-    index = _mapped(str(path.resolve()), os.getpid())
+    index = _mapped(str(path), path.stat().st_mtime_ns)
     if index.dtype != INDEX_DTYPE:
         raise DatalistError(f"{path} was written by another version of this package; prepare the folder again")
     return index
@@ -136,7 +135,8 @@ def shard_view(folder: str | os.PathLike[str], row: int) -> NDArray[np.uint8]:
         Read-only uint8 (H, W).
     """
     record = open_index(folder)[row]
-    shard = _mapped(str((Path(folder) / shard_name(int(record["shard"]))).resolve()), os.getpid())
+    path = os.path.join(folder, shard_name(int(record["shard"])))  # noqa: PTH118
+    shard = _mapped(path, os.stat(path).st_mtime_ns)  # noqa: PTH116
     height, width, offset = int(record["height"]), int(record["width"]), int(record["offset"])
     return shard[offset : offset + height * width].reshape(height, width)
 

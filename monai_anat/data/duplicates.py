@@ -1,0 +1,142 @@
+"""The same picture twice: recompressed, resized, brightened, or re-exported under another name.
+
+Two radiographs of one patient look alike; two copies of one radiograph are alike in every small detail. Thumbnails are
+therefore compared by their gradients, from which the dataset's mean is taken: what all chests share says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..keys import IMAGE
+from .datalists import DatalistError
+from .prepare_one import THUMBNAIL
+from .radiograph import read_radiograph
+
+#: correlation of gradients from which on two thumbnails are copies: see docs/results_data.md
+COPY_THRESHOLD = 0.9
+_BLOCK = 2048
+_SHOWN = 5
+
+
+def thumbnail_of(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Shrink a radiograph to the thumbnail that is compared.
+
+    Args:
+        pixels: float (H, W) in [0, 1], or uint8.
+
+    Returns:
+        uint8 (16, 16).
+    """
+    values = pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels, dtype=np.float32) * 255
+    small = Image.fromarray(values).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(small).round().clip(0, 255).astype(np.uint8)
+
+
+def signatures(thumbnails: NDArray[np.uint8], mean: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Turn thumbnails into unit vectors whose inner product says how alike two pictures are.
+
+    Args:
+        thumbnails: uint8 (N, 16, 16).
+        mean: mean gradient that is taken off; of these thumbnails by default, nothing for fewer than 50.
+
+    Returns:
+        float32 (N, 480).
+    """
+    levels = thumbnails.astype(np.float32)
+    across, down = np.diff(levels, axis=2), np.diff(levels, axis=1)
+    # (N, 480)
+    gradients = np.concatenate([across.reshape(len(levels), -1), down.reshape(len(levels), -1)], axis=1)
+    # the square root keeps a burned-in mark, all edge, from outshouting the anatomy
+    gradients = np.sign(gradients) * np.sqrt(np.abs(gradients))
+    gradients /= np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-6)
+    if mean is None and len(gradients) >= 50:
+        mean = gradients.mean(axis=0)
+    if mean is not None:
+        gradients = gradients - mean
+        gradients /= np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-6)
+    return np.asarray(gradients, dtype=np.float32)
+
+
+def near_duplicates(
+    thumbnails: NDArray[np.uint8], threshold: float = COPY_THRESHOLD
+) -> Iterator[tuple[int, int, float]]:
+    """Find pairs of pictures that are copies of each other, a block of the similarity matrix at a time.
+
+    Args:
+        thumbnails: uint8 (N, 16, 16).
+        threshold: correlation from which on two count as copies.
+
+    Yields:
+        The two numbers, the smaller first, and their correlation.
+
+    >>> picture = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    >>> [pair[:2] for pair in near_duplicates(np.concatenate([picture, picture.transpose(0, 2, 1), picture]))]
+    [(0, 2)]
+    """
+    vectors = torch.from_numpy(signatures(thumbnails))
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK]
+        for other in range(start, len(vectors), _BLOCK):
+            alike = block @ vectors[other : other + _BLOCK].T  # (block, block)
+            for i, j in torch.nonzero(alike >= threshold).tolist():
+                if start + i < other + j:
+                    yield start + i, other + j, float(alike[i, j])
+
+
+def join_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int, float]]) -> list[str]:
+    """Make copies members of one patient group, and groups that share a copy one group.
+
+    Args:
+        groups: group of each image.
+        pairs: from ``near_duplicates``.
+
+    >>> join_groups(["a", "b", "c", "b"], [(0, 1, 1.0)])
+    ['a', 'a', 'c', 'a']
+    """
+    parent: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while parent.get(group, group) != group:
+            parent[group] = parent.get(parent[group], parent[group])
+            group = parent[group]
+        return group
+
+    for i, j, _ in pairs:
+        first, second = sorted((root(groups[i]), root(groups[j])))
+        parent[second] = first
+    return [root(group) for group in groups]
+
+
+def check_near_duplicates(splits: Mapping[str, Sequence[Mapping[str, Any]]], threshold: float = COPY_THRESHOLD) -> None:
+    """Refuse lists in which a picture of one split is a copy of a picture in another.
+
+    Reads every image once; a prepared folder has done this already and joined copies into one patient group.
+
+    Args:
+        splits: split -> items with ``image`` paths.
+        threshold: correlation from which on two pictures count as copies.
+
+    Raises:
+        DatalistError: names the pair.
+    """
+    entries = [(split, str(item[IMAGE])) for split, items in splits.items() for item in items]
+    if len(entries) < 2:
+        return
+    thumbnails = np.stack([thumbnail_of(read_radiograph(path).pixels) for _, path in entries])
+    found = [
+        f"{entries[i][1]} ({entries[i][0]}) and {entries[j][1]} ({entries[j][0]}), alike by {alike:.3f}"
+        for i, j, alike in near_duplicates(thumbnails, threshold)
+        if entries[i][0] != entries[j][0]
+    ]
+    if found:
+        shown = "; ".join(found[:_SHOWN]) + ("; ..." if len(found) > _SHOWN else "")
+        raise DatalistError(
+            f"no picture may be in two splits, got {len(found)} pairs of copies: {shown}; keep one of each pair"
+        )
