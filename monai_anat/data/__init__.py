@@ -1,5 +1,6 @@
 """Radiographs from disk to batch: reading, lists, splits, samples."""
 
+from .bundle_check import ALLOWED_TARGETS, BundleFinding, check_bundle
 from .contact_sheet import draw_contact_sheet
 from .datalists import (
     DatalistError,
@@ -13,11 +14,22 @@ from .datalists import (
     walk_images,
 )
 from .duplicates import check_near_duplicates, near_duplicates, thumbnail_of
+from .embedding import EmbedProgress, pixel_hash, write_embeddings
 from .geometry import OrientRadiograph, OrientRadiographd, ResizeRadiograph, ResizeRadiographd, ScaleRadiographd
 from .identity import default_key_file, keyed_hash, load_key
 from .orientation import picture_affine, turn_of
 from .prepare import PrepareProgress, PrepareSummary, iterate_preparation, prepare_radiographs
 from .preprocessing import FinishRadiographd, radiograph_preprocessing
+from .public_sets import (
+    CHESTXRAY14_FINDINGS,
+    CHEXPERT_FINDINGS,
+    mix_datalists,
+    read_chestxray14,
+    read_chexpert,
+    read_mimic_cxr,
+    read_padchest,
+    read_vindr_cxr,
+)
 from .radiograph import Radiograph, RadiographError, read_radiograph
 from .readers import RadiographReader
 from .samples import pretraining_datalist, sample_folder, segmentation_datalist
@@ -26,7 +38,12 @@ from .shards import ShardDataset, open_index, prepared_items
 from .synthetic import synthetic_radiograph
 
 __all__ = [
+    "ALLOWED_TARGETS",
+    "CHESTXRAY14_FINDINGS",
+    "CHEXPERT_FINDINGS",
+    "BundleFinding",
     "DatalistError",
+    "EmbedProgress",
     "FinishRadiographd",
     "OrientRadiograph",
     "OrientRadiographd",
@@ -41,6 +58,7 @@ __all__ = [
     "ScaleRadiographd",
     "SeededDataset",
     "ShardDataset",
+    "check_bundle",
     "check_near_duplicates",
     "check_splits",
     "default_key_file",
@@ -50,16 +68,23 @@ __all__ = [
     "keyed_hash",
     "load_datalist",
     "load_key",
+    "mix_datalists",
     "near_duplicates",
     "open_index",
     "patient_from_name",
     "permutation",
     "picture_affine",
+    "pixel_hash",
     "prepare_radiographs",
     "prepared_items",
     "pretraining_datalist",
     "radiograph_preprocessing",
+    "read_chestxray14",
+    "read_chexpert",
+    "read_mimic_cxr",
+    "read_padchest",
     "read_radiograph",
+    "read_vindr_cxr",
     "resumable_loader",
     "sample_folder",
     "segmentation_datalist",
@@ -70,4 +95,5 @@ __all__ = [
     "thumbnail_of",
     "turn_of",
     "walk_images",
+    "write_embeddings",
 ]
