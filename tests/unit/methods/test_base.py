@@ -96,6 +96,7 @@ def test_empty_groups_are_left_out() -> None:
 def test_the_teacher_is_frozen_equal_and_no_part_of_the_groups() -> None:
     method = Averaged()
     assert all(not p.requires_grad for p in method.teacher.parameters())
+    assert not any(module.training for module in method.teacher.modules())  # from the start
     assert all(p.requires_grad for p in method.student.parameters())
     for student, teacher in zip(method.student.parameters(), method.teacher.parameters(), strict=True):
         assert torch.equal(student, teacher)

@@ -197,6 +197,19 @@ def test_weights_and_heads() -> None:
         tiny_method(order_weight=0.0, restoration_weight=0.0)
 
 
+def test_a_volume_trains() -> None:
+    backbone = SwinBackbone(spatial_dims=3, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=2, patch_size=4)
+    method = POPARMethod(backbone, image_size=32)
+    views = POPARViewsd(grid_size=4, cell_size=8)
+    batch = batch_of(views, [image_of(1, 32, 32, 32, seed=seed) for seed in range(4)])
+    optimizer = torch.optim.SGD(method.param_groups(0.0), lr=1e-3)
+    before = sum(method(batch, START).values())
+    before.backward()
+    optimizer.step()
+    assert torch.isfinite(before)
+    assert sum(method(batch, START).values()) < before
+
+
 def test_views_of_another_grid_are_refused() -> None:
     method = tiny_method()
     larger = batch_of(POPARViewsd(grid_size=8, cell_size=4), [image_of(1, 32, 32)])
