@@ -128,9 +128,7 @@ def _interpolate(pixels: Tensor, control_points: Sequence[Sequence[float]], inve
     heights = torch.from_numpy(np.ascontiguousarray(y[::-1] if inverted else y)).to(pixels.device)
     values = pixels.reshape(-1).double().clamp(0.0, 1.0)
     left = _segments(values, knots)
-    widths = knots.diff()
-    # knots may coincide where control points lie in corners of the unit square
-    slopes = torch.where(widths > 0, heights.diff() / widths, 0.0)
+    slopes = heights.diff() / knots.diff()
     beyond = values.sub_(knots.index_select(0, left))
     mapped = beyond.mul_(slopes.index_select(0, left)).add_(heights.index_select(0, left))
     return mapped.to(pixels.dtype).reshape(pixels.shape)

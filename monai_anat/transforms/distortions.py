@@ -7,6 +7,7 @@ seed is part of the record.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,9 +116,9 @@ class _RandDistortion(RandomizableTransform):
         super().__init__(prob)
         self.distortion = Distortion()
 
+    @abstractmethod
     def draw(self, R: np.random.RandomState, spatial_shape: Sequence[int]) -> Distortion:
         """Draw what is applied to an image of that shape, from any generator."""
-        raise NotImplementedError(f"{type(self).__name__} must define draw")
 
     def randomize(self, data: Sequence[int]) -> None:
         """Draw for an image of spatial shape ``data``; the record is kept as ``distortion``."""

@@ -43,6 +43,15 @@ def test_values_between_grey_levels_are_interpolated_exactly(inverted: bool) -> 
     np.testing.assert_allclose(single, _direct(values, STEEP, inverted), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("points", [((0, 1), (0, 1)), ((1, 0), (1, 0)), ((1, 0), (0, 1)), ((0, 0), (0, 1))])
+def test_knots_that_crowd_near_an_end_or_the_middle_are_told_apart(points: tuple) -> None:
+    near = np.geomspace(1e-12, 1e-3, 500)
+    values = np.concatenate([[0, 0.5, 1], near, 1 - near, 0.5 + near, 0.5 - near, np.linspace(0, 1, 999)])
+    x, _ = bezier_curve(points)
+    assert np.diff(x).min() > 0
+    np.testing.assert_allclose(apply_bezier(values, points), _direct(values, points), atol=1e-9, rtol=0)
+
+
 def test_a_few_grey_levels_between_do_not_pass_for_a_stored_image() -> None:
     values = np.arange(256, dtype=np.float64).reshape(1, 16, 16) / 255
     values[0, 3, 3] += 0.3 / 255
