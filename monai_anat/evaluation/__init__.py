@@ -3,9 +3,11 @@
 from .augmentation import augment_batch
 from .cases import SegmentationCases, load_cases
 from .correspondence import CorrespondenceProbe
+from .demo import demo_report, few_shot_table
 from .few_shot import FewShotSegmentation
 from .paired import paired_difference
 from .report import Report, ReportFigure, ReportTable
+from .restorations import load_restorations, save_restorations
 
 __all__ = [
     "CorrespondenceProbe",
@@ -15,6 +17,10 @@ __all__ = [
     "ReportTable",
     "SegmentationCases",
     "augment_batch",
+    "demo_report",
+    "few_shot_table",
     "load_cases",
+    "load_restorations",
     "paired_difference",
+    "save_restorations",
 ]

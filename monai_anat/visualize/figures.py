@@ -16,6 +16,9 @@ from PIL import Image
 
 __all__ = ["ACCENT", "PALETTE", "as_gray", "encode_png", "picture_panels", "rasterize", "show_gray"]
 
+#: several images or masks: a list of them, or one array or tensor with a batch dimension
+Stack = Sequence[Any] | NDArray[Any] | torch.Tensor
+
 #: colours that stay apart for colour-blind readers and on grey images (after Okabe and Ito)
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#999999")
 #: first and second of a pair: crop 1 and crop 2, right and left lung
@@ -115,7 +118,7 @@ def rasterize(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
         return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
 
 
-def equal_lengths(**lists: Sequence[Any]) -> int:
+def equal_lengths(**lists: Stack) -> int:
     """The common length of several lists of samples.
 
     Raises:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from .figures import PALETTE, equal_lengths, picture_panels, show_gray
+from .figures import PALETTE, Stack, equal_lengths, picture_panels, show_gray
 
 __all__ = ["draw_segmentations"]
 
@@ -20,9 +20,9 @@ _TRUTH = "#FFFFFF"
 
 
 def draw_segmentations(
-    images: Sequence[Any],
-    predictions: Sequence[Any],
-    truths: Sequence[Any] | None = None,
+    images: Stack,
+    predictions: Stack,
+    truths: Stack | None = None,
     class_names: Sequence[str] = ("background", "right lung", "left lung"),
     captions: Sequence[str] | None = None,
     columns: int = 6,

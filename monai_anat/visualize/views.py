@@ -9,14 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .figures import as_gray, equal_lengths, picture_panels, show_gray
+from .figures import Stack, as_gray, equal_lengths, picture_panels, show_gray
 
 __all__ = ["draw_contact_sheet", "draw_restorations", "tile_views"]
 
 
-def draw_restorations(
-    inputs: Sequence[Any], restored: Sequence[Any], targets: Sequence[Any], names: Sequence[str] | None = None
-) -> Figure:
+def draw_restorations(inputs: Stack, restored: Stack, targets: Stack, names: Sequence[str] | None = None) -> Figure:
     """What the network saw, what it restored, what was there: one column per sample, the three under each other.
 
     All three are drawn on the grey scale of the target.
@@ -79,7 +77,7 @@ def tile_views(views: Any, columns: int = 8, border: int = 2, limit: int = 32) -
     return canvas
 
 
-def draw_contact_sheet(images: Sequence[Any], captions: Sequence[str] | None = None, columns: int = 8) -> Figure:
+def draw_contact_sheet(images: Stack, captions: Sequence[str] | None = None, columns: int = 8) -> Figure:
     """Many images small, to see at a glance what a data set holds and which way up it stands.
 
     Args:

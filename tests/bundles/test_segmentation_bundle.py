@@ -1,0 +1,242 @@
+"""The segmentation bundle does what its README says, through the commands that a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, verify_metadata, verify_net_in_out
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImage, LoadImaged, SaveImaged
+from PIL import Image
+
+from monai_anat.data import segmentation_datalist
+from monai_anat.networks import ViTBackbone, read_encoder_record, save_encoder
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "bundles" / "cxr_lung_segmentation"
+CONFIGS = BUNDLE / "configs"
+SCHEMA = ROOT / "tests" / "reference" / "meta_schema_20240725.json"
+LAUNCH = (sys.executable, "-m", "monai.bundle")
+TINY = ("--image_size", "32", "--shots", "4", "--max_epochs", "2", "--val_interval", "1", "--num_workers", "0")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI's bundle commands warn of themselves
+
+
+def configs(*names: str) -> str:
+    return str([str(CONFIGS / f"{name}.json") for name in names])
+
+
+def run(*arguments: str, launch: tuple[str, ...] = LAUNCH) -> str:
+    """Run a bundle command as a user would, and return what it printed; its last lines explain a failure."""
+    command = [*launch, "run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-3000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> Path:
+    """A pre-trained encoder of an architecture that is not the bundle's default."""
+    torch.manual_seed(0)
+    backbone = ViTBackbone(image_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=2)
+    return save_encoder(backbone, tmp_path_factory.mktemp("encoder"), image_size=32, mean=0.4, std=0.2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, encoder) -> Path:
+    """The folder that a short fine-tuning of that encoder leaves."""
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = ("--bundle_root", str(folder), "--finetune_model_path", str(encoder), *TINY)
+    run("--config_file", configs("train", "cpu_demo"), *arguments)
+    return folder
+
+
+def test_training_starts_from_the_encoder_and_keeps_its_record(trained, encoder) -> None:
+    record, kept = read_encoder_record(encoder), read_encoder_record(trained / "models" / "encoder")
+    assert (kept.backbone, kept.kwargs, kept.mean) == (record.backbone, record.kwargs, record.mean)
+    state = torch.load(trained / "models" / "model.pt", weights_only=True)
+    before = torch.load(encoder / "model.pt", weights_only=True)
+    moved = [(state[f"backbone.{name}"] - value).abs().max() for name, value in before.items()]
+    assert max(moved) > 0, "the encoder is trained"
+    assert max(moved) < 0.05, "and it starts from the weights given, not from scratch"
+
+
+def test_evaluation_needs_no_architecture_and_writes_three_metrics(trained, tmp_path) -> None:
+    run("--config_file", configs("train", "evaluate"), "--bundle_root", str(trained), "--output_dir", str(tmp_path))
+    for metric in ("val_mean_dice", "val_hd95_px", "val_surface_distance_px"):
+        rows = (tmp_path / f"{metric}_raw.csv").read_text().splitlines()
+        assert len(rows) == 1 + len(segmentation_datalist("test"))
+        assert rows[1].split(",")[0].endswith(".jpg")
+
+
+def test_masks_have_the_size_and_the_orientation_of_their_image(tmp_path) -> None:
+    """The weights inside find the lungs: an upside-down, mirrored or transposed mask would not fit the reader's."""
+    items = segmentation_datalist("test")[1:4]
+    datalist = json.dumps([{"image": item["image"]} for item in items])
+    run(
+        "--config_file",
+        configs("inference"),
+        "--bundle_root",
+        str(BUNDLE),
+        "--output_dir",
+        str(tmp_path),
+        "--datalist",
+        datalist,
+    )
+    for item in items:
+        name = Path(item["image"]).stem
+        mask = np.asarray(Image.open(tmp_path / f"{name}_lungs.png"))
+        truth = np.asarray(Image.open(item["label"]))
+        volume = nibabel.load(tmp_path / f"{name}_lungs.nii.gz")
+        assert mask.shape == truth.shape
+        for number in (1, 2):
+            dice = 2 * ((mask == number) & (truth == number)).sum() / ((mask == number).sum() + (truth == number).sum())
+            assert dice > 0.8, (name, number)
+        assert np.array_equal(np.asarray(volume.dataobj).squeeze().T, mask)
+        assert nibabel.aff2axcodes(volume.affine)[:2] == ("L", "P"), "columns run to the patient's left, rows down"
+
+
+def test_images_from_another_reader_give_the_same_mask() -> None:
+    """MONAI Deploy takes LoadImaged out and brings the image itself, transposed; the mask must come out alike."""
+    workflow = ConfigWorkflow(
+        workflow_type="infer", config_file=str(CONFIGS / "inference.json"), bundle_root=str(BUNDLE)
+    )
+    workflow.initialize()
+    chain, network = workflow.preprocessing, workflow.network_def.eval()
+    network.load_state_dict(torch.load(BUNDLE / "models" / "model.pt", weights_only=True))
+    after = Compose([step for step in workflow.postprocessing.transforms if not isinstance(step, SaveImaged)])
+    bare = Compose([step for step in chain.transforms if not isinstance(step, LoadImaged)])
+    path = segmentation_datalist("test")[2]["image"]
+    foreign = LoadImage(image_only=True)(path)
+    masks = []
+    for steps, image in ((chain, path), (bare, foreign)):
+        item = steps({"image": image})
+        with torch.no_grad():
+            item["pred"] = workflow.inferer(item["image"][None], network)[0]
+        masks.append(after(item)["pred"])
+    assert masks[0].shape == masks[1].shape
+    assert (masks[0] != masks[1]).float().mean() < 0.002
+    assert (masks[0] > 0).float().mean() > 0.1
+
+
+def test_loading_and_channel_are_separate_steps() -> None:
+    parser = ConfigParser.load_config_file(CONFIGS / "inference.json")
+    chain = ConfigParser({**parser, "bundle_root": str(BUNDLE)}).get_parsed_content("preprocessing")
+    kinds = [type(step) for step in chain.transforms]
+    assert kinds[:2] == [LoadImaged, EnsureChannelFirstd]
+
+
+@pytest.mark.parametrize(("kind", "names"), [("train", ["train"]), ("infer", ["inference"])])
+def test_all_required_properties_are_there(kind, names) -> None:
+    files = [str(CONFIGS / f"{name}.json") for name in names]
+    workflow = ConfigWorkflow(
+        workflow_type=kind, config_file=files, meta_file=str(CONFIGS / "metadata.json"), bundle_root=str(BUNDLE)
+    )
+    workflow.parser["ckpt_dir"] = str(BUNDLE / "models")
+    workflow.parser["initialize"] = []
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_metadata_fit_the_schema_and_the_network() -> None:
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(SCHEMA))
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.json"),
+        device="cpu",
+        bundle_root=str(BUNDLE),
+    )
+    meta = json.loads((CONFIGS / "metadata.json").read_text())
+    inference = json.loads((CONFIGS / "inference.json").read_text())
+    channels = meta["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert list(channels.values()) == inference["class_names"]
+    assert channels["0"] == "background"
+
+
+@pytest.mark.parametrize("export", [ckpt_export, onnx_export])
+def test_network_exports(export, tmp_path) -> None:
+    target = tmp_path / ("model.ts" if export is ckpt_export else "model.onnx")
+    extra = (
+        {"use_trace": True, "input_shape": [1, 1, 224, 224]}
+        if export is ckpt_export
+        else {"input_shape": [1, 1, 224, 224]}
+    )
+    export(
+        net_id="network_def",
+        filepath=str(target),
+        ckpt_file=str(BUNDLE / "models" / "model.pt"),
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.json"),
+        bundle_root=str(BUNDLE),
+        **extra,
+    )
+    assert target.stat().st_size > 1e5
+
+
+def test_few_shot_compares_both_arms(encoder, tmp_path) -> None:
+    arguments = {"steps": "3", "seeds": "[0,1]", "learning_rates": "[0.001]", "finetune_model_path": str(encoder)}
+    pairs = [word for name, value in arguments.items() for word in (f"--{name}", value)]
+    run("--config_file", configs("few_shot"), "--bundle_root", str(tmp_path), *pairs)
+    result = json.loads((tmp_path / "out" / "few_shot" / "few_shot.json").read_text())
+    assert list(result["arms"]) == ["pre-trained", "scratch"]
+    assert result["protocol"]["image_size"] == 32
+    assert result["protocol"]["mean"] == 0.4
+    assert [draw["seed"] for draw in result["arms"]["scratch"]["draws"]] == [0, 1]
+
+
+def test_a_patient_in_two_splits_stops_the_run_with_a_sentence(tmp_path) -> None:
+    items = [
+        {"image": item["image"], "label": item["label"], "patient": "same"} for item in segmentation_datalist("test")
+    ]
+    (tmp_path / "datalist.json").write_text(
+        json.dumps({"training": items[:4], "validation": items[4:6], "test": items[6:8]})
+    )
+    command = [
+        *LAUNCH,
+        "run",
+        "--config_file",
+        configs("train"),
+        "--bundle_root",
+        str(tmp_path),
+        "--dataset_dir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "must be in one split only" in done.stderr
+
+
+@pytest.mark.parametrize("variant", ["evaluate", "multi_gpu_train", "cpu_demo"])
+def test_variants_change_only_what_train_has(variant) -> None:
+    """MONAI takes a mistyped key silently."""
+    base = ConfigParser(json.loads((CONFIGS / "train.json").read_text()))
+    new = {"train#sampler", "train#dataloader#sampler", "validate#sampler", "validate#dataloader#sampler"}
+    for key in json.loads((CONFIGS / f"{variant}.json").read_text()):
+        if key.startswith("validate#additional_metrics") or key in new:
+            continue
+        assert base.get(key, "missing") != "missing", key
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path) -> None:
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle")
+    output = run(
+        "--config_file",
+        configs("train", "cpu_demo", "multi_gpu_train"),
+        "--bundle_root",
+        str(tmp_path),
+        *TINY,
+        launch=launch,
+    )
+    assert "val_mean_dice" in output
+    state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert not any(name.startswith("module.") for name in state), "weights load without the wrapper"
