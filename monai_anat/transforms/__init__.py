@@ -1,6 +1,5 @@
 """Transforms: grid crops with known correspondence, patch shuffling, distortions; 2D and 3D, array and dictionary."""
 
-from . import geometry
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from .bezier import BezierDraw, apply_bezier, bezier_curve, bezier_table, require_unit_range
 from .distortions import (
@@ -83,7 +82,6 @@ __all__ = [
     "draw_integers",
     "draw_run_length",
     "draw_seed",
-    "geometry",
     "grid_shape",
     "in_paint",
     "inverse_order",
