@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from ..metrics import LUNG_LANDMARKS, correspondence_error, lung_landmarks, matc
 from ..networks import Backbone
 from ..seeding import mix
 from .cases import SegmentationCases, load_cases
+from .paired import nan_mean
 
 __all__ = ["CorrespondenceProbe"]
 
@@ -93,10 +93,12 @@ class CorrespondenceProbe:
         widths = torch.tensor([thorax_width(points[j]) for _, j in pairs])[:, None]
         result: dict[str, Any] = {"image_size": self.image_size, "pairs": len(pairs)}
         for name, error in errors.items():
-            result[f"error{name}"] = _mean(error / self.image_size)
-            result[f"error{name}_thorax"] = _mean(error / widths)
+            result[f"error{name}"] = float(nan_mean(error / self.image_size))
+            result[f"error{name}_thorax"] = float(nan_mean(error / widths))
         result["by_landmark"] = {
-            landmark: {f"error{name}": _mean(error[:, index] / self.image_size) for name, error in errors.items()}
+            landmark: {
+                f"error{name}": float(nan_mean(error[:, index] / self.image_size)) for name, error in errors.items()
+            }
             for index, landmark in enumerate(LUNG_LANDMARKS)
         }
         return result
@@ -140,8 +142,3 @@ class CorrespondenceProbe:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(21, seed) >> 1)
             return type(encoder)(**encoder.config)
-
-
-def _mean(error: Tensor) -> float:
-    """Mean over what is defined; NaN where nothing is."""
-    return float(np.nanmean(error.numpy())) if bool(torch.isfinite(error).any()) else float("nan")

@@ -28,7 +28,7 @@ from ..schedules import cosine, linear
 from ..seeding import mix
 from .augmentation import augment_batch
 from .cases import SegmentationCases, load_cases
-from .paired import paired_difference
+from .paired import nan_mean, paired_difference
 
 __all__ = ["FewShotSegmentation"]
 
@@ -186,7 +186,7 @@ class FewShotSegmentation:
                     bar.set_postfix_str(f"{name}, lr {rate:g}, draw {seed}")
                     trials[rate, seed] = self._trial(make, shots[seed], validation, test, rate, seed, bar)
             grid[name] = {
-                rate: float(np.mean([np.nanmean(trials[rate, seed].validation) for seed in selection]))
+                rate: float(np.mean([nan_mean(trials[rate, seed].validation) for seed in selection]))
                 for rate in self.learning_rates
             }
             chosen[name] = max(grid[name], key=lambda rate: grid[name][rate])
@@ -277,14 +277,14 @@ class FewShotSegmentation:
         for name, by_seed in trials.items():
             draws: list[dict[str, Any]] = []
             for seed, trial in by_seed.items():
-                means = np.nanmean(trial.test, axis=0)
+                means = nan_mean(trial.test, axis=0)
                 draws.append(
                     {
                         "seed": seed,
-                        "dice": float(np.nanmean(np.nanmean(trial.test, axis=1))),
+                        "dice": float(nan_mean(nan_mean(trial.test, axis=1))),
                         **{structure: float(value) for structure, value in zip(structures, means, strict=True)},
                         "lowest_structure": float(means.min()),
-                        "dice_by_image": [float(value) for value in np.nanmean(trial.test, axis=1)],
+                        "dice_by_image": [float(value) for value in nan_mean(trial.test, axis=1)],
                     }
                 )
             dice = [draw["dice"] for draw in draws]
@@ -296,7 +296,7 @@ class FewShotSegmentation:
                 "draws": draws,
             }
         by_image = {
-            name: [np.nanmean(trial.test, axis=1) for trial in by_seed.values()] for name, by_seed in trials.items()
+            name: [nan_mean(trial.test, axis=1) for trial in by_seed.values()] for name, by_seed in trials.items()
         }
         first, *others = trials
         return {

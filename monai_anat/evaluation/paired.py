@@ -55,16 +55,24 @@ def paired_difference(
     generator = np.random.default_rng(seed)
     rows = generator.integers(draws, size=(resamples, draws, 1))
     columns = generator.integers(patients, size=(resamples, 1, patients))
-    means = np.nanmean(difference[rows, columns], axis=(1, 2))
+    means = nan_mean(difference[rows, columns], axis=(1, 2))
     tail = (1 - confidence) / 2
-    per_draw = np.nanmean(difference, axis=1)
+    per_draw = nan_mean(difference, axis=1)
     return {
-        "mean": float(np.nanmean(difference)),
+        "mean": float(nan_mean(difference)),
         "interval": [float(value) for value in np.quantile(means, [tail, 1 - tail])],
         "confidence": confidence,
         "per_draw": [float(value) for value in per_draw],
         "draws_better": float(np.mean(per_draw > 0)),
     }
+
+
+def nan_mean(values: ArrayLike, axis: int | tuple[int, ...] | None = None) -> NDArray[np.float64]:
+    """Mean over what is defined; NaN, without numpy's warning, where nothing is."""
+    array = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(array)
+    total, count = np.where(known, array, 0.0).sum(axis=axis), known.sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _by_patient(difference: NDArray[np.float64], groups: Sequence[Any] | None) -> NDArray[np.float64]:
@@ -75,4 +83,4 @@ def _by_patient(difference: NDArray[np.float64], groups: Sequence[Any] | None) -
         raise ValueError(f"groups must name one patient per image, got {len(groups)} for {difference.shape[1]} images")
     names = list(dict.fromkeys(groups))
     belongs = [[index for index, group in enumerate(groups) if group == name] for name in names]
-    return np.stack([np.nanmean(difference[:, members], axis=1) for members in belongs], axis=1)
+    return np.stack([nan_mean(difference[:, members], axis=1) for members in belongs], axis=1)

@@ -1,0 +1,91 @@
+"""Pictures and encoders whose right answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from monai_anat.networks import Backbone
+
+SIDE = 48
+
+
+class GreyBands(Backbone):
+    """Knows everything that the synthetic pictures hold: one channel per grey level."""
+
+    def __init__(self, *, knows: bool = True) -> None:
+        super().__init__({"knows": knows}, spatial_dims=2, in_channels=1, channels=(4, 4), strides=(2, 4))
+        self.knows = knows
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        bands = torch.exp(-((x - torch.tensor([0.0, 0.3, 0.6, 1.0]).reshape(1, 4, 1, 1)) ** 2) / 0.02)
+        bands = bands if self.knows else torch.zeros_like(bands)
+        maps = [torch.nn.functional.avg_pool2d(bands, size) for size in (2, 4)]
+        return [feature_map * self.weight for feature_map in maps]
+
+
+class Coordinates(Backbone):
+    """Features that say where a cell lies relative to the picture's bright square, so that correspondence is exact."""
+
+    def __init__(self, *, cells: int = 12) -> None:
+        super().__init__({"cells": cells}, spatial_dims=2, in_channels=1, channels=(2 * cells,), strides=(4,))
+        self.cells = cells
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        size = x.shape[-1] // 4
+        mass = x.clamp(min=0)
+        line = torch.arange(x.shape[-1]) + 0.5
+        total = mass.sum((1, 2, 3))
+        centre = [(mass.sum((1, 5 - axis)) * line).sum(1) / total / 4 for axis in (2, 3)]
+        here = torch.arange(size) + 0.5
+        bands = torch.linspace(-size, size, self.cells)
+        maps = []
+        for axis, middle in zip((2, 3), centre, strict=True):
+            along = torch.exp(-((here[None, :, None] - middle[:, None, None] - bands) ** 2) / 8).movedim(
+                2, 1
+            )  # (B, K, n)
+            shape = (len(x), self.cells, size, 1) if axis == 2 else (len(x), self.cells, 1, size)
+            maps.append(along.reshape(shape).expand(-1, -1, size, size))
+        return [torch.cat(maps, dim=1)]
+
+
+@pytest.fixture(scope="session")
+def grey_bands() -> type[Backbone]:
+    return GreyBands
+
+
+@pytest.fixture(scope="session")
+def coordinates() -> type[Backbone]:
+    return Coordinates
+
+
+@pytest.fixture(scope="session")
+def lungs(tmp_path_factory):
+    """Three splits of pictures with two grey rectangles at places that vary: right .3, left .6, on black."""
+    folder = tmp_path_factory.mktemp("lungs")
+    generator = np.random.default_rng(0)
+    splits: dict[str, list[dict[str, str]]] = {"training": [], "validation": [], "test": []}
+    for split, count in (("training", 6), ("validation", 3), ("test", 4)):
+        for number in range(count):
+            mask = np.zeros((SIDE, SIDE), np.uint8)
+            top, left = generator.integers(3, 16, size=2)
+            mask[top : top + 24, left : left + 10] = 1
+            mask[top + 2 : top + 26, left + 16 : left + 28] = 2
+            image = np.choose(mask, [0, 77, 153]).astype(np.uint8)
+            paths = [folder / f"{split}_{number}{ending}.png" for ending in ("", "_mask")]
+            for path, pixels in zip(paths, (image, mask), strict=True):
+                Image.fromarray(pixels).save(path)
+            patient = f"{split}-{number}"
+            splits[split].append({"image": str(paths[0]), "label": str(paths[1]), "patient": patient})
+    return splits
+
+
+@pytest.fixture(scope="session")
+def picture_folder(lungs) -> Path:
+    return Path(lungs["test"][0]["image"]).parent

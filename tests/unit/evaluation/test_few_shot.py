@@ -1,0 +1,100 @@
+"""The protocol finds the better encoder, treats all arms alike, and looks at test patients last."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from monai_anat.data import DatalistError
+from monai_anat.evaluation import FewShotSegmentation
+from monai_anat.networks import ViTBackbone
+
+FAST = {
+    "image_size": 48,
+    "steps": 25,
+    "mean": 0.0,
+    "std": 1.0,
+    "progress": False,
+    "precision": "fp32",
+    "decoder_features": 16,
+}
+
+
+def test_an_encoder_that_knows_beats_one_that_does_not(lungs, grey_bands, tmp_path) -> None:
+    protocol = FewShotSegmentation(shots=2, seeds=(0, 1), learning_rates=(1e-5, 1e-2), output_dir=tmp_path, **FAST)
+    arms = {"knows": lambda: grey_bands(knows=True), "blind": lambda: grey_bands(knows=False)}
+    result = protocol.compare(arms, lungs["training"], lungs["validation"], lungs["test"])
+    knows, blind = (result["arms"][name] for name in arms)
+    assert knows["learning_rate"] == 1e-2, "a rate that learns nothing is not chosen"
+    assert knows["validation"]["0.01"] > knows["validation"]["1e-05"]
+    assert knows["mean"] > 0.6
+    assert knows["mean"] > blind["mean"] + 0.2
+    assert result["difference"]["knows - blind"]["interval"][0] > 0
+    assert result["difference"]["knows - blind"]["draws_better"] == 1.0
+    assert all(len(names) == 2 for names in result["draws"].values())
+    written = json.loads((tmp_path / "few_shot.json").read_text())
+    assert written == json.loads(json.dumps(result))
+    masks = np.load(tmp_path / "few_shot_masks.npz", allow_pickle=False)
+    assert masks["knows/0"].shape == masks["labels"].shape == (4, 48, 48)
+    dice = 2 * ((masks["knows/0"] == 1) & (masks["labels"] == 1)).sum((1, 2))
+    dice = dice / ((masks["knows/0"] == 1).sum((1, 2)) + (masks["labels"] == 1).sum((1, 2)))
+    assert dice.mean() == pytest.approx(knows["draws"][0]["right lung"], abs=1e-6)
+
+
+def test_equal_arms_come_out_equal_and_the_encoder_stays_as_it_is(lungs) -> None:
+    torch.manual_seed(0)
+    encoder = ViTBackbone(image_size=48, patch_size=8, embed_dim=8, depth=4, num_heads=2)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    protocol = FewShotSegmentation(shots=2, seeds=(3,), learning_rates=(1e-3,), **{**FAST, "steps": 4})
+    arms = {"one": lambda: ViTBackbone(**encoder.config), "two": lambda: ViTBackbone(**encoder.config)}
+    result = protocol.compare(arms, lungs["training"], lungs["validation"], lungs["test"])
+    assert result["arms"]["one"]["draws"] == result["arms"]["two"]["draws"]
+    assert result["difference"]["one - two"]["mean"] == 0
+    run = protocol.run(encoder, lungs["training"], lungs["validation"], lungs["test"])
+    assert list(run["arms"]) == ["pre-trained", "scratch"]
+    assert run["arms"]["scratch"]["draws"] == result["arms"]["one"]["draws"], "scratch is seeded by the draw alone"
+    assert run["arms"]["pre-trained"]["draws"] != run["arms"]["scratch"]["draws"]
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+def test_draws_are_nested_and_test_patients_choose_nothing(lungs, grey_bands) -> None:
+    def outcome(shots: int, test: list) -> dict:
+        protocol = FewShotSegmentation(shots=shots, seeds=(5,), learning_rates=(1e-3, 1e-2), **{**FAST, "steps": 3})
+        return protocol.compare({"a": grey_bands}, lungs["training"], lungs["validation"], test)
+
+    few, more = outcome(2, lungs["test"]), outcome(4, lungs["test"])
+    assert few["draws"]["5"] == more["draws"]["5"][:2]
+    other = outcome(2, lungs["test"][:1])
+    assert other["arms"]["a"]["validation"] == few["arms"]["a"]["validation"]
+    assert other["arms"]["a"]["learning_rate"] == few["arms"]["a"]["learning_rate"]
+
+
+def test_fewer_draws_can_choose_the_rate(lungs, grey_bands) -> None:
+    settings = {**FAST, "steps": 2}
+    protocol = FewShotSegmentation(shots=1, seeds=(0, 1, 2), learning_rates=(1e-3, 1e-2), selection_seeds=1, **settings)
+    steps = []
+    fit = protocol._fit
+    protocol._fit = lambda network, shots, rate, seed, bar: (
+        steps.append((rate, seed)),
+        fit(network, shots, rate, seed, bar),
+    )
+    result = protocol.compare({"a": grey_bands}, lungs["training"], lungs["validation"], lungs["test"])
+    chosen = result["arms"]["a"]["learning_rate"]
+    assert steps == [(1e-3, 0), (1e-2, 0), (chosen, 1), (chosen, 2)]
+    assert len(result["arms"]["a"]["draws"]) == 3
+
+
+def test_wrong_settings_and_mixed_splits_are_named(lungs, grey_bands) -> None:
+    with pytest.raises(ValueError, match=r"seeds must be different numbers, at least one, got \[1, 1\]"):
+        FewShotSegmentation(seeds=(1, 1))
+    with pytest.raises(ValueError, match="learning_rates must be positive"):
+        FewShotSegmentation(learning_rates=(0.0,))
+    with pytest.raises(ValueError, match="steps=0"):
+        FewShotSegmentation(steps=0)
+    with pytest.raises(DatalistError, match="one split only"):
+        FewShotSegmentation(progress=False).compare(
+            {"a": grey_bands}, lungs["training"], lungs["validation"], lungs["training"]
+        )
