@@ -1,7 +1,7 @@
-"""Read a bundle's configurations without running them, and list what would run: a config can execute any code.
+"""Read a bundle's configurations without running them, and list what would run, for a config can run any code.
 
-``$`` expressions are Python; a ``_target_`` is a call. What lies outside the lists below is not necessarily harmful, but
-a person should look at it before the bundle is run.
+``$`` expressions are Python; a ``_target_`` is a call. What lies outside the lists below need not be harmful, but a
+person should look at it before the bundle is run.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gdcm
@@ -184,7 +185,8 @@ def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame
         frames = 1
     index = chosen_frame(frames, frame)
     try:
-        values: NDArray[Any] = pixel_array(dataset, index=index)
+        with _all_bits(dataset):
+            values: NDArray[Any] = pixel_array(dataset, index=index)
     except Exception as error:
         # pydicom refuses 12-bit JPEG, which its decoders can do when asked directly
         extended = dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
@@ -204,6 +206,21 @@ def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame
     if values.ndim not in (2, 3) or values.shape[-1] == 0:
         raise UnreadableError(f"the pixel data have {values.ndim} axes; a radiograph has two")
     return values
+
+
+@contextmanager
+def _all_bits(dataset: pydicom.Dataset) -> Iterator[None]:
+    """Let pydicom hand out whole words: it cuts to BitsStored without a look at HighBit."""
+    stored, high = dataset.get("BitsStored"), dataset.get("HighBit")
+    allocated = dataset.get("BitsAllocated")
+    if dataset.file_meta.TransferSyntaxUID.is_compressed or stored is None or high is None or high == stored - 1:
+        yield
+        return
+    dataset.BitsStored, dataset.HighBit = allocated, allocated - 1
+    try:
+        yield
+    finally:
+        dataset.BitsStored, dataset.HighBit = stored, high
 
 
 def _decode_by_gdcm(path: str | os.PathLike[str], index: int) -> NDArray[Any] | None:

@@ -7,6 +7,7 @@ therefore compared by their gradients, from which the dataset's mean is taken: w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from ..keys import IMAGE
 from .datalists import DatalistError
 from .prepare_one import THUMBNAIL
 from .radiograph import read_radiograph
+from .samples import pretraining_datalist
 
 #: correlation of gradients from which on two thumbnails are copies: see docs/results_data.md
 COPY_THRESHOLD = 0.9
 _BLOCK = 2048
 _SHOWN = 5
+_OWN_MEAN = 50  # from so many pictures on a set's own mean says what its chests share
 
 
 def thumbnail_of(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -44,11 +47,29 @@ def signatures(thumbnails: NDArray[np.uint8], mean: NDArray[np.float32] | None =
 
     Args:
         thumbnails: uint8 (N, 16, 16).
-        mean: mean gradient that is taken off; of these thumbnails by default, nothing for fewer than 50.
+        mean: mean gradient (480,) that is taken off; by default that of these thumbnails, or, for fewer than 50,
+            that of the shipped sample.
 
     Returns:
         float32 (N, 480).
     """
+    gradients = _gradients(thumbnails)
+    if mean is None:
+        mean = gradients.mean(axis=0) if len(gradients) >= _OWN_MEAN else _sample_mean()
+    gradients = gradients - mean
+    gradients /= np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-6)
+    return np.asarray(gradients, dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def _sample_mean() -> NDArray[np.float32]:
+    """What all chests share, from the shipped radiographs."""
+    thumbnails = np.stack([thumbnail_of(read_radiograph(item[IMAGE]).pixels) for item in pretraining_datalist()])
+    return np.asarray(_gradients(thumbnails).mean(axis=0))
+
+
+def _gradients(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Unit vectors (N, 480) of differences between neighbouring pixels."""
     levels = thumbnails.astype(np.float32)
     across, down = np.diff(levels, axis=2), np.diff(levels, axis=1)
     # (N, 480)
@@ -56,11 +77,6 @@ def signatures(thumbnails: NDArray[np.uint8], mean: NDArray[np.float32] | None =
     # the square root keeps a burned-in mark, all edge, from outshouting the anatomy
     gradients = np.sign(gradients) * np.sqrt(np.abs(gradients))
     gradients /= np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-6)
-    if mean is None and len(gradients) >= 50:
-        mean = gradients.mean(axis=0)
-    if mean is not None:
-        gradients = gradients - mean
-        gradients /= np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-6)
     return np.asarray(gradients, dtype=np.float32)
 
 

@@ -201,14 +201,15 @@ def iterate_preparation(
         writer.close()
         summary = _finish(writer, total, started, size, splits, stratify, seed)
     except OSError as error:
-        if writer is not None:
-            writer.abandon()
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DatalistError(
             f"the disk of out={str(folder)!r} is full; free some space and give the same command again: "
             "it goes on where it stopped"
         ) from error
+    finally:
+        if writer is not None:
+            writer.abandon()
     return summary
 
 

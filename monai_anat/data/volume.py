@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import itk
@@ -70,6 +71,13 @@ def _read_nifti(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.
 
 def _read_itk(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
     """Values in (column, row[, slice]) order, affine in RAS, and whether the spacing means something."""
+    with warnings.catch_warnings():
+        # ITK loads its parts on first use; one that a warning-turned-error interrupts takes the process down
+        warnings.simplefilter("ignore")
+        return _read_itk_image(path)
+
+
+def _read_itk_image(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
     try:
         image: Any = itk.imread(os.fspath(path))
     except RuntimeError as error:

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from monai_anat.data import DatalistError
+from monai_anat.data.candidates import Candidate, iterate_candidates
+
+
+def test_every_file_of_a_folder_that_may_be_an_image(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    (root / "b").mkdir(parents=True)
+    for name in ("z.png", "b/x.odd", "b/noending", "DICOMDIR", "notes.txt", ".hidden.png"):
+        (root / name).write_bytes(b"x")
+    (tmp_path / "outside.dcm").write_bytes(b"x")
+    (root / "link.dcm").symlink_to(tmp_path / "outside.dcm")
+    (root / "inner.dcm").symlink_to(root / "z.png")
+    found = {str(Path(c.path).relative_to(root)): c for c in iterate_candidates(root, r"(\w)\.png")}
+    assert list(found) == ["DICOMDIR", "inner.dcm", "link.dcm", "z.png", "b/noending", "b/x.odd"]
+    assert "DICOMDIR" in found["DICOMDIR"].reason and "leads out" in found["link.dcm"].reason
+    assert found["inner.dcm"].reason == "" and found["z.png"].patient == "z"
+
+
+def test_lists_bring_patient_view_split_and_numbers(tmp_path: Path) -> None:
+    items = {
+        "training": [{"image": "a.png", "patient": 7, "view": "pa", "label": [1, 0]}],
+        "test": [{"image": "b_1.png", "label": "Doe^Jane"}],
+    }
+    (tmp_path / "l.json").write_text(json.dumps(items))
+    first, second = iterate_candidates(tmp_path / "l.json", r"(\w)_")
+    assert first == Candidate(str(tmp_path / "a.png"), patient="7", view="PA", split="training", label=[1, 0])
+    assert (second.patient, second.split, second.label) == ("b", "test", None)
+
+
+def test_tables_with_and_without_splits_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image,label\nx.png,1\ny.png,0.5\n")
+    assert [c.label for c in iterate_candidates(tmp_path / "a.csv")] == [1, 0.5]
+    (tmp_path / "b.csv").write_text("image,split\nx.png,test\ny.png,training\n")
+    assert [c.split for c in iterate_candidates(tmp_path / "b.csv")] == ["training", "test"]
+    (tmp_path / "c.json").write_text('["x.png", "y.png"]')
+    assert len(list(iterate_candidates(tmp_path / "c.json"))) == 2
+    assert len(list(iterate_candidates([{"image": "x.png", "label": True}]))) == 1
+
+
+def test_source_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DatalistError, match="must be an existing"):
+        list(iterate_candidates(tmp_path / "none"))

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_anat.data import (
+    DatalistError,
+    check_splits,
+    find_images,
+    load_datalist,
+    patient_from_name,
+    split_by_patient,
+    take_fraction,
+    take_shots,
+    walk_images,
+)
+from monai_anat.data.datalists import is_image_file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "images"
+    (root / "sub").mkdir(parents=True)
+    for name in ("b_001.png", "a_002.png", "sub/a_003.jpg"):
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / name)
+    (root / ".hidden.png").write_bytes(b"x")
+    (root / "DICOMDIR").write_bytes(b"x")
+    (root / "notes.txt").write_text("x")
+    (root / "1.2.840.99").write_bytes(b"\0" * 128 + b"DICM")
+    return root
+
+
+def test_images_of_a_folder_in_order_without_strangers(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside.png").write_bytes(b"x")
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    names = [str(path.relative_to(folder.resolve())) for path in walk_images(folder)]
+    assert names == ["1.2.840.99", "a_002.png", "b_001.png", "sub/a_003.jpg"]
+    items = find_images(folder, r"([a-z])_\d")
+    assert [item.get("patient") for item in items] == [None, "a", "b", "a"]
+    assert is_image_file(folder / "1.2.840.99") and not is_image_file(folder / "nothing")
+
+
+def test_folder_without_images_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(DatalistError, match=r"got none in .*1 x \.txt"):
+        find_images(tmp_path)
+    with pytest.raises(DatalistError, match="existing folder"):
+        find_images(tmp_path / "none")
+
+
+def test_every_form_of_list_gives_the_same_items(folder: Path) -> None:
+    names = ["a_002.png", "b_001.png"]
+    expected = [str(folder / name) for name in names]
+    lists = {
+        "items.json": json.dumps({"training": [{"image": name} for name in names], "test": []}),
+        "paths.json": json.dumps({"training": names}),
+        "bare.json": json.dumps([{"image": name} for name in names]),
+        "table.csv": "path,split\n" + "".join(f"{name},training\n" for name in names) + "sub/a_003.jpg,test\n",
+        "table.tsv": "image\tpatient\n" + "".join(f"{name}\t7\n" for name in names),
+    }
+    for name, text in lists.items():
+        (folder / name).write_text(text)
+        assert [item["image"] for item in load_datalist(folder / name)] == expected, name
+    assert load_datalist(folder / "table.tsv")[0]["patient"] == "7"
+    assert [item["image"] for item in load_datalist(folder / "table.csv", "test")] == [str(folder / "sub/a_003.jpg")]
+    assert [i["image"] for i in load_datalist([{"image": n} for n in names], base_dir=folder)] == expected
+    assert load_datalist(folder / "paths.json", patient_pattern=r"^(\w)_")[1]["patient"] == "b"
+    assert len(load_datalist(folder)) == 4
+    (folder / "datalist.json").write_text(lists["items.json"])
+    assert len(load_datalist(folder)) == 2
+
+
+def test_masks_are_paths_and_class_labels_are_not(folder: Path) -> None:
+    items = [{"image": "a_002.png", "label": "b_001.png"}, {"image": "a_002.png", "label": "effusion"}]
+    first, second = load_datalist(items, base_dir=folder)
+    assert first["label"] == str(folder / "b_001.png") and second["label"] == "effusion"
+
+
+def test_lists_that_cannot_be_used_are_refused_in_a_sentence(folder: Path) -> None:
+    (folder / "l.json").write_text(json.dumps({"training": [], "test": ["gone.png", "a_002.png", "lost.png"]}))
+    (folder / "broken.json").write_text("{")
+    (folder / "odd.csv").write_text("x,y\n1,2\n")
+    (folder / "nameless.json").write_text(json.dumps({"training": [{"label": 1}]}))
+    cases = [
+        ("l.json", "training", "must hold at least one item"),
+        ("l.json", "validation", "section must be one of"),
+        ("l.json", "test", r"2 of 3 missing \(item 0: .*gone.png; item 2: .*lost.png"),
+        ("broken.json", "training", "must be JSON"),
+        ("odd.csv", "training", "must have a column"),
+        ("nameless.json", "training", "item 0 of .* must have 'image'"),
+        ("notes.txt", "training", "folder, a .json"),
+        ("none.json", "training", "must be an existing"),
+    ]
+    for name, section, message in cases:
+        with pytest.raises(DatalistError, match=message):
+            load_datalist(folder / name, section)
+
+
+def test_patient_or_file_in_two_splits_is_refused_by_name() -> None:
+    a = {"image": "1.png", "patient": "p"}
+    with pytest.raises(DatalistError, match=r"patient must .* got 1 in both 'training' and 'test' \('p'\)"):
+        check_splits({"training": [a], "test": [{"image": "2.png", "patient": "p"}]})
+    with pytest.raises(DatalistError, match="image file"):
+        check_splits({"training": [{"image": "1.png"}], "test": [{"image": "1.png"}]})
+    check_splits({"training": [a, a], "test": [{"image": "2.png"}]})
+
+
+def test_splits_keep_patients_whole_and_spread_strata() -> None:
+    generator = np.random.default_rng(0)
+    items = [{"image": str(i), "patient": str(generator.integers(60)), "kind": "ab"[i % 3 == 0]} for i in range(300)]
+    fractions = {"training": 0.7, "validation": 0.1, "test": 0.2}
+    parts = split_by_patient(items, fractions, seed=3, stratify="kind")
+    assert parts == split_by_patient(items, fractions, seed=3, stratify="kind")
+    assert parts != split_by_patient(items, fractions, seed=4, stratify="kind")
+    assert sum(map(len, parts.values())) == 300
+    check_splits(parts)
+    patients = {name: len({item["patient"] for item in part}) for name, part in parts.items()}
+    total = sum(patients.values())
+    for name, fraction in fractions.items():
+        assert abs(patients[name] - fraction * total) <= 2
+    with pytest.raises(ValueError, match="sum to 1"):
+        split_by_patient(items, {"training": 0.5}, seed=0)
+
+
+def test_shots_are_nested_and_spread_over_patients() -> None:
+    items = [{"image": str(i), "patient": str(i // 3)} for i in range(30)]
+    for seed in range(5):
+        draws = [take_shots(items, n, seed) for n in (3, 6, 12, 24)]
+        for small, large in itertools.pairwise(draws):
+            assert small == large[: len(small)]
+        assert len({item["patient"] for item in draws[1]}) == 6
+    assert take_shots(items, 3, 0) != take_shots(items, 3, 1)
+    with pytest.raises(ValueError, match="between 1 and the 30"):
+        take_shots(items, 31, 0)
+
+
+def test_fractions_are_nested_and_keep_patients_whole() -> None:
+    items = [{"image": str(i), "patient": str(i // 2)} for i in range(100)]
+    sizes = []
+    before: set[str] = set()
+    for fraction in (0.01, 0.1, 0.25, 0.5, 1.0):
+        part = take_fraction(items, fraction, seed=1)
+        images = {item["image"] for item in part}
+        assert before <= images
+        before = images
+        sizes.append(len(part))
+    assert sizes == [2, 10, 26, 50, 100]
+    with pytest.raises(ValueError, match="fraction must be in"):
+        take_fraction(items, 0, 0)
+
+
+def test_patient_rule_without_a_group_takes_the_whole_match() -> None:
+    assert patient_from_name("p12-x.png", r"p\d+") == "p12"
+    assert patient_from_name("x", r"p\d+") is None

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_anat.data import DatalistError, check_near_duplicates, near_duplicates, pretraining_datalist, thumbnail_of
+from monai_anat.data.duplicates import join_groups, signatures
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    found = []
+    for item in pretraining_datalist()[:150]:
+        with Image.open(item["image"]) as image:
+            found.append(np.asarray(image))
+    return found
+
+
+def _jpeg(values: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "JPEG", quality=40)
+    with Image.open(buffer) as image:
+        return np.asarray(image)
+
+
+def test_copies_are_found_and_other_patients_are_not(pictures: list[np.ndarray]) -> None:
+    small = np.asarray(Image.fromarray(pictures[10]).resize((150, 150)))
+    bright = np.clip(pictures[20].astype(float) * 1.15, 0, 255).astype(np.uint8)
+    height, width = pictures[30].shape
+    cut = pictures[30][height // 100 : -height // 100, width // 100 : -width // 100]
+    everything = [*pictures, _jpeg(pictures[0]), small, bright, cut]
+    pairs = {pair[:2] for pair in near_duplicates(np.stack([thumbnail_of(p) for p in everything]))}
+    assert pairs == {(0, 150), (10, 151), (20, 152), (30, 153)}
+
+
+def test_thumbnails_of_floats_and_bytes_agree(pictures: list[np.ndarray]) -> None:
+    first, second = thumbnail_of(pictures[0]), thumbnail_of(pictures[0] / np.float32(255))
+    assert np.abs(first.astype(int) - second).max() <= 1
+    lengths = np.linalg.norm(signatures(np.stack([first, second])), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-5)
+
+
+def test_blocks_see_pairs_across_their_borders(monkeypatch: pytest.MonkeyPatch, pictures: list[np.ndarray]) -> None:
+    thumbnails = np.stack([thumbnail_of(p) for p in [*pictures, pictures[3]]])
+    monkeypatch.setattr("monai_anat.data.duplicates._BLOCK", 37)
+    assert [pair[:2] for pair in near_duplicates(thumbnails)] == [(3, 150)]
+
+
+def test_groups_that_share_copies_are_joined() -> None:
+    pairs = [(0, 1, 1.0), (1, 2, 1.0), (4, 5, 1.0)]
+    joined = join_groups(["d", "c", "b", "a", "e", "a"], pairs)
+    assert joined[0] == joined[1] == joined[2] and joined[3] == joined[4] == joined[5] and joined[0] != joined[3]
+
+
+def test_copy_across_splits_is_refused_by_name(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    Image.fromarray(_jpeg(pictures[0])).save(tmp_path / "b.png")
+    Image.fromarray(pictures[1]).save(tmp_path / "c.png")
+    a, b, c = ({"image": str(tmp_path / name)} for name in ("a.png", "b.png", "c.png"))
+    with pytest.raises(DatalistError, match=r"a\.png \(training\) and .*b\.png \(test\), alike by"):
+        check_near_duplicates({"training": [a, c], "test": [b]})
+    check_near_duplicates({"training": [a, b], "test": [c]})
+    check_near_duplicates({"training": [a]})

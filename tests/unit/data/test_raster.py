@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_anat.data import RadiographError, read_radiograph, synthetic_radiograph
+from monai_anat.data.raster import chosen_frame, decode_raster
+
+
+@pytest.fixture
+def grey() -> np.ndarray:
+    return np.round(synthetic_radiograph((40, 32))[0] * 255).astype(np.uint8)
+
+
+def test_all_ways_to_store_one_grey_picture_agree(tmp_path: Path, grey: np.ndarray) -> None:
+    expected = grey / np.float32(255)
+    palette = Image.fromarray(grey).convert("P")
+    files = {
+        "grey.png": Image.fromarray(grey),
+        "rgb.png": Image.fromarray(np.stack([grey] * 3, axis=-1)),
+        "rgba.png": Image.fromarray(np.stack([grey] * 3 + [np.full_like(grey, 9)], axis=-1)),
+        "alpha.png": Image.merge("LA", [Image.fromarray(grey), Image.fromarray(np.full_like(grey, 9))]),
+        "palette.png": palette,
+        "wide.png": Image.fromarray(grey.astype(np.uint16) * 257),
+        "grey.tif": Image.fromarray(grey),
+        "wide.tif": Image.fromarray(grey.astype(np.uint16) * 257),
+        "float.tif": Image.fromarray(expected.astype(np.float32)),
+        "grey.bmp": Image.fromarray(grey),
+    }
+    for name, image in files.items():
+        image.save(tmp_path / name)
+        read = read_radiograph(tmp_path / name)
+        np.testing.assert_allclose(read.pixels, expected, atol=1e-6, err_msg=name)
+        assert read.pixels.dtype == np.float32 and read.spacing is None
+
+
+def test_twelve_bits_in_sixteen_are_not_dark(tmp_path: Path, grey: np.ndarray) -> None:
+    Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / "a.png")
+    read = read_radiograph(tmp_path / "a.png")
+    assert read.info["mapping"] == "linear from 0..4095" and read.pixels.max() > 0.8
+
+
+def test_jpeg_and_wrong_endings(tmp_path: Path, grey: np.ndarray) -> None:
+    Image.fromarray(grey).save(tmp_path / "a.jpg", quality=95)
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.jpg").read_bytes())
+    (tmp_path / "a.dcm").write_bytes((tmp_path / "a.jpg").read_bytes())
+    for name in ("a.jpg", "a.png", "a.dcm"):
+        read = read_radiograph(tmp_path / name)
+        assert read.info["kind"] == "jpeg" and np.abs(read.pixels - grey / 255).max() < 0.1
+
+
+def test_labels_keep_their_values_and_palettes(tmp_path: Path) -> None:
+    labels = np.array([[0, 1], [2, 200]], dtype=np.uint8)
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode_raster(tmp_path / "a.png", label=True).pixels, labels)
+    image = Image.fromarray(labels)
+    image.putpalette(list(range(255, -1, -1)) * 3)
+    image.save(tmp_path / "p.png")
+    np.testing.assert_array_equal(decode_raster(tmp_path / "p.png", label=True).pixels, labels)
+
+
+def test_pages_are_chosen_or_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    Image.fromarray(grey).save(tmp_path / "a.tif", save_all=True, append_images=[Image.fromarray(255 - grey)])
+    with pytest.raises(RadiographError, match="2 frames"):
+        read_radiograph(tmp_path / "a.tif")
+    np.testing.assert_allclose(read_radiograph(tmp_path / "a.tif", frame=1).pixels, 1 - grey / 255, atol=1e-6)
+    assert chosen_frame(3, 2) == 2
+
+
+def test_damage_is_said_in_a_sentence(tmp_path: Path, grey: np.ndarray) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "head.png").write_bytes(whole[:20])
+    for name in ("cut.png", "head.png"):
+        with pytest.raises(RadiographError, match=f"{name} as a radiograph: .*damaged"):
+            read_radiograph(tmp_path / name)
+
+
+def test_absurd_size_is_refused_before_decoding(tmp_path: Path) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+    (tmp_path / "huge.png").write_bytes(content)
+    with pytest.raises(RadiographError, match="absurdly large"):
+        read_radiograph(tmp_path / "huge.png")
