@@ -18,6 +18,7 @@ __all__ = [
     "SegmentationCases",
     "augment_batch",
     "demo_report",
+    "evaluate_encoder",
     "few_shot_table",
     "load_cases",
     "load_restorations",

@@ -8,31 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from ..data import radiograph_preprocessing
-from ..keys import CORRESPONDENCE, IMAGE, VIEW_1, VIEW_2
-from ..metrics import LUNG_LANDMARKS, lung_landmarks
 from ..networks import load_encoder, read_encoder_record
-from ..transforms import RandOverlappingGridCropsd
-from ..visualize import (
-    draw_correspondence,
-    draw_curves,
-    draw_overlapping_crops,
-    draw_restorations,
-    draw_segmentations,
-)
-from .cases import SegmentationCases, load_cases
+from .cases import load_cases
 from .correspondence import CorrespondenceProbe
-from .report import Report, ReportFigure, ReportTable
-from .restorations import load_restorations
+from .report import Report
+from .sections import (
+    add_correspondence,
+    add_crops,
+    add_dice,
+    add_masks,
+    add_training,
+    difference_sentence,
+    few_shot_sentence,
+)
 
 __all__ = ["demo_report", "few_shot_table"]
 
 Datalist = Sequence[Mapping[str, Any]]
-
-_CURVES = ("loss", "order", "restoration", "global_consistency", "local_consistency", "effective_rank")
 
 
 def few_shot_table(result: Mapping[str, Any]) -> str:
@@ -50,7 +42,7 @@ def few_shot_table(result: Mapping[str, Any]) -> str:
     for name, arm in arms.items():
         cells = [f"{draw['dice']:8.3f}" for draw in arm["draws"]]
         lines.append("".join([f"{name:<13}", *cells, f"{arm['mean']:8.3f}{arm['std']:8.3f}{arm['learning_rate']:8g}"]))
-    lines += [_difference_sentence(name, value) for name, value in result["difference"].items()]
+    lines += [difference_sentence(name, value) for name, value in result["difference"].items()]
     return "\n".join(lines)
 
 
@@ -91,158 +83,16 @@ def demo_report(
     record = read_encoder_record(encoder_dir)
     report = Report(
         "Learning anatomy from unlabelled radiographs",
-        _lead(result),
+        few_shot_sentence(result),
         footer=f"Made by monai_anat, for research only. Encoder: {record.backbone}, {record.image_size[0]} pixels.",
     )
-    _add_dice(report, result)
-    _add_masks(report, result, folder)
+    add_dice(report, result)
+    add_masks(report, result, folder)
     if pretraining:
-        _add_crops(report, pretraining[0], grid_size, cell_size, margin)
+        add_crops(report, pretraining[0], grid_size, cell_size, margin)
     if training_dir is not None:
-        _add_training(report, Path(training_dir))
+        add_training(report, Path(training_dir))
     if test:
         probe = CorrespondenceProbe(image_size=record.image_size[0], mean=record.mean, std=record.std)
-        _add_correspondence(report, probe, Path(encoder_dir), load_cases(test, probe.image_size))
+        add_correspondence(report, probe, load_encoder(encoder_dir), load_cases(test, probe.image_size))
     return report.write(path)
-
-
-def _lead(result: Mapping[str, Any]) -> str:
-    protocol, arms = result["protocol"], result["arms"]
-    scores = "; ".join(f"{name}: Dice {arm['mean']:.3f} ± {arm['std']:.3f}" for name, arm in arms.items())
-    return (
-        f"Right and left lung segmented from {protocol['shots']} labelled images, {len(protocol['seeds'])} draws, "
-        f"{len(result['test_images'])} test images. {scores} (mean and standard deviation over draws)."
-    )
-
-
-def _difference_sentence(name: str, value: Mapping[str, Any]) -> str:
-    low, high = value["interval"]
-    return (
-        f"{name}: {value['mean']:+.3f} Dice ({value['confidence']:.0%} interval {low:+.3f} to {high:+.3f}, over draws "
-        f"and test patients), ahead in {value['draws_better']:.0%} of the draws"
-    )
-
-
-def _add_dice(report: Report, result: Mapping[str, Any]) -> None:
-    structures = result["protocol"]["class_names"][1:]
-    rows: list[list[Any]] = []
-    strong = []
-    for name, arm in result["arms"].items():
-        for draw in arm["draws"]:
-            rows.append([name, str(draw["seed"]), *(draw[structure] for structure in structures), draw["dice"]])
-        means = [float(np.mean([draw[structure] for draw in arm["draws"]])) for structure in structures]
-        strong.append(len(rows))
-        rows.append([name, "mean", *means, arm["mean"]])
-        rows.append([name, "std", *("" for _ in structures), arm["std"]])
-    rates = ", ".join(f"{name} {arm['learning_rate']:g}" for name, arm in result["arms"].items())
-    report.add_section(
-        "Segmentation from a few labels",
-        "Every arm sees the same images with the same augmentation for the same number of steps. Its learning rate is "
-        f"the best of the same grid on validation patients ({rates}). A draw is one choice of training images.",
-        ReportTable(["encoder", "draw", *structures, "mean Dice"], rows, "Dice on test images", strong=strong),
-        *(_difference_sentence(name, value) + "." for name, value in result["difference"].items()),
-    )
-
-
-def _add_masks(report: Report, result: Mapping[str, Any], folder: Path) -> None:
-    with np.load(folder / "few_shot_masks.npz", allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
-    seed = result["protocol"]["seeds"][0]
-    first = next(iter(result["arms"].values()))["draws"][0]["dice_by_image"]
-    order = np.argsort(first)
-    shown = [int(order[round(place)]) for place in np.linspace(0, len(order) - 1, min(6, len(order)))]
-    blocks: list[str | ReportFigure] = [
-        f"From the worst to the best test image of draw {seed}, by the first arm. Filled: predicted; dashed: the "
-        "reader's outline."
-    ]
-    for name, arm in result["arms"].items():
-        scores = arm["draws"][0]["dice_by_image"]
-        figure = draw_segmentations(
-            arrays["images"][shown],
-            arrays[f"{name}/{seed}"][shown],
-            arrays["labels"][shown],
-            result["protocol"]["class_names"],
-            captions=[f"Dice {scores[index]:.2f}" for index in shown],
-        )
-        blocks.append(ReportFigure(figure, f"Encoder: {name}"))
-    report.add_section("Test images", *blocks)
-
-
-def _add_crops(report: Report, item: Mapping[str, Any], grid_size: int, cell_size: int, margin: int) -> None:
-    chain = radiograph_preprocessing((grid_size + margin + 1) * cell_size)
-    crops = RandOverlappingGridCropsd(IMAGE, grid_size, cell_size, margin)
-    crops.set_random_state(seed=1)
-    sample = crops(chain({IMAGE: item[IMAGE]}))
-    place = crops.placement
-    corners = np.asarray(place.origin) + np.asarray([place.offset_1, place.offset_2]) * cell_size
-    figure = draw_overlapping_crops(
-        sample[VIEW_1], sample[VIEW_2], sample[CORRESPONDENCE], grid_size, image=sample[IMAGE], corners=corners
-    )
-    report.add_section(
-        "What the network is shown",
-        "Two crops on one grid, so that every cell in the overlap shows the same pixels in both. The network learns to "
-        "give matching cells, and both crops as wholes, the same embedding.",
-        ReportFigure(figure, "The same colour, or number, is the same anatomy"),
-    )
-
-
-def _add_training(report: Report, folder: Path) -> None:
-    if (folder / "restorations.npz").is_file():
-        saved = load_restorations(folder / "restorations.npz")
-        figure = draw_restorations(saved["inputs"], saved["restored"], saved["targets"], saved["names"].tolist())
-        report.add_section(
-            "What it restores",
-            "One crop is shuffled cell by cell or distorted; from it the network tells the order of the cells and "
-            "restores the original.",
-            ReportFigure(figure, "Input, what the network restores, and the original"),
-        )
-    if (folder / "metrics.jsonl").is_file():
-        history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        names = [name for name in _CURVES if any(name in row for row in history)]
-        last = history[-1]
-        rate = last.get("samples_per_second")
-        report.add_section(
-            "How it learned",
-            f"{last.get('step', len(history))} steps" + (f", {rate:.0f} images per second." if rate else "."),
-            ReportFigure(draw_curves(history, names or None), "Loss terms and effective rank over the run"),
-        )
-
-
-def _add_correspondence(
-    report: Report, probe: CorrespondenceProbe, encoder_dir: Path, cases: SegmentationCases
-) -> None:
-    encoder = load_encoder(encoder_dir)
-    scores = probe.measure(encoder, cases)
-    source, target = _clear_pair(cases)
-    match = probe.match(encoder, cases, source, target)
-    figure = draw_correspondence(
-        cases.images[source], match["landmarks"], cases.images[target], match["found"], match["truth"], LUNG_LANDMARKS
-    )
-    rows = [
-        [label, scores[f"error{name}"], scores[f"error{name}_thorax"]]
-        for label, name in (
-            ("pre-trained", ""),
-            ("same place (no features)", "_same_position"),
-            ("random weights", "_random"),
-        )
-    ]
-    report.add_section(
-        "The same anatomy in another patient",
-        "Each landmark of the lung outline is searched in another patient's image by its features alone, without any "
-        "fine-tuning. Dots: found; rings: where the reader's outline has it.",
-        ReportFigure(figure, "Landmarks of one patient, and where the features find them in another"),
-        ReportTable(
-            ["features", "of the image side", "of the thorax width"],
-            rows,
-            f"Mean distance to the true landmark, {scores['pairs']} pairs of images",
-        ),
-    )
-
-
-def _clear_pair(cases: SegmentationCases) -> tuple[int, int]:
-    """The first two images of different patients that show both lungs away from the borders."""
-    whole = [bool(torch.isfinite(lung_landmarks(mask)).all()) for mask in cases.labels]
-    clear = [index for index in range(len(cases)) if whole[index]] or list(range(len(cases)))
-    source = clear[0]
-    others = [index for index in [*clear, *range(len(cases))] if cases.patients[index] != cases.patients[source]]
-    return source, others[0]

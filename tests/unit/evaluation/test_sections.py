@@ -1,0 +1,63 @@
+"""Sections say what the numbers say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_anat.data import segmentation_datalist
+from monai_anat.evaluation import CorrespondenceProbe, Report, ReportFigure, ReportTable, load_cases
+from monai_anat.evaluation.sections import add_correspondence, add_crops, add_dice, add_training, difference_sentence
+
+VALUE = {"mean": 0.05, "interval": [0.01, 0.09], "confidence": 0.95, "draws_better": 1.0, "per_draw": [0.05]}
+
+
+def result() -> dict:
+    draws = [{"seed": 3, "dice": 0.8, "right lung": 0.9, "left lung": 0.7}]
+    arm = {"mean": 0.8, "std": 0.0, "learning_rate": 0.001, "draws": draws}
+    protocol = {"class_names": ["background", "right lung", "left lung"]}
+    return {"protocol": protocol, "arms": {"a": arm, "b": arm}, "difference": {"a - b": VALUE}}
+
+
+def test_difference_in_words() -> None:
+    sentence = difference_sentence("a - b", VALUE)
+    assert sentence.startswith("a - b: +0.050 Dice (95% interval +0.010 to +0.090")
+    assert sentence.endswith("ahead in 100% of the draws")
+
+
+def test_dice_table_has_each_draw_and_its_mean() -> None:
+    report = Report("t")
+    add_dice(report, result())
+    (_, blocks), *_ = report.sections
+    table = next(block for block in blocks if isinstance(block, ReportTable))
+    assert table.columns == ["encoder", "draw", "right lung", "left lung", "mean Dice"]
+    assert table.rows[0] == ["a", "3", 0.9, 0.7, 0.8]
+    assert [table.rows[number][1] for number in table.strong] == ["mean", "mean"]
+
+
+def test_crops_are_cut_where_they_are_drawn() -> None:
+    report = Report("t")
+    add_crops(report, segmentation_datalist("test")[0], 4, 8, 1)
+    (_, blocks), *_ = report.sections
+    figure = next(block for block in blocks if isinstance(block, ReportFigure)).figure
+    source, first, _ = figure.axes
+    frame = next(patch for patch in source.patches if not patch.get_fill())
+    left, top = (round(value + 0.5) for value in frame.get_xy())
+    pixels = source.images[0].get_array()[top : top + 32, left : left + 32]
+    assert (pixels == first.images[0].get_array()).all()
+
+
+def test_an_empty_training_folder_adds_nothing(tmp_path) -> None:
+    report = Report("t")
+    add_training(report, tmp_path)
+    assert report.sections == []
+
+
+def test_correspondence_shows_what_it_measured(lungs, coordinates) -> None:
+    report, probe = Report("t"), CorrespondenceProbe(image_size=48, mean=0.0, std=1.0, center=False)
+    torch.manual_seed(0)
+    scores = add_correspondence(report, probe, coordinates(), load_cases(lungs["test"], 48))
+    (_, blocks), *_ = report.sections
+    table = next(block for block in blocks if isinstance(block, ReportTable))
+    assert table.rows[0][1] == pytest.approx(scores["error"])
+    assert table.rows[1][1] == pytest.approx(scores["error_same_position"])
