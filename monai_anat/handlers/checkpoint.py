@@ -145,8 +145,8 @@ class Checkpointer:
         except (RuntimeError, KeyError) as error:
             first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
             raise ValueError(
-                f"checkpoint {path} is of another method or network: {first}; resume with the configuration of its run, "
-                "or start a new run in another folder"
+                f"checkpoint {path} is of another method or network: {first}; resume with the configuration "
+                "of its run, or start a new run in another folder"
             ) from error
         logger.info(f"Going on from {path} at step {state['step']}.")
 

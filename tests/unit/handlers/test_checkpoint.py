@@ -63,7 +63,7 @@ def test_other_sources(make_trainer, tmp_path):
     Checkpointer(tmp_path / "new").resume(make_trainer(), None)
     with pytest.raises(ValueError, match="holds checkpoints of an earlier run; resume='auto' goes on"):
         Checkpointer(tmp_path).resume(trainer, None)
-    with pytest.raises(FileNotFoundError, match="nowhere.pt is not there"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt is not there"):
         Checkpointer(tmp_path).resume(trainer, tmp_path / "nowhere.pt")
 
 

@@ -1,0 +1,190 @@
+"""``python -m monai_anat VERB``: each verb is a few lines over public functions."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from . import data, evaluation, networks
+from .demo import bundle_command, run_demo
+
+__all__ = ["main"]
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; errors of use end in a sentence and exit code 2.
+
+    Args:
+        arguments: the words after ``python -m monai_anat``.
+
+    Returns:
+        The exit code.
+
+    >>> main(["check-bundle", "nowhere"])
+    2
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.verb != "pretrain":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options.rest = rest
+    try:
+        code: int | None = options.run(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        if options.debug:
+            raise
+        logger.error(f"monai_anat {options.verb}: {error}")
+        return 2
+    return code or 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m monai_anat", description="Teach networks human anatomy from images.")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    prepare = verbs.add_parser("prepare", help="bring a disk of radiographs to a training set")
+    prepare.add_argument("source", help="folder or datalist")
+    prepare.add_argument("out", help="folder for shards, datalist and reports")
+    prepare.add_argument("--size", type=int, default=608, help="short side in pixels")
+    prepare.add_argument("--view", default="frontal", help="frontal, lateral or any")
+    prepare.add_argument("--seed", type=int, default=0, help="seed of the splits")
+    prepare.add_argument("--patient-pattern", help="regular expression that finds the patient in a file name")
+    prepare.add_argument("--key-file", help="key of the patient hashes; stays with you")
+    prepare.add_argument("--workers", type=int, default=0, help="processes; 0 takes this one")
+    prepare.set_defaults(run=_prepare)
+
+    pretrain = verbs.add_parser("pretrain", help="run a pre-training bundle; further --key value pairs are passed on")
+    pretrain.add_argument("method", help="peac, popar, ... (the middle of the bundle's name)")
+    pretrain.add_argument("--variant", action="append", default=[], help="further file of its configs/; repeatable")
+    pretrain.add_argument("--processes", type=int, default=1, help="processes on this machine, by torchrun")
+    pretrain.set_defaults(run=_pretrain)
+
+    embed = verbs.add_parser("embed", help="write the embedding of every image")
+    embed.add_argument("encoder", help="folder that pre-training or convert wrote")
+    embed.add_argument("source", help="folder, datalist or prepared folder")
+    embed.add_argument("out", help="folder for the embeddings")
+    embed.add_argument("--section", default="training", help="section of the datalist")
+    embed.add_argument("--patches", action="store_true", help="also one embedding per patch")
+    embed.add_argument("--form", choices=("npy", "parquet"), default="npy")
+    embed.add_argument("--batch-size", type=int, default=16)
+    embed.set_defaults(run=_embed)
+
+    evaluate = verbs.add_parser("evaluate", help="measure what an encoder knows")
+    evaluate.add_argument("encoder", help="folder that pre-training or convert wrote")
+    evaluate.add_argument("--data", required=True, help="datalist with masks: training, validation, test")
+    evaluate.add_argument("--protocols", default="correspondence,few-shot", help="comma-separated")
+    evaluate.add_argument("--out", default="out/evaluation", help="folder for the results")
+    evaluate.set_defaults(run=_evaluate)
+
+    convert = verbs.add_parser("convert", help="bring a published checkpoint to an encoder folder")
+    convert.add_argument("checkpoint", help="the file that you obtained from its owner")
+    convert.add_argument("out", help="folder for the encoder")
+    convert.add_argument("--architecture", default="swin_b", choices=sorted(_ARCHITECTURES))
+    convert.add_argument("--family", default="auto", help="auto, or the family of the file")
+    convert.add_argument("--branch", default="student", choices=("student", "teacher"))
+    convert.set_defaults(run=_convert)
+
+    check = verbs.add_parser("check-bundle", help="list what a bundle would execute, without executing it")
+    check.add_argument("folder", help="the bundle")
+    check.set_defaults(run=_check_bundle)
+
+    demo = verbs.add_parser("demo", help="pre-train, segment and report on the shipped radiographs, in minutes")
+    demo.add_argument("out", nargs="?", default="out/demo", help="folder for everything")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    with tqdm(unit="file", desc="prepare") as bar:
+
+        def show(progress: data.PrepareProgress) -> None:
+            bar.total = progress.total
+            bar.update(progress.done - bar.n)
+
+        summary = data.prepare_radiographs(
+            options.source,
+            options.out,
+            size=options.size,
+            view=options.view,
+            seed=options.seed,
+            patient_pattern=options.patient_pattern,
+            key_file=options.key_file,
+            workers=options.workers,
+            on_progress=show,
+        )
+    logger.info(summary.text())
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    pairs = dict(zip((key.removeprefix("--") for key in options.rest[::2]), options.rest[1::2], strict=True))
+    command = bundle_command(f"cxr_{options.method}_pretraining", "train", *options.variant, **pairs)
+    if options.processes > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={options.processes}"]
+        command[1:1] = torchrun
+    return subprocess.run(command, check=False).returncode
+
+
+def _embed(options: argparse.Namespace) -> None:
+    record = networks.read_encoder_record(options.encoder)
+    chain = data.radiograph_preprocessing(record.image_size[0], mean=record.mean, std=record.std)
+    items = data.load_datalist(options.source, options.section)
+    with tqdm(total=len(items), unit="image", desc="embed") as bar:
+        data.write_embeddings(
+            networks.load_encoder(options.encoder),
+            items,
+            options.out,
+            transform=chain,
+            patches=options.patches,
+            batch_size=options.batch_size,
+            form=options.form,
+            on_progress=lambda progress: bar.update(progress.done - bar.n),
+        )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    evaluation.evaluate_encoder(options.encoder, options.data, options.out, options.protocols.split(","))
+    logger.info(f"results in {Path(options.out) / 'evaluation.json'}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    name, arguments, image_size = _ARCHITECTURES[options.architecture]
+    backbone = getattr(networks, name)(**arguments)
+    report = networks.load_backbone(backbone, options.checkpoint, options.family, branch=options.branch)
+    provenance = {
+        "family": report.family,
+        "branch": options.branch,
+        "note": "converted by the user; see the owner's terms",
+    }
+    networks.save_encoder(backbone, options.out, image_size=image_size, mean=0.5056, std=0.252, provenance=provenance)
+    logger.info(f"{len(report.loaded)} tensors in {options.out}, {len(report.dropped)} dropped (heads and constants)")
+
+
+def _check_bundle(options: argparse.Namespace) -> int:
+    findings = data.check_bundle(Path(options.folder))
+    for finding in findings:
+        logger.info(str(finding))
+    logger.info(f"{len(findings)} to look at before you run this bundle" if findings else "nothing to look at")
+    return 1 if findings else 0
+
+
+def _demo(options: argparse.Namespace) -> None:
+    sys.stdout.write(run_demo(options.out) + "\n")
+
+
+_SWIN_B = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
+_ARCHITECTURES: dict[str, tuple[str, dict[str, object], int]] = {
+    "resnet18": ("ResNetBackbone", {"depth": 18}, 224),
+    "resnet50": ("ResNetBackbone", {"depth": 50}, 224),
+    "swin_b": ("SwinBackbone", _SWIN_B, 448),
+    "swin_t": ("SwinBackbone", {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}, 224),
+}
