@@ -6,12 +6,11 @@ from .correspondence import CorrespondenceProbe
 from .demo import demo_report, few_shot_table
 from .few_shot import FewShotSegmentation
 from .paired import paired_difference
-from .protocols import PROTOCOLS, evaluate_encoder
+from .protocols import evaluate_encoder
 from .report import Report, ReportFigure, ReportTable
 from .restorations import load_restorations, save_restorations
 
 __all__ = [
-    "PROTOCOLS",
     "CorrespondenceProbe",
     "FewShotSegmentation",
     "Report",
