@@ -1,6 +1,6 @@
 """Radiographs from disk to batch: reading, lists, splits, samples."""
 
-from .bundle_check import ALLOWED_TARGETS, BundleFinding, check_bundle
+from .bundle_check import BundleFinding, check_bundle
 from .contact_sheet import draw_contact_sheet
 from .datalists import (
     DatalistError,
@@ -21,8 +21,6 @@ from .orientation import picture_affine, turn_of
 from .prepare import PrepareProgress, PrepareSummary, iterate_preparation, prepare_radiographs
 from .preprocessing import FinishRadiographd, radiograph_preprocessing
 from .public_sets import (
-    CHESTXRAY14_FINDINGS,
-    CHEXPERT_FINDINGS,
     mix_datalists,
     read_chestxray14,
     read_chexpert,
@@ -38,9 +36,6 @@ from .shards import ShardDataset, open_index, prepared_items
 from .synthetic import synthetic_radiograph
 
 __all__ = [
-    "ALLOWED_TARGETS",
-    "CHESTXRAY14_FINDINGS",
-    "CHEXPERT_FINDINGS",
     "BundleFinding",
     "DatalistError",
     "EmbedProgress",

@@ -18,6 +18,12 @@ import yaml
 
 from .datalists import DatalistError
 
+__all__ = [
+    "ALLOWED_TARGETS",
+    "BundleFinding",
+    "check_bundle",
+]
+
 #: targets that a reader need not look at
 ALLOWED_TARGETS = ("monai.", "monai_anat.", "torch.nn.", "torch.optim.", "torch.utils.data.", "ignite.")
 #: targets inside the allowed packages that load or run what somebody else wrote

@@ -11,6 +11,11 @@ from typing import Any
 from ..keys import IMAGE, LABEL
 from .datalists import DatalistError, load_datalist, patient_from_name
 
+__all__ = [
+    "Candidate",
+    "iterate_candidates",
+]
+
 #: files that are no images and are not worth a line in rejected.csv
 _OTHER_SUFFIXES = frozenset(
     [

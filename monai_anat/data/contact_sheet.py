@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+__all__ = [
+    "draw_contact_sheet",
+]
+
 
 def draw_contact_sheet(
     pictures: Iterable[tuple[str, NDArray[np.uint8]]], tile: int = 128, columns: int = 10

@@ -20,6 +20,20 @@ import numpy as np
 
 from ..keys import IMAGE, LABEL
 
+__all__ = [
+    "DICOM_SUFFIXES",
+    "DatalistError",
+    "check_splits",
+    "find_images",
+    "is_image_file",
+    "load_datalist",
+    "patient_from_name",
+    "split_by_patient",
+    "take_fraction",
+    "take_shots",
+    "walk_images",
+]
+
 Item = dict[str, Any]
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")

@@ -21,6 +21,12 @@ from .raster import chosen_frame
 from .reading import Decoded, UnreadableError, check_size, scale_by_percentiles, to_grey
 from .voi import Voi, map_grey, modality_values
 
+__all__ = [
+    "decode_dicom",
+    "is_raw",
+    "view_of",
+]
+
 _SPACING_TAGS = (
     ("PixelSpacing", "PixelSpacing"),
     ("ImagerPixelSpacing", "ImagerPixelSpacing, at the detector"),

@@ -21,6 +21,15 @@ from .prepare_one import THUMBNAIL
 from .radiograph import read_radiograph
 from .samples import pretraining_datalist
 
+__all__ = [
+    "COPY_THRESHOLD",
+    "check_near_duplicates",
+    "join_groups",
+    "near_duplicates",
+    "signatures",
+    "thumbnail_of",
+]
+
 #: correlation of gradients from which on two thumbnails are copies: see docs/results_data.md
 COPY_THRESHOLD = 0.9
 _BLOCK = 2048

@@ -25,6 +25,12 @@ from ..keys import IMAGE
 from .datalists import DatalistError
 from .journal import write_whole
 
+__all__ = [
+    "EmbedProgress",
+    "pixel_hash",
+    "write_embeddings",
+]
+
 _PIECES = ".embed"
 
 

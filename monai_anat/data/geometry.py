@@ -20,6 +20,15 @@ from .orientation import Turn, picture_affine, turn_of
 from .readers import MARK
 from .reading import scale_stored, to_grey
 
+__all__ = [
+    "BACKENDS",
+    "OrientRadiograph",
+    "OrientRadiographd",
+    "ResizeRadiograph",
+    "ResizeRadiographd",
+    "ScaleRadiographd",
+]
+
 logger = logging.getLogger(__name__)
 BACKENDS = [TransformBackends.TORCH]
 _FILENAME = "filename_or_obj"

@@ -13,6 +13,12 @@ from pathlib import Path
 
 from .datalists import DatalistError
 
+__all__ = [
+    "default_key_file",
+    "keyed_hash",
+    "load_key",
+]
+
 _KEY_BYTES = 32
 
 

@@ -19,6 +19,13 @@ from .datalists import DatalistError
 from .prepare_one import THUMBNAIL, Outcome
 from .shards import INDEX_DTYPE, INDEX_FILE, shard_name
 
+__all__ = [
+    "ShardWriter",
+    "npy_header",
+    "write_index",
+    "write_whole",
+]
+
 WORK_FOLDER = ".prepare"
 _HEADER = 128  # bytes of a .npy header that are kept free, whatever the length will be
 _FLUSH_EVERY = 32

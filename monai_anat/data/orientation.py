@@ -12,6 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Turn",
+    "apply_turn",
+    "picture_affine",
+    "turn_of",
+]
+
 _TOLERANCE = 1e-3
 
 

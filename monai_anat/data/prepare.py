@@ -31,8 +31,15 @@ from .datalists import DatalistError, split_by_patient
 from .duplicates import join_groups, near_duplicates
 from .identity import load_key
 from .journal import ShardWriter, write_index, write_whole
-from .prepare_one import Outcome, prepare_one, source_hash
+from .prepare_one import Outcome, prepare_file, source_hash
 from .shards import open_index, prepared_items, shard_view
+
+__all__ = [
+    "PrepareProgress",
+    "PrepareSummary",
+    "iterate_preparation",
+    "prepare_radiographs",
+]
 
 logger = logging.getLogger(__name__)
 _SHEET_IMAGES = 100
@@ -160,7 +167,7 @@ def iterate_preparation(
         source: a folder (every file in it is looked at), a datalist, or a list of items.
         out: the folder to write; new, empty, or begun by an earlier run with the same arguments.
         size: the short side of the prepared images, in pixels.
-        view: ``frontal`` sets lateral and oblique views, other modalities and other body parts aside; ``any`` does not.
+        view: ``frontal`` or ``lateral`` sets other views, other modalities and body parts aside; ``any`` takes all.
         splits: split -> share of the patients; by default the source's own splits, or everything for training.
         stratify: ``view``, ``kind`` or ``label``: spread its values evenly over the splits.
         seed: of the split.
@@ -224,8 +231,8 @@ def _check_arguments(
 ) -> None:
     if not 32 <= size <= 8192:
         raise ValueError(f"size must be between 32 and 8192 pixels, got {size}")
-    if view not in ("frontal", "any"):
-        raise ValueError(f"view must be 'frontal' or 'any', got {view!r}")
+    if view not in ("frontal", "lateral", "any"):
+        raise ValueError(f"view must be 'frontal', 'lateral' or 'any', got {view!r}")
     if stratify not in (None, "view", "kind", "label"):
         raise ValueError(f"stratify must be 'view', 'kind' or 'label', got {stratify!r}")
     if workers < 0:
@@ -248,7 +255,7 @@ def _outcomes(
 
     if workers == 0:
         for task in tasks():
-            yield None if task is None else prepare_one(*task)
+            yield None if task is None else prepare_file(*task)
         return
     yield from _in_processes(tasks(), workers)
 
@@ -259,7 +266,7 @@ def _in_processes(tasks: Iterator[Task | None], workers: int) -> Iterator[Outcom
     try:
         while window := list(islice(tasks, 8 * workers)):
             futures: list[Future[Outcome] | None] = [
-                None if task is None else pool.submit(prepare_one, *task) for task in window
+                None if task is None else pool.submit(prepare_file, *task) for task in window
             ]
             for task, future in zip(window, futures, strict=True):
                 try:
@@ -277,7 +284,7 @@ def _alone(task: Task) -> Outcome:
     """Run one task in a process of its own, which it may take down."""
     with ProcessPoolExecutor(1) as pool:
         try:
-            return pool.submit(prepare_one, *task).result()
+            return pool.submit(prepare_file, *task).result()
         except BrokenProcessPool:
             return Outcome(task[0], task[2], _CRASH)
 

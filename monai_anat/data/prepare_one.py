@@ -18,6 +18,15 @@ from .identity import keyed_hash
 from .radiograph import RadiographError, decode
 from .reading import Decoded
 
+__all__ = [
+    "Outcome",
+    "judge",
+    "prepare_file",
+    "prepared_spacing",
+    "source_hash",
+    "to_size",
+]
+
 #: side of the thumbnails by which near duplicates are found
 THUMBNAIL = 16
 _BLANK_STD = 0.01
@@ -63,7 +72,7 @@ def source_hash(path: str, key: bytes) -> str:
     return keyed_hash(key, f"{path}\0{status.st_size}\0{status.st_mtime_ns}")
 
 
-def prepare_one(position: int, candidate: Candidate, source: str, key: bytes, size: int, view: str) -> Outcome:
+def prepare_file(position: int, candidate: Candidate, source: str, key: bytes, size: int, view: str) -> Outcome:
     """Decode one file, judge it, and bring it to size.
 
     Args:
@@ -72,7 +81,7 @@ def prepare_one(position: int, candidate: Candidate, source: str, key: bytes, si
         source: its keyed hash.
         key: from ``load_key``.
         size: length of the short side, in pixels.
-        view: ``frontal`` sets lateral and oblique views, other modalities and body parts aside; ``any`` takes all.
+        view: ``frontal`` or ``lateral`` sets other views, other modalities and body parts aside; ``any`` takes all.
 
     Returns:
         The outcome; no failure of a file raises.
@@ -117,27 +126,36 @@ def judge(decoded: Decoded, listed_view: str | None, wanted_view: str) -> str:
     Args:
         decoded: the image.
         listed_view: its projection by the list.
-        wanted_view: ``frontal`` or ``any``.
+        wanted_view: ``frontal``, ``lateral`` or ``any``.
     """
     height, width = decoded.pixels.shape
     if min(height, width) < _SMALLEST:
         return f"the image is tiny: {height} x {width} pixels"
     if max(height, width) > _PROPORTIONS * min(height, width):
         return f"the image is a strip: {height} x {width} pixels"
-    if wanted_view == "frontal":
+    if wanted_view != "any":
         modality = decoded.info.get("modality")
         if modality in _NO_RADIOGRAPH:
             return f"modality {modality} is no radiograph"
         if decoded.info.get("body_part") == "other":
             return "the body part is not the chest"
-        shown = listed_view or decoded.info.get("view") or ""
-        if shown.startswith(("LAT", "LL", "RL", "OBL")) or shown in ("L", "LATERAL"):
-            return f"a {'lateral' if not shown.startswith('OBL') else 'oblique'} view where frontal was asked for"
+        kind = _kind_of_view(listed_view or decoded.info.get("view") or "")
+        if kind not in ("", wanted_view):
+            return f"a {kind} view where {wanted_view} was asked for"
     # the middle: a border or a burned-in mark must not make a blank image look busy
     middle = decoded.pixels[height // 8 : height - height // 8, width // 8 : width - width // 8]
     if float(middle[:: max(1, height // 256), :: max(1, width // 256)].std()) < _BLANK_STD:
         return "the image is blank"
     return ""
+
+
+def _kind_of_view(view: str) -> str:
+    """``frontal``, ``lateral``, ``oblique``, or nothing where the view is not known."""
+    if view.startswith(("LAT", "LL", "RL")) or view == "L":
+        return "lateral"
+    if view.startswith("OBL"):
+        return "oblique"
+    return "frontal" if view.startswith(("PA", "AP", "FRONTAL")) else ""
 
 
 def to_size(decoded: Decoded, size: int) -> tuple[NDArray[np.uint8], bool]:

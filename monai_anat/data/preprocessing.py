@@ -26,6 +26,11 @@ from ..keys import IMAGE
 from .geometry import OrientRadiographd, ResizeRadiographd, ScaleRadiographd
 from .readers import RadiographReader
 
+__all__ = [
+    "FinishRadiographd",
+    "radiograph_preprocessing",
+]
+
 
 class FinishRadiographd(Transform):
     """The last step: the number type, and metadata or not.

@@ -20,6 +20,17 @@ import numpy as np
 from ..keys import IMAGE, LABEL
 from .datalists import DatalistError, Item
 
+__all__ = [
+    "CHESTXRAY14_FINDINGS",
+    "CHEXPERT_FINDINGS",
+    "mix_datalists",
+    "read_chestxray14",
+    "read_chexpert",
+    "read_mimic_cxr",
+    "read_padchest",
+    "read_vindr_cxr",
+]
+
 logger = logging.getLogger(__name__)
 
 CHESTXRAY14_FINDINGS = [

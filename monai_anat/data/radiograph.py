@@ -22,6 +22,13 @@ from .reading import Decoded, UnreadableError
 from .shards import read_shard_image
 from .volume import decode_volume
 
+__all__ = [
+    "Radiograph",
+    "RadiographError",
+    "decode",
+    "read_radiograph",
+]
+
 _PREAMBLE = 128
 _RASTER_MARKS = {
     b"\x89PNG\r\n\x1a\n": "png",

@@ -12,6 +12,11 @@ from PIL import Image, UnidentifiedImageError
 
 from .reading import Decoded, UnreadableError, check_size, scale_stored, to_grey
 
+__all__ = [
+    "chosen_frame",
+    "decode_raster",
+]
+
 
 def decode_raster(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
     """Decode a raster image; spacing is never taken from its resolution tag, which speaks of printing.

@@ -15,6 +15,11 @@ from .orientation import picture_affine
 from .radiograph import decode
 from .reading import Decoded
 
+__all__ = [
+    "MARK",
+    "RadiographReader",
+]
+
 #: key of the metadata by which later transforms know that grey values and orientation are settled
 MARK = "radiograph"
 

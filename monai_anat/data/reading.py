@@ -8,6 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Decoded",
+    "UnreadableError",
+    "check_size",
+    "scale_by_percentiles",
+    "scale_stored",
+    "to_grey",
+]
+
 #: more pixels than any radiograph has; a header that says more is refused before memory is asked for
 MAX_PIXELS = 100_000_000
 _SAMPLES = 250_000  # pixels that percentiles are taken of

@@ -11,6 +11,12 @@ from pathlib import Path
 
 from .datalists import Item, load_datalist
 
+__all__ = [
+    "pretraining_datalist",
+    "sample_folder",
+    "segmentation_datalist",
+]
+
 _SPLITS = ("training", "validation", "test")
 
 

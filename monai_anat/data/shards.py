@@ -22,6 +22,17 @@ from ..keys import IMAGE
 from .datalists import DatalistError
 from .reading import Decoded, UnreadableError
 
+__all__ = [
+    "INDEX_DTYPE",
+    "INDEX_FILE",
+    "ShardDataset",
+    "open_index",
+    "prepared_items",
+    "read_shard_image",
+    "shard_name",
+    "shard_view",
+]
+
 INDEX_FILE = "index.npy"
 #: one image of a prepared folder; ``group`` is a keyed hash, ``pixels`` the hash of the stored pixels
 INDEX_DTYPE = np.dtype(

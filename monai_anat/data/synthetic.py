@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "synthetic_radiograph",
+]
+
 
 def synthetic_radiograph(
     size: int | tuple[int, int] = 128, seed: int = 0

@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 
 from .reading import scale_by_percentiles
 
+__all__ = [
+    "Voi",
+    "map_grey",
+    "modality_values",
+    "window",
+]
+
 _BLANK = 1e-3  # a display whose spread is smaller shows nothing
 
 

@@ -15,6 +15,10 @@ from .orientation import apply_turn, turn_of
 from .raster import chosen_frame
 from .reading import Decoded, UnreadableError, check_size, scale_stored, to_grey
 
+__all__ = [
+    "decode_volume",
+]
+
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

@@ -112,8 +112,8 @@ def test_a_run_that_is_stopped_anywhere_goes_on_without_doing_work_twice(
     steps.close()
     assert not (tmp_path / "parts" / "index.npy").exists()
     seen = []
-    real = __import__("monai_anat.data.prepare", fromlist=["prepare_one"]).prepare_one
-    monkeypatch.setattr("monai_anat.data.prepare.prepare_one", lambda *task: seen.append(task[0]) or real(*task))
+    real = __import__("monai_anat.data.prepare", fromlist=["prepare_file"]).prepare_file
+    monkeypatch.setattr("monai_anat.data.prepare.prepare_file", lambda *task: seen.append(task[0]) or real(*task))
     _prepare(source, tmp_path / "parts")
     assert seen == list(range(7, 17))
     assert _content(tmp_path / "parts") == _content(tmp_path / "whole")

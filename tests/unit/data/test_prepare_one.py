@@ -8,7 +8,7 @@ import pytest
 
 from monai_anat.data import synthetic_radiograph
 from monai_anat.data.candidates import Candidate
-from monai_anat.data.prepare_one import judge, prepare_one, prepared_spacing, source_hash, to_size
+from monai_anat.data.prepare_one import judge, prepare_file, prepared_spacing, source_hash, to_size
 from monai_anat.data.reading import Decoded
 
 
@@ -34,6 +34,11 @@ def _decoded(height: int = 64, width: int = 80, **info: object) -> Decoded:
 def test_judgement(decoded: Decoded, listed: str | None, reason: str) -> None:
     said = judge(decoded, listed, "frontal")
     assert reason in said and bool(said) == bool(reason)
+
+
+def test_laterals_alone() -> None:
+    assert judge(_decoded(view="LATERAL"), None, "lateral") == ""
+    assert judge(_decoded(view="PA"), None, "lateral") == "a frontal view where lateral was asked for"
 
 
 def test_any_view_takes_laterals() -> None:
@@ -69,15 +74,15 @@ def test_spacing_grows_with_shrinking() -> None:
 def test_outcome_names_nobody_and_never_raises(tmp_path: Path, make_dicom: Callable[..., Path]) -> None:
     values = np.round(synthetic_radiograph(64)[0] * 4000).astype(np.uint16)
     path = make_dicom(tmp_path / "Doe_Jane.dcm", values, PatientID="4711", PatientName="Doe^Jane", ViewPosition="PA")
-    outcome = prepare_one(3, Candidate(str(path)), "hash", b"key", 32, "frontal")
+    outcome = prepare_file(3, Candidate(str(path)), "hash", b"key", 32, "frontal")
     assert outcome.reason == "" and outcome.pixels is not None and outcome.record is not None
     assert outcome.record["view"] == "PA" and outcome.record["patient_known"]
     for secret in ("Doe", "Jane", "4711"):
         assert secret not in repr(outcome)
     path.write_bytes(b"")
-    outcome = prepare_one(3, Candidate(str(path)), "hash", b"key", 32, "frontal")
+    outcome = prepare_file(3, Candidate(str(path)), "hash", b"key", 32, "frontal")
     assert "empty" in outcome.reason and "Doe" not in outcome.reason
-    assert prepare_one(0, Candidate("x", reason="why"), "h", b"k", 32, "any").reason == "why"
+    assert prepare_file(0, Candidate("x", reason="why"), "h", b"k", 32, "any").reason == "why"
 
 
 def test_source_hash_changes_with_the_file(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from monai_anat.data import (
-    CHESTXRAY14_FINDINGS,
-    CHEXPERT_FINDINGS,
     DatalistError,
     mix_datalists,
     read_chestxray14,
@@ -18,6 +16,7 @@ from monai_anat.data import (
     read_padchest,
     read_vindr_cxr,
 )
+from monai_anat.data.public_sets import CHESTXRAY14_FINDINGS, CHEXPERT_FINDINGS
 
 
 def _touch(path: Path) -> None:
