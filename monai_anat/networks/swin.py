@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 import torch
@@ -306,7 +307,7 @@ class _WindowAttention(nn.Module):
         qkv = qkv.permute(2 * dims + 1, 0, *outer, 2 * dims + 2, *inner, 2 * dims + 3).contiguous()
         windows = [side // window for side in size]
         # the number of windows is the same for every batch size, so the batch stays free in a trace
-        qkv = qkv.view(3, -1, _product(windows), self.num_heads, window**dims, qkv.shape[-1])
+        qkv = qkv.view(3, -1, prod(windows), self.num_heads, window**dims, qkv.shape[-1])
         query, key, value = qkv.unbind(0)
         return query, key, value
 
@@ -391,13 +392,6 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, _WindowAttention):
         trunc_normal_(module.relative_position_bias_table, std=0.02)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
 
 
 def _relative_position_index(spatial_dims: int, window_size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 
 import pytest
@@ -79,7 +80,8 @@ def test_wrappers_are_taken_off(backbone, tmp_path):
 def test_a_stopped_save_leaves_the_old_files(backbone, folder, monkeypatch):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 
-    def full(*_):
+    def full(_, path):
+        path.write_bytes(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(records_module.torch, "save", full)
@@ -88,6 +90,13 @@ def test_a_stopped_save_leaves_the_old_files(backbone, folder, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         save_encoder(backbone, folder, image_size=112, mean=0.5, std=0.25)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_a_reader_of_the_old_file_is_not_disturbed(backbone, folder):
+    with (folder / "model.pt").open("rb") as old:
+        save_encoder(backbone, folder, image_size=56, mean=0.1, std=0.2)
+        assert old.read()[:2] == b"PK"
+        assert (folder / "model.pt").stat().st_ino != os.fstat(old.fileno()).st_ino
 
 
 def test_saving_again_replaces(backbone, folder):

@@ -146,6 +146,7 @@ def test_masks_are_built_once_and_are_not_in_the_state(monkeypatch):
         expected = backbone(image)
     masks = dict(swin_module._shift_masks)
     assert len(masks) == 3  # the last stage, 7x7, is not shifted
+    assert not any(mask.is_inference() for mask in masks.values())
 
     def refuse(*_):
         raise RuntimeError("a mask was built again")
@@ -240,7 +241,8 @@ def test_attention_in_training_and_in_inference_is_one_formula():
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
-def test_onnx_export_for_any_batch_size(tmp_path):
+def test_onnx_export_for_any_batch_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(swin_module, "_shift_masks", {})
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     backbone = _small(embed_dim=8, depths=(2, 1), num_heads=(1, 2), window_size=4).eval()

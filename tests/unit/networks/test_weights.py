@@ -177,11 +177,13 @@ def test_a_command_line_in_the_file_does_no_harm(tmp_path):
     load_backbone(_swin(seed=2), tmp_path / "x.pth")
 
 
-def test_half_precision_files_are_widened(tmp_path):
-    source = _swin(seed=1)
-    torch.save({"model": {name: v.half() for name, v in source.state_dict().items()}}, tmp_path / "x.pth")
+def test_half_precision_files_are_widened_before_the_stem_is_summed(tmp_path):
+    state = {name: v.half() for name, v in _swin(seed=1, in_channels=3).state_dict().items()}
+    torch.save({"model": state}, tmp_path / "x.pth")
     target = _swin(seed=2)
-    load_backbone(target, tmp_path / "x.pth")
+    load_backbone(target, tmp_path / "x.pth", family="popar")
+    expected = state["patch_embed.proj.weight"].double().sum(1, keepdim=True).float()
+    assert torch.equal(target.patch_embed.proj.weight, expected)
     assert target.norm.weight.dtype == torch.float32
 
 
