@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from monai_anat import cli, networks
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    backbone = networks.SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2))
+    return networks.save_encoder(backbone, tmp_path / "encoder", image_size=56, mean=0.5, std=0.25)
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for seed in range(3):
+        pixels = (torch.rand(80, 64, generator=torch.Generator().manual_seed(seed)) * 255).byte().numpy()
+        Image.fromarray(pixels).save(folder / f"p{seed}.png")
+    return folder
+
+
+def test_module_help_names_every_verb():
+    command = [sys.executable, "-W", "ignore", "-m", "monai_anat", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    for verb in ("prepare", "pretrain", "embed", "evaluate", "convert", "check-bundle", "demo"):
+        assert verb in result.stdout
+
+
+def test_embed_writes_one_row_per_image(encoder, images, tmp_path):
+    assert cli.main(["embed", str(encoder), str(images), str(tmp_path / "out")]) == 0
+    assert np.load(tmp_path / "out" / "embeddings.npy").shape == (3, 16)
+
+
+def test_prepare_writes_a_training_set(images, tmp_path):
+    words = ["prepare", str(images), str(tmp_path / "out"), "--size", "48", "--key-file", str(tmp_path / "key")]
+    assert cli.main(words) == 0
+    assert (tmp_path / "out" / "datalist.json").is_file()
+
+
+def test_convert_brings_a_published_layout_to_an_encoder(tmp_path, monkeypatch):
+    tiny = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
+    monkeypatch.setitem(cli._ARCHITECTURES, "swin_b", ("SwinBackbone", tiny, 56))
+    backbone = networks.SwinBackbone(**tiny)
+    tensors = {f"module.swin_model.{name}": value for name, value in backbone.state_dict().items()}
+    torch.save({"student": tensors, "teacher": tensors}, tmp_path / "peac.pth")
+    words = ["convert", str(tmp_path / "peac.pth"), str(tmp_path / "encoder"), "--family", "peac"]
+    assert cli.main(words) == 0
+    loaded = networks.load_encoder(tmp_path / "encoder")
+    assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), loaded.parameters(), strict=True))
+    record = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
+    assert record["provenance"]["family"] == "peac"
+
+
+def test_check_bundle_counts_what_would_run(tmp_path, caplog):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "train.json").write_text('{"a": 1}')
+    assert cli.main(["check-bundle", str(tmp_path)]) == 0
+    (tmp_path / "configs" / "train.json").write_text("{\"a\": \"$__import__('os').system('true')\"}")
+    with caplog.at_level("INFO"):
+        assert cli.main(["check-bundle", str(tmp_path)]) == 1
+    assert "os" in caplog.text
+
+
+def test_pretrain_runs_the_bundle_command_with_the_overrides(monkeypatch):
+    commands = []
+    monkeypatch.setattr(cli.subprocess, "run", lambda c, check: commands.append(c) or subprocess.CompletedProcess(c, 7))
+    words = ["pretrain", "peac", "--variant", "cpu_demo", "--processes", "2", "--max_epochs", "3"]
+    assert cli.main(words) == 7
+    text = " ".join(commands[0])
+    assert "torch.distributed.run --standalone --nproc_per_node=2 -m monai.bundle run" in text
+    assert "train.json" in text
+    assert "cpu_demo.json" in text
+    assert text.endswith("--max_epochs 3")
+
+
+def test_errors_of_use_are_a_sentence(caplog, tmp_path):
+    assert cli.main(["pretrain", "nothing"]) == 2
+    assert "name must be one of" in caplog.text
+    assert cli.main(["evaluate", str(tmp_path), "--data", "x", "--protocols", "luck"]) == 2
+    with pytest.raises(SystemExit):
+        cli.main(["embed", "a", "b", "c", "--unknown"])
+    with pytest.raises(ValueError, match="name must be one of"):
+        cli.main(["--debug", "pretrain", "nothing"])
+
+
+def test_demo_prints_what_the_demonstration_returns(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "run_demo", lambda out: f"table of {out}")
+    assert cli.main(["demo", "somewhere"]) == 0
+    assert "table of somewhere" in capsys.readouterr().out
