@@ -7,6 +7,8 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import gdcm
@@ -22,11 +24,14 @@ from .reading import Decoded, UnreadableError, check_size, scale_by_percentiles,
 from .voi import Voi, map_grey, modality_values
 
 __all__ = [
+    "FIRST_ELEMENT",
     "decode_dicom",
     "is_raw",
     "view_of",
 ]
 
+#: the character set's tag and type, with which most data sets begin when their file meta information is gone
+FIRST_ELEMENT = b"\x08\x00\x05\x00CS"
 _SPACING_TAGS = (
     ("PixelSpacing", "PixelSpacing"),
     ("ImagerPixelSpacing", "ImagerPixelSpacing, at the detector"),
@@ -156,7 +161,7 @@ def is_raw(dataset: pydicom.Dataset) -> bool:
 def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
     """Read a data set, with or without preamble and file meta information."""
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = pydicom.dcmread(_from_first_element(path), force=True)
     except Exception as error:
         # a damaged header fails in many ways, none of which is of use to the reader of the message
         raise UnreadableError(f"the DICOM header is damaged ({type(error).__name__})") from error
@@ -181,6 +186,17 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
         else:
             dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     return dataset
+
+
+def _from_first_element(path: str | os.PathLike[str]) -> str | os.PathLike[str] | BytesIO:
+    """The file, or what follows the stray bytes before its first element: a cut-off header leaves some behind."""
+    with Path(path).open("rb") as handle:
+        head = handle.read(132)
+        start = head.find(FIRST_ELEMENT)
+        if start <= 0 or head[128:] == b"DICM":
+            return path
+        handle.seek(start)
+        return BytesIO(handle.read())
 
 
 def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:

@@ -62,12 +62,17 @@ def signatures(thumbnails: NDArray[np.uint8], mean: NDArray[np.float32] | None =
     Returns:
         float32 (N, 480).
     """
-    gradients = _gradients(thumbnails)
-    if mean is None:
-        mean = gradients.mean(axis=0) if len(gradients) >= _OWN_MEAN else _sample_mean()
-    gradients = gradients - mean
+    gradients = _gradients(thumbnails) - (_mean_of(thumbnails) if mean is None else mean)
     gradients /= np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-6)
     return np.asarray(gradients, dtype=np.float32)
+
+
+def _mean_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the pictures share: their own mean gradient, from an even choice of them, or that of the sample."""
+    if len(thumbnails) < _OWN_MEAN:
+        return _sample_mean()
+    chosen = thumbnails[:: max(1, len(thumbnails) // _BLOCK)]
+    return np.asarray(_gradients(chosen).mean(axis=0))
 
 
 @lru_cache(maxsize=1)
@@ -105,11 +110,16 @@ def near_duplicates(
     >>> [pair[:2] for pair in near_duplicates(np.concatenate([picture, picture.transpose(0, 2, 1), picture]))]
     [(0, 2)]
     """
-    vectors = torch.from_numpy(signatures(thumbnails))
+    if len(thumbnails) == 0:
+        return
+    # half precision: a kilobyte per picture, so that a million fit; a cosine is then right to a thousandth
+    mean = _mean_of(thumbnails)
+    parts = [signatures(thumbnails[s : s + _BLOCK], mean) for s in range(0, len(thumbnails), _BLOCK)]
+    vectors = torch.from_numpy(np.concatenate([part.astype(np.float16) for part in parts]))
     for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK]
+        block = vectors[start : start + _BLOCK].float()
         for other in range(start, len(vectors), _BLOCK):
-            alike = block @ vectors[other : other + _BLOCK].T  # (block, block)
+            alike = block @ vectors[other : other + _BLOCK].float().T  # (block, block)
             for i, j in torch.nonzero(alike >= threshold).tolist():
                 if start + i < other + j:
                     yield start + i, other + j, float(alike[i, j])

@@ -134,7 +134,9 @@ class ShardWriter:
 
     def thumbnails(self) -> NDArray[np.uint8]:
         """Return the thumbnails of the images, uint8 (N, 16, 16), in the order of the index."""
-        values = np.fromfile(self.work / "thumbnails.u8", dtype=np.uint8)
+        if self.written == 0:
+            return np.zeros((0, THUMBNAIL, THUMBNAIL), np.uint8)
+        values = np.memmap(self.work / "thumbnails.u8", dtype=np.uint8, mode="r")
         return values.reshape(-1, THUMBNAIL, THUMBNAIL)
 
     def _log(self, outcome: Outcome, line: dict[str, Any]) -> None:

@@ -21,10 +21,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
 
+from ..keys import IMAGE, LABEL
 from .candidates import Candidate, iterate_candidates
 from .contact_sheet import draw_contact_sheet
 from .datalists import DatalistError, split_by_patient
@@ -32,7 +34,7 @@ from .duplicates import join_groups, near_duplicates
 from .identity import load_key
 from .journal import ShardWriter, write_index, write_whole
 from .prepare_one import Outcome, prepare_file, source_hash
-from .shards import open_index, prepared_items, shard_view
+from .shards import INDEX_FILE, open_index, shard_view
 
 __all__ = [
     "PrepareProgress",
@@ -289,6 +291,35 @@ def _alone(task: Task) -> Outcome:
             return Outcome(task[0], task[2], _CRASH)
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What is remembered of an image that was taken: a million of them must fit into memory."""
+
+    position: int
+    group: str
+    split: str
+    kind: str
+    view: str
+    label: Any
+    patient_known: bool
+    grown: bool
+
+
+def _read_journal(writer: ShardWriter) -> tuple[list[_Taken], list[list[Any]]]:
+    """The images that were taken, and the rows of rejected.csv by position."""
+    taken: list[_Taken] = []
+    aside: list[list[Any]] = []
+    for line in writer.lines():
+        if "reason" in line:
+            aside.append([line["position"], line["source"], intern(line["reason"])])
+            continue
+        words: dict[str, Any] = {name: intern(line[name]) for name in ("split", "kind", "view")}
+        rest = {name: line[name] for name in ("position", "group", "label", "patient_known", "grown")}
+        taken.append(_Taken(**words, **rest))
+    aside.sort(key=lambda row: int(row[0]))
+    return taken, aside
+
+
 def _finish(
     writer: ShardWriter,
     total: int,
@@ -299,14 +330,9 @@ def _finish(
     seed: int,
 ) -> PrepareSummary:
     """Duplicates, splits, index, lists, sheet and summary, from the journal."""
-    taken = [line for line in writer.lines() if "reason" not in line]
-    aside = sorted((line for line in writer.lines() if "reason" in line), key=lambda line: line["position"])
-    _write_table(
-        writer.folder / "rejected.csv",
-        ["position", "source_hash", "reason"],
-        [[line["position"], line["source"], line["reason"]] for line in aside],
-    )
-    reasons = Counter(line["reason"].split(" at position")[0] for line in aside)
+    taken, aside = _read_journal(writer)
+    _write_table(writer.folder / "rejected.csv", ["position", "source_hash", "reason"], aside)
+    reasons = Counter(row[2].split(" at position")[0] for row in aside)
     if not taken:
         told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
         raise DatalistError(f"none of the {total} files could be used ({told}); rejected.csv has each file's reason")
@@ -314,17 +340,13 @@ def _finish(
     _write_table(
         writer.folder / "duplicates.csv",
         ["position", "copy_position", "correlation"],
-        [[taken[i]["position"], taken[j]["position"], f"{alike:.4f}"] for i, j, alike in pairs],
+        [[taken[i].position, taken[j].position, f"{alike:.4f}"] for i, j, alike in pairs],
     )
-    groups = join_groups([line["group"] for line in taken], pairs)
+    groups = join_groups([image.group for image in taken], pairs)
     names = _split_names(taken, groups, splits, stratify, seed)
     write_index(writer, groups, names)
     np.save(writer.folder / "thumbnails.npy", writer.thumbnails())
-    items: dict[str, list[dict[str, Any]]] = {}
-    for line, item, name in zip(taken, prepared_items(writer.folder), names, strict=True):
-        entry = dict(item) if line["label"] is None else {**item, "label": line["label"]}
-        items.setdefault(name, []).append(entry)
-    write_whole(writer.folder / "datalist.json", json.dumps(items, indent=1).encode())
+    _write_datalist(writer.folder / "datalist.json", taken, groups, names)
     _write_sheet(writer.folder)
     seconds = time.monotonic() - started
     summary = PrepareSummary(
@@ -334,10 +356,10 @@ def _finish(
         reasons=dict(reasons.most_common()),
         near_duplicates=len(pairs),
         patients=len(set(groups)),
-        without_patient=sum(not line["patient_known"] for line in taken),
-        grown=sum(line["grown"] for line in taken),
-        kinds=dict(Counter(line["kind"] for line in taken)),
-        views=dict(Counter(line["view"] or "unknown" for line in taken)),
+        without_patient=sum(not image.patient_known for image in taken),
+        grown=sum(image.grown for image in taken),
+        kinds=dict(Counter(image.kind for image in taken)),
+        views=dict(Counter(image.view or "unknown" for image in taken)),
         splits=dict(Counter(names)),
         size=size,
         seconds=round(seconds, 2),
@@ -349,22 +371,43 @@ def _finish(
     return summary
 
 
-def _notes(taken: Sequence[Mapping[str, Any]], size: int) -> list[str]:
+def _write_datalist(path: Path, taken: Sequence[_Taken], groups: Sequence[str], names: Sequence[str]) -> None:
+    """MONAI's datalist, an item per line."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as handle:
+        handle.write("{")
+        for number, split in enumerate(dict.fromkeys(names)):
+            handle.write(f"{',' if number else ''}\n {json.dumps(split)}: [")
+            comma = ""
+            for row in (row for row, name in enumerate(names) if name == split):
+                item = {IMAGE: f"{INDEX_FILE}#{row}", "patient": groups[row]}
+                label = taken[row].label
+                entry = json.dumps(item if label is None else {**item, LABEL: label})
+                handle.write(f"{comma}\n  {entry}")
+                comma = ","
+            handle.write("\n ]")
+        handle.write("\n}\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def _notes(taken: Sequence[_Taken], size: int) -> list[str]:
     notes = []
-    unknown = sum(not line["patient_known"] for line in taken)
+    unknown = sum(not image.patient_known for image in taken)
     if unknown:
         notes.append(
             f"{unknown} images name no patient and count as a patient each; "
             "give patient_pattern or a column if file names tell"
         )
-    grown = sum(line["grown"] for line in taken)
+    grown = sum(image.grown for image in taken)
     if grown:
         notes.append(f"{grown} images were smaller than size={size} and were grown, which adds no detail")
     return notes
 
 
 def _split_names(
-    taken: Sequence[Mapping[str, Any]],
+    taken: Sequence[_Taken],
     groups: Sequence[str],
     splits: Mapping[str, float] | None,
     stratify: str | None,
@@ -373,12 +416,12 @@ def _split_names(
     """The split of each image: drawn by patient, or the source's own, in which a patient's first image decides."""
     if splits is None:
         home: dict[str, str] = {}
-        for line, group in zip(taken, groups, strict=True):
-            home.setdefault(group, line["split"] or "training")
+        for image, group in zip(taken, groups, strict=True):
+            home.setdefault(group, image.split or "training")
         return [home[group] for group in groups]
     entries = [
-        {"number": n, "patient": group, "stratum": line.get(stratify) if stratify else None}
-        for n, (line, group) in enumerate(zip(taken, groups, strict=True))
+        {"number": n, "patient": group, "stratum": getattr(image, stratify) if stratify else None}
+        for n, (image, group) in enumerate(zip(taken, groups, strict=True))
     ]
     names = [""] * len(taken)
     for name, members in split_by_patient(entries, splits, seed, "stratum" if stratify else None).items():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dicom import decode_dicom
+from .dicom import FIRST_ELEMENT, decode_dicom
 from .raster import decode_raster
 from .reading import Decoded, UnreadableError
 from .shards import read_shard_image
@@ -146,6 +146,6 @@ def _decoder_for(path: str | os.PathLike[str]) -> Callable[[str | os.PathLike[st
     if is_nifti or head.startswith((b"NRRD", b"ObjectType", b"NDims")) or name.endswith((".mha", ".mhd")):
         return decode_volume
     # DICOM without preamble starts with a tag of group 2 or 8, in either byte order
-    if head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08", b"\x00\x02"):
+    if FIRST_ELEMENT in head[:64] or head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08", b"\x00\x02"):
         return decode_dicom
     raise UnreadableError("the content is none of DICOM, PNG, JPEG, TIFF, BMP, NIfTI, MHA, NRRD (encrypted, perhaps?)")

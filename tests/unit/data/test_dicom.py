@@ -71,6 +71,15 @@ def test_file_without_preamble_and_meta_information(tmp_path: Path, make_dicom: 
     np.testing.assert_array_equal(_pixels(tmp_path / "b.dcm"), _pixels(plain))
 
 
+def test_stray_bytes_of_a_cut_off_header_are_passed_over(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
+) -> None:
+    plain = make_dicom(tmp_path / "a.dcm", picture, SpecificCharacterSet="ISO_IR 100")
+    whole = plain.read_bytes()
+    (tmp_path / "b.dcm").write_bytes(b" " + whole[whole.index(b"\x08\x00\x05\x00CS") :])
+    np.testing.assert_array_equal(_pixels(tmp_path / "b.dcm"), _pixels(plain))
+
+
 def test_overlay_in_the_high_bits_is_not_drawn(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
     elements = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
     overlay = picture | np.where(np.eye(48, 40) > 0, 0x8000, 0).astype(np.uint16)
