@@ -1,0 +1,215 @@
+"""Every pre-training bundle: what MONAI's own checks ask of it, and short real runs on the shipped radiographs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+
+from monai_anat import networks
+from monai_anat.resources import bundle_names, bundle_path
+
+# MONAI warns that a config can run code, and that a schema has no hash
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+BUNDLES = [name for name in bundle_names() if name.endswith("_pretraining")]
+SCHEMA = Path(__file__).parents[1] / "reference" / "meta_schema_20240725.json"
+#: small enough for seconds: 14 images, 2 epochs of 3 steps, 7 x 7 cells of 8 px
+TINY = {
+    "datalist": "$monai_anat.data.pretraining_datalist()[:14]",
+    "image_size": 56,
+    "batch_size": 4,
+    "max_epochs": 2,
+    "log_every": 1,
+    "network_def": {
+        "_target_": "monai_anat.networks.SwinBackbone",
+        "patch_size": 4,
+        "embed_dim": 16,
+        "depths": [2, 2],
+        "num_heads": [2, 4],
+    },
+}
+
+
+def files_of(name: str) -> list[Path]:
+    return sorted((bundle_path(name) / "configs").glob("*.json"))
+
+
+def config_of(name: str, *files: str) -> list[str]:
+    return [str(bundle_path(name) / "configs" / f"{file}.json") for file in files]
+
+
+def keys_of(config: Any, prefix: str = "") -> set[str]:
+    """Every key of a configuration, nested ones joined by #; what stands below a ``_target_`` is that class's own."""
+    keys: set[str] = set()
+    if isinstance(config, dict):
+        for key, value in config.items():
+            keys |= {prefix + key} | keys_of(value, f"{prefix}{key}#")
+    elif isinstance(config, list):
+        for number, value in enumerate(config):
+            keys |= {f"{prefix}{number}"} | keys_of(value, f"{prefix}{number}#")
+    return keys
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_metadata_follows_the_schema(name):
+    verify_metadata(meta_file=str(bundle_path(name) / "configs" / "metadata.json"), filepath=str(SCHEMA))
+    metadata = json.loads((bundle_path(name) / "configs" / "metadata.json").read_text())
+    for key in ("references", "intended_use", "data_source"):
+        assert metadata[key], f"{key} is empty"
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_variants_only_change_what_train_has(name):
+    """MONAI takes a mistyped key silently."""
+    known = keys_of(json.loads((bundle_path(name) / "configs" / "train.json").read_text()))
+    for path in files_of(name):
+        if path.stem in ("train", "inference", "metadata"):
+            continue
+        for key in json.loads(path.read_text()):
+            parent, _, leaf = key.removeprefix("+").rpartition("#")
+            arguments = leaf in ("_target_", "progress", "every", "by_epoch")
+            assert key.removeprefix("+") in known or (arguments and parent in known), f"{path.name}: {key}"
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_inference_has_the_network_of_train(name):
+    train, inference = (json.loads(Path(file).read_text()) for file in config_of(name, "train", "inference"))
+    drop_path = {"drop_path_rate"}
+    assert {k: v for k, v in train["network_def"].items() if k not in drop_path} == inference["network_def"]
+    assert [train[key] for key in ("mean", "std")] == [inference[key] for key in ("mean", "std")]
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_targets_are_full_public_names_and_short_ones_resolve(name):
+    """``$import monai_anat`` is enough for ``"_target_": "PEACMethod"``."""
+    parser = ConfigParser()
+    parser.read_config(config_of(name, "train"))
+    import_line = parser["imports"]
+    assert "$import monai_anat" in import_line
+
+    def targets(config: Any) -> list[str]:
+        if isinstance(config, dict):
+            own = [config["_target_"]] if "_target_" in config else []
+            return own + [t for value in config.values() for t in targets(value)]
+        return [t for value in config for t in targets(value)] if isinstance(config, list) else []
+
+    for target in targets(parser.get()):
+        assert target.startswith(("monai_anat.", "monai.")), target
+        short = target.rpartition(".")[2]
+        if target.startswith("monai_anat.") and short[0].isupper():
+            located = ConfigParser({"x": {"_target_": short, "_mode_": "callable"}}).get_parsed_content("x")
+            assert located.__module__.startswith("monai_anat."), f"{short} resolves to {located}"
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_properties_are_complete(name, tmp_path):
+    for kind, files in (("train", ("train", "cpu_demo")), ("inference", ("inference",))):
+        options = {**TINY, "output_dir": str(tmp_path)} if kind == "train" else {"datalist": TINY["datalist"]}
+        options |= {"cell_size": 8, "margin": 2} if "peac" in name and kind == "train" else {}
+        if kind == "inference":
+            options["network_def"] = TINY["network_def"]
+        workflow = ConfigWorkflow(
+            config_file=config_of(name, *files),
+            meta_file=config_of(name, "metadata")[0],
+            logging_file=None,
+            workflow_type=kind,
+            **options,
+        )
+        workflow.initialize()
+        assert workflow.check_properties() == []
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if "peac" in n else [pytest.mark.slow]) for n in BUNDLES])
+def test_network_takes_and_gives_what_the_metadata_say(name):
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=config_of(name, "metadata")[0],
+        config_file=config_of(name, "inference")[0],
+        device="cpu",
+    )
+
+
+def run(
+    folder: Path, name: str, *words: str, processes: int = 1, files: tuple[str, ...] = ("train", "cpu_demo")
+) -> str:
+    """Run the bundle's real command on the tiny settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tiny = {**TINY, **({"margin": 2} if "peac" in name else {})}
+    (folder / "tiny.json").write_text(json.dumps(tiny))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    configs = [*config_of(name, *files), str(folder / "tiny.json")]
+    command = [sys.executable, "-W", "ignore", *torchrun, "-m", "monai.bundle", "run", "--config_file", str(configs)]
+    command += ["--bundle_root", str(bundle_path(name)), "--output_dir", str(folder / "out")]
+    command += [
+        "--encoder_dir",
+        str(folder / "encoder"),
+        "--logging_file",
+        config_of(name, "train")[0][:-10] + "logging.conf",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, *words], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
+    return result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if "peac" in n else [pytest.mark.slow]) for n in BUNDLES])
+def test_real_command_leaves_an_encoder_a_log_and_a_manifest(name, tmp_path):
+    run(tmp_path, name)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["step"] for line in lines) == 6
+    assert all(torch.isfinite(torch.tensor(line["loss"])) for line in lines if "loss" in line)
+    assert any("effective_rank" in line for line in lines)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())["starts"][0]
+    assert manifest["config"]["max_epochs"] == 2
+    assert manifest["data"]["items"] == 14
+    encoder = networks.load_encoder(tmp_path / "encoder")
+    assert encoder(torch.zeros(1, 1, 56, 56)).shape == (1, 32, 7, 7)
+    state = torch.load(tmp_path / "encoder" / "model.pt", weights_only=True)
+    assert state.keys() == encoder.state_dict().keys()
+    again = run(tmp_path, name)
+    assert "The run is complete (6 of 6 steps)" in again
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if "peac" in n else [pytest.mark.slow]) for n in BUNDLES])
+def test_torchrun_on_two_processes_repeats_one(name, tmp_path):
+    words = ("--precision", "fp32")
+    run(tmp_path / "one", name, *words)
+    run(tmp_path / "two", name, *words, processes=2, files=("train", "cpu_demo", "multi_gpu_train"))
+    one, two = (networks.load_encoder(tmp_path / folder / "encoder").state_dict() for folder in ("one", "two"))
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=2e-3, atol=2e-4)
+    assert len(list((tmp_path / "two" / "out" / "checkpoints").glob("*.pt"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUNDLES)
+def test_encoder_exports_to_torchscript_and_onnx(name, tmp_path):
+    """The network of inference.json, with the weights that pre-training leaves, at the published size."""
+    root = bundle_path(name)
+    network = ConfigParser(json.loads((root / "configs" / "inference.json").read_text())["network_def"])
+    encoder = network.get_parsed_content()
+    torch.save(encoder.state_dict(), tmp_path / "model.pt")
+    common = ["--net_id", "network_def", "--meta_file", str(root / "configs" / "metadata.json"), "--ckpt_file"]
+    common += [str(tmp_path / "model.pt"), "--config_file", str(root / "configs" / "inference.json")]
+    for verb, words in (
+        (
+            "ckpt_export",
+            ["--filepath", str(tmp_path / "model.ts"), "--use_trace", "True", "--input_shape", "[1,1,448,448]"],
+        ),
+        ("onnx_export", ["--filepath", str(tmp_path / "model.onnx"), "--input_shape", "[1,1,448,448]"]),
+    ):
+        command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", verb, *common, *words]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+        assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
+    assert (tmp_path / "model.ts").stat().st_size > 1e8
+    assert (tmp_path / "model.onnx").exists()
