@@ -76,14 +76,21 @@ class ShardDataset(Dataset[dict[str, Any]]):
         folder: what ``prepare`` wrote.
         split: keep the images of one split only; None keeps all.
         transform: applied to each item's dict.
-        copy: give tensors that own their memory and may be written to.
+        copy: give tensors that own their memory and may be written to; else read-only arrays, nothing copied.
+        crop: cut the centre (crop, crop) out.
 
     Raises:
+        ValueError: the crop is larger than the prepared images.
         DatalistError: the folder was not prepared, or the split is empty.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], split: str | None = None, transform: Any = None, copy: bool = True
+        self,
+        folder: str | os.PathLike[str],
+        split: str | None = None,
+        transform: Any = None,
+        copy: bool = True,
+        crop: int | None = None,
     ) -> None:
         self.folder = Path(folder)
         index = open_index(self.folder)
@@ -91,14 +98,22 @@ class ShardDataset(Dataset[dict[str, Any]]):
         if len(self.rows) == 0:
             splits = sorted({value.decode() for value in np.unique(index["split"])})
             raise DatalistError(f"split must be one of {splits} of {str(self.folder)!r}, got {split!r}")
-        self.transform, self.copy = transform, copy
+        smallest = min(int(index[int(self.rows[0])]["height"]), int(index[int(self.rows[0])]["width"]))
+        if crop is not None and not 1 <= crop <= smallest:
+            raise ValueError(
+                f"crop must be between 1 and the prepared size {smallest}, got {crop}; prepare at that size"
+            )
+        self.transform, self.copy, self.crop = transform, copy, crop
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         row = int(self.rows[number])
-        view = shard_view(self.folder, row)[None]
+        view = shard_view(self.folder, row)[None]  # (1, H, W)
+        if self.crop is not None:
+            top, left = (view.shape[1] - self.crop) // 2, (view.shape[2] - self.crop) // 2
+            view = view[:, top : top + self.crop, left : left + self.crop]
         # torch has no read-only tensors: a copy of one image is .1 ms, and nobody can spoil the file's pages
         pixels = torch.from_numpy(view.copy()) if self.copy else view
         item = {IMAGE: pixels}

@@ -53,6 +53,14 @@ def test_items_splits_and_workers(prepared: Path) -> None:
     assert torch.equal(again[3]["image"], whole[3]["image"])
 
 
+def test_centre_crop(prepared: Path) -> None:
+    whole, cut = ShardDataset(prepared)[1]["image"], ShardDataset(prepared, crop=32)[1]["image"]
+    top, left = (whole.shape[1] - 32) // 2, (whole.shape[2] - 32) // 2
+    assert torch.equal(cut, whole[:, top : top + 32, left : left + 32])
+    with pytest.raises(ValueError, match="prepared size 40"):
+        ShardDataset(prepared, crop=41)
+
+
 def test_views_cost_no_copy_and_cannot_be_written_to(prepared: Path) -> None:
     view = shard_view(prepared, 2)
     assert isinstance(view.base, np.memmap) or view.base is not None

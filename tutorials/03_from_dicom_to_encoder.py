@@ -1,0 +1,155 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # From a folder of DICOM to a pre-trained encoder
+#
+# A hospital's disk holds DICOM files: some odd, some broken, several per patient, all with names in them. This
+# tutorial takes such a disk to a training set that can be trusted and that names nobody, and trains on it.
+#
+# So that it runs anywhere, we first make such a disk out of the radiographs that ship with the package. If you
+# have a folder of your own, skip the next cell and set `disk` to it.
+
+# %%
+import shutil
+import warnings
+from pathlib import Path
+
+warnings.filterwarnings("ignore")
+
+import numpy as np
+import pydicom
+from PIL import Image
+
+from monai_anat import data, engines, handlers, methods, networks, schedules
+
+work = Path("out/tutorial_03")
+shutil.rmtree(work, ignore_errors=True)
+disk = work / "disk"
+disk.mkdir(parents=True)
+
+for number, item in enumerate(data.pretraining_datalist()[:100]):
+    grey = np.asarray(Image.open(item["image"])).astype(np.uint16) * 16
+    inverted = number % 3 == 0  # some devices store bone dark
+    file = pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = f"1.2.826.0.1.3680043.8.498.{number + 1}"
+    file.PatientName, file.PatientID = f"Doe^Jane {number // 2}", str(number // 2)
+    file.Modality, file.BodyPartExamined = "CR", "CHEST"
+    file.ViewPosition = "LL" if number % 20 == 19 else "PA"
+    file.Rows, file.Columns = grey.shape
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 0
+    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME1" if inverted else "MONOCHROME2"
+    file.WindowCenter, file.WindowWidth = 2048, 4096
+    file.PixelData = (4095 - grey if inverted else grey).tobytes()
+    file["PixelData"].VR = "OW"
+    file.save_as(disk / f"Doe_Jane_{number:03d}.dcm", enforce_file_format=True)
+
+whole = (disk / "Doe_Jane_001.dcm").read_bytes()
+(disk / "damaged.dcm").write_bytes(whole[: len(whole) // 2])
+(disk / "empty.dcm").write_bytes(b"")
+(disk / "the_same_again.dcm").write_bytes(whole)
+
+# %% [markdown]
+# ## One file
+#
+# `read_radiograph` gives rows and columns, air dark and bone bright, whatever the file says and however it says
+# it. `info` tells how the grey values came about. It never holds a name, an id or a date.
+
+# %%
+radiograph = data.read_radiograph(disk / "Doe_Jane_000.dcm")
+{name: radiograph.info[name] for name in ("kind", "photometric", "inverted", "mapping", "view", "turned")}
+
+# %% [markdown]
+# ## The whole disk
+#
+# `prepare_radiographs` looks at every file, sets aside what is no use and says why, shrinks the rest so that the
+# short side is `size` pixels, and divides by patient. The same as a command: `python -m monai_anat prepare DISK
+# OUT --size 160`. Stop it when you like: the next run goes on where it was.
+#
+# Patients become keyed hashes. The key stays in a file of your own, never in the prepared folder: whoever has it
+# can find a patient's images again, nobody else can.
+
+# %%
+prepared = work / "prepared"
+summary = data.prepare_radiographs(
+    disk, prepared, size=160, splits={"training": 0.8, "validation": 0.2}, key_file=work / "patient.key"
+)
+print(summary.text())
+
+# %% [markdown]
+# `rejected.csv` has a line for each file that was set aside, by its position on the disk.
+
+# %%
+print((prepared / "rejected.csv").read_text())
+
+# %% [markdown]
+# Always look at the contact sheet. Is everything upright, is bone bright, is every picture a chest?
+
+# %%
+Image.open(prepared / "contact_sheet.png").resize((640, 640))
+
+# %% [markdown]
+# ## No patient in two splits
+#
+# Every bundle checks this before it trains; so can you.
+
+# %%
+splits = {name: data.load_datalist(prepared, name) for name in ("training", "validation")}
+data.check_splits(splits)
+{name: len(items) for name, items in splits.items()}
+
+# %% [markdown]
+# ## Train on it
+#
+# The images lie in a few large files that are mapped into memory: a million of them open at once, and processes
+# share one copy.
+
+# %%
+images = data.ShardDataset(prepared, "training", crop=152)
+views = methods.PEACViewsd(grid_size=14, cell_size=8, margin=4)
+backbone = networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=96, depth=3, num_heads=3)
+method = methods.PEACMethod(backbone, image_size=112, global_dim=128, local_dim=32)
+trainer = engines.SSLTrainer(
+    device="cpu",
+    max_epochs=4,
+    train_data_loader=data.resumable_loader(data.SeededDataset(images, views, seed=0), batch_size=16, seed=0),
+    method=method,
+    optimizers=engines.build_optimizers(method, "adamw", lr=1e-3, weight_decay=0.05),
+    schedules={"lr": schedules.CosineSchedule(1e-3, warmup_epochs=1)},
+    train_handlers=[handlers.TeacherEMA(schedules.CosineSchedule(0.95, 1.0))],
+)
+trainer.run()
+networks.save_encoder(method.exported()["encoder"], work / "encoder", image_size=112, mean=0.5056, std=0.252)
+
+# %% [markdown]
+# For a real run, give the prepared folder to the bundle:
+#
+# ```sh
+# python -m monai.bundle run --config_file bundles/cxr_peac_pretraining/configs/train.json \
+#     --bundle_root bundles/cxr_peac_pretraining --dataset_dir out/tutorial_03/prepared
+# ```
+#
+# ## Embeddings
+#
+# The encoder turns each image into a vector. The table is keyed by a hash of the pixels: no file name, no
+# patient.
+
+# %%
+encoder = networks.load_encoder(work / "encoder")
+chain = data.radiograph_preprocessing(112, mean=0.5056, std=0.252)
+data.write_embeddings(encoder, splits["validation"], work / "embeddings", transform=chain)
+embeddings = np.load(work / "embeddings" / "embeddings.npy")
+print(embeddings.shape)
+print((work / "embeddings" / "index.csv").read_text()[:80])
