@@ -37,6 +37,12 @@ def test_image_and_label_move_together() -> None:
     assert agree > 0.99
 
 
+def test_no_class_appears_between_two_others() -> None:
+    images, labels = blob()
+    moved = augment_batch(images, labels * 2, draw(6))[1]
+    assert set(moved.unique().tolist()) == {0, 2}
+
+
 def test_each_image_has_its_own_draw_and_seeds_repeat() -> None:
     images, labels = blob()
     first, second = (augment_batch(images, labels, draw(2))[0] for _ in range(2))

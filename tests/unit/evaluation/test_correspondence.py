@@ -58,6 +58,11 @@ def test_one_pair_for_a_picture(lungs, coordinates) -> None:
     assert torch.linalg.vector_norm(match["found"] - match["truth"], dim=1).max() < 8
 
 
+def test_images_of_one_patient_are_no_pair(lungs, coordinates) -> None:
+    items = [{**item, "patient": name} for item, name in zip(lungs["test"][:3], "aab", strict=True)]
+    assert CorrespondenceProbe(**SETTINGS, random_seeds=()).run(coordinates(), items)["pairs"] == 4
+
+
 def test_missing_lungs_are_left_out_and_one_patient_is_named(lungs, coordinates) -> None:
     with pytest.raises(ValueError, match="two patients with a common landmark, got 1 images of 1 patients"):
         CorrespondenceProbe(**SETTINGS).run(coordinates(), lungs["test"][:1])

@@ -10,7 +10,7 @@ import torch
 
 from monai_anat.data import DatalistError
 from monai_anat.evaluation import FewShotSegmentation
-from monai_anat.networks import ViTBackbone
+from monai_anat.networks import Backbone, ViTBackbone
 
 FAST = {
     "image_size": 48,
@@ -58,6 +58,20 @@ def test_equal_arms_come_out_equal_and_the_encoder_stays_as_it_is(lungs) -> None
     assert run["arms"]["scratch"]["draws"] == result["arms"]["one"]["draws"], "scratch is seeded by the draw alone"
     assert run["arms"]["pre-trained"]["draws"] != run["arms"]["scratch"]["draws"]
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+def test_the_decoder_of_a_draw_starts_the_same_in_every_arm(grey_bands) -> None:
+    def drawing() -> Backbone:
+        torch.rand(7)
+        return grey_bands()
+
+    protocol = FewShotSegmentation(**FAST)
+    decoders = [
+        protocol._network(make, seed).decoder.state_dict()
+        for make, seed in ((grey_bands, 1), (drawing, 1), (drawing, 2))
+    ]
+    assert all(torch.equal(value, decoders[1][name]) for name, value in decoders[0].items())
+    assert not torch.equal(decoders[1]["head.weight"], decoders[2]["head.weight"])
 
 
 def test_draws_are_nested_and_test_patients_choose_nothing(lungs, grey_bands) -> None:

@@ -36,6 +36,14 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert hits >= 50
 
 
+def test_interval_covers_draws_and_patients() -> None:
+    patients, draws = np.tile([0.0, 0.1, 0.2, 0.3], (5, 1)), np.tile([[0.0], [0.1], [0.2], [0.3]], (1, 5))
+    for scores in (patients, draws):
+        low, high = paired_difference(scores, np.zeros_like(scores))["interval"]
+        assert low < 0.1
+        assert high > 0.2
+
+
 def test_images_of_a_patient_count_once() -> None:
     first = [[1.0, 1.0, 1.0, 0.0]]
     assert paired_difference(first, np.zeros((1, 4)), ["a", "a", "a", "b"])["mean"] == pytest.approx(0.5)
