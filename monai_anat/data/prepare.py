@@ -367,7 +367,7 @@ def _finish(
         notes=_notes(taken, size),
     )
     write_whole(writer.folder / "summary.json", json.dumps(asdict(summary), indent=1).encode())
-    logger.info("%s", summary.text())
+    logger.debug("%s", summary.text())
     return summary
 
 
