@@ -92,6 +92,8 @@ def test_high_bit_above_stored_bits_is_shifted_down(tmp_path: Path, make_dicom: 
     low = _pixels(make_dicom(tmp_path / "a.dcm", picture, HighBit=11, **window))
     high = _pixels(make_dicom(tmp_path / "b.dcm", picture << 4, HighBit=15, **window))
     np.testing.assert_array_equal(high, low)
+    framed = (picture << 2) | 0xC003  # something else in the bits above and below
+    np.testing.assert_array_equal(_pixels(make_dicom(tmp_path / "c.dcm", framed, HighBit=13, **window)), low)
 
 
 def test_signed_values_of_twelve_bits(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:

@@ -37,6 +37,14 @@ def test_copies_are_found_and_other_patients_are_not(pictures: list[np.ndarray])
     assert pairs == {(0, 150), (10, 151), (20, 152), (30, 153)}
 
 
+def test_what_all_chests_share_does_not_make_them_alike(pictures: list[np.ndarray]) -> None:
+    few = signatures(np.stack([thumbnail_of(picture) for picture in pictures[:40]]))
+    many = signatures(np.stack([thumbnail_of(picture) for picture in pictures]))
+    for vectors in (few, many):
+        alike = np.abs(vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
+        assert np.median(alike) < 0.2 and alike.max() < 0.87
+
+
 def test_thumbnails_of_floats_and_bytes_agree(pictures: list[np.ndarray]) -> None:
     first, second = thumbnail_of(pictures[0]), thumbnail_of(pictures[0] / np.float32(255))
     assert np.abs(first.astype(int) - second).max() <= 1

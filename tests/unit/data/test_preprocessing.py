@@ -90,6 +90,21 @@ def test_mask_returns_to_the_file_and_is_saved_the_right_way_up(
     assert stored.shape[:2] == (80, 96)
 
 
+def test_mask_of_a_slab_is_saved_as_a_picture(item: dict[str, str], tmp_path: Path) -> None:
+    grey = np.asarray(Image.open(item["image"]))
+    nibabel.save(nibabel.Nifti1Image(grey.T[..., None], np.eye(4)), tmp_path / "slab.nii.gz")
+    chain = Compose(radiograph_preprocessing(80, metadata=True, crop=False).transforms[1:])
+    out = chain({"image": LoadImage("NibabelReader", image_only=True)(tmp_path / "slab.nii.gz")})
+    out["pred"] = (out["image"] > 0.5).float()
+    back = Invertd("pred", chain, orig_keys="image")(out)
+    assert back["pred"].shape == (1, 80, 96, 1)
+    back = OrientRadiographd("pred", order="columns")(back)
+    options = {"separate_folder": False, "print_log": False, "resample": False}
+    SaveImaged("pred", output_dir=tmp_path / "out", output_ext=".png", **options)(back)
+    saved = np.asarray(Image.open(tmp_path / "out" / "slab_trans.png")) > 0
+    assert saved.shape == grey.shape and (saved == (grey > 127.5)).mean() > 0.98
+
+
 def test_png_dicom_and_nifti_of_one_image_are_equal(
     item: dict[str, str], tmp_path: Path, make_dicom: Callable[..., Path]
 ) -> None:

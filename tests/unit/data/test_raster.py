@@ -37,6 +37,13 @@ def test_all_ways_to_store_one_grey_picture_agree(tmp_path: Path, grey: np.ndarr
         assert read.pixels.dtype == np.float32 and read.spacing is None
 
 
+def test_colours_count_by_their_luminance(tmp_path: Path) -> None:
+    green = np.zeros((4, 4, 3), np.uint8)
+    green[..., 1] = 200
+    Image.fromarray(green).save(tmp_path / "a.png")
+    np.testing.assert_allclose(read_radiograph(tmp_path / "a.png").pixels, 0.587 * 200 / 255, atol=2e-3)
+
+
 def test_twelve_bits_in_sixteen_are_not_dark(tmp_path: Path, grey: np.ndarray) -> None:
     Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / "a.png")
     read = read_radiograph(tmp_path / "a.png")

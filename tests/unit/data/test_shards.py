@@ -68,6 +68,7 @@ def test_views_cost_no_copy_and_cannot_be_written_to(prepared: Path) -> None:
         view[0, 0] = 1
     raw = ShardDataset(prepared, copy=False)[2]["image"]
     np.testing.assert_array_equal(raw[0], view)
+    assert len({shard_view(prepared, row).tobytes() for row in range(6)}) == 6
     ShardDataset(prepared)[2]["image"].zero_()
     assert view.max() > 0
 
