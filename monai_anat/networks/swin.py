@@ -8,12 +8,12 @@ from math import prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
+from monai_anat.networks.attention import attend
 from monai_anat.networks.backbone import Backbone, Perceptron, drop_path_rates, pad_to_multiple, static_shape
 
 __all__ = ["SwinBackbone"]
@@ -276,7 +276,7 @@ class _WindowAttention(nn.Module):
         else:
             bias = bias.unsqueeze(0)  # (1, heads, N, N)
             layout = (-1, heads, positions, query.shape[-1])
-        out = _attend(query.reshape(layout), key.reshape(layout), value.reshape(layout), bias.to(query.dtype))
+        out = attend(query.reshape(layout), key.reshape(layout), value.reshape(layout), bias.to(query.dtype))
         x = self._join(out, padded)
         if any(shift):
             x = torch.roll(x, shift, axes)
@@ -341,18 +341,6 @@ class _PatchMerging(nn.Module):
         x = x.permute(0, *[1 + 2 * d for d in range(dims)], *offsets, 2 * dims + 1).flatten(dims + 1)
         x = self.reduction(self.norm(x))
         return x
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """softmax(query key^T / sqrt(d) + bias) value, each (B, heads, N, d)."""
-    if query.device.type != "cpu" or not torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    # On a CPU the fused kernel takes no bias that learns, and the function's fallback spends a seventh of the training
-    # step on looking for rows that are masked altogether, which windows do not have: the same formula without that.
-    with torch.autocast("cpu", enabled=False):
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        weights: Tensor = (scores + bias).softmax(-1)
-        return weights @ value
 
 
 def _check_arguments(

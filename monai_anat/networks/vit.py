@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
+from monai_anat.networks.attention import attend
 from monai_anat.networks.backbone import Backbone, Perceptron, drop_path_rates, pad_to_multiple, static_shape
 
 __all__ = ["ViTBackbone"]
@@ -192,7 +193,7 @@ class _Attention(nn.Module):
         tokens, channels = static_shape(x)[1:]
         qkv = self.qkv(x).reshape(-1, tokens, 3, self.num_heads, channels // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
-        out = F.scaled_dot_product_attention(query, key, value)
+        out = attend(query, key, value)
         x = self.proj(out.transpose(1, 2).reshape(-1, tokens, channels))
         return x
 
