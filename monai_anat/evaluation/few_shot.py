@@ -66,12 +66,14 @@ class FewShotSegmentation:
         image_size: side in pixels; the long side of the image is brought to it and the rest padded.
         steps: optimiser steps per fine-tuned network.
         learning_rates: the grid.
+        encoder_lr_scale: learning rate of the encoder as a share of the decoder's, the same in every arm.
         selection_seeds: the first so many draws choose the learning rate; None takes all of them.
         batch_size: images per step; fewer shots than this are repeated with other augmentation.
         warmup: share of the steps during which the rate rises.
         weight_decay: of AdamW, on matrices only.
         class_names: the first is the background.
         decoder_features: channels of the UPerNet decoder.
+        augmentation: arguments of :func:`augment_batch` that differ from its light defaults.
         mean: of the normalisation that the encoder was trained with.
         std: of that normalisation.
         precision: "auto" (bf16 where the hardware has it), "bf16" or "fp32".
@@ -89,12 +91,14 @@ class FewShotSegmentation:
     image_size: int = 112
     steps: int = 150
     learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3)
+    encoder_lr_scale: float = 1.0
     selection_seeds: int | None = None
     batch_size: int = 3
     warmup: float = 0.1
     weight_decay: float = 0.05
     class_names: Sequence[str] = ("background", "right lung", "left lung")
     decoder_features: int = 64
+    augmentation: Mapping[str, float] = field(default_factory=dict)
     mean: float = 0.5056
     std: float = 0.252
     precision: str = "auto"
@@ -222,29 +226,35 @@ class FewShotSegmentation:
         decoder = UPerNetDecoder(encoder.channels, len(self.class_names), features=self.decoder_features)
         return EncoderDecoder(encoder, decoder).to(self.device)
 
-    def _fit(self, network: nn.Module, shots: SegmentationCases, rate: float, seed: int, bar: tqdm) -> None:
+    def _fit(self, network: EncoderDecoder, shots: SegmentationCases, rate: float, seed: int, bar: tqdm) -> None:
         generator = torch.Generator().manual_seed(mix(13, seed) >> 1)
         torch.manual_seed(mix(14, seed) >> 1)  # dropout
         images, labels = shots.images.to(self.device), shots.labels.to(self.device)
-        matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-        vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}], lr=rate
-        )
+        optimizer = torch.optim.AdamW(self._groups(network, rate))
         network.train()
         warmup = max(1, round(self.warmup * self.steps))
         order = _endless_order(len(images), self.batch_size, self.steps, generator)
         for step, indices in enumerate(order):
             rising = linear(step + 1, warmup, 0.0, 1.0)
             for group in optimizer.param_groups:
-                group["lr"] = rate * rising * cosine(step - warmup, self.steps - warmup, 1.0, 0.0)
-            batch, truth = augment_batch(images[indices], labels[indices], generator)
+                group["lr"] = group["base"] * rising * cosine(step - warmup, self.steps - warmup, 1.0, 0.0)
+            batch, truth = augment_batch(images[indices], labels[indices], generator, **self.augmentation)
             loss = self._loss(self._logits(network, batch), truth[:, None].long())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             bar.update()
+
+    def _groups(self, network: EncoderDecoder, rate: float) -> list[dict[str, Any]]:
+        """Encoder and decoder with their own rates; no weight decay on norms and biases."""
+        groups = []
+        for part, scale in ((network.backbone, self.encoder_lr_scale), (network.decoder, 1.0)):
+            for decayed in (True, False):
+                parameters = [parameter for parameter in part.parameters() if (parameter.ndim > 1) == decayed]
+                decay = self.weight_decay if decayed else 0.0
+                groups.append({"params": parameters, "weight_decay": decay, "lr": rate * scale, "base": rate * scale})
+        return groups
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         device = torch.device(self.device)
@@ -312,8 +322,8 @@ class FewShotSegmentation:
 
     def _settings(self) -> dict[str, Any]:
         names = (
-            "shots seeds image_size steps learning_rates selection_seeds batch_size warmup weight_decay class_names "
-            "decoder_features mean std precision"
+            "shots seeds image_size steps learning_rates encoder_lr_scale selection_seeds batch_size warmup "
+            "weight_decay class_names decoder_features augmentation mean std precision"
         )
         settings = {name: getattr(self, name) for name in names.split()}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

@@ -74,6 +74,30 @@ def test_the_decoder_of_a_draw_starts_the_same_in_every_arm(grey_bands) -> None:
     assert not torch.equal(decoders[1]["head.weight"], decoders[2]["head.weight"])
 
 
+def test_the_encoder_can_learn_more_slowly_and_norms_do_not_decay(grey_bands) -> None:
+    protocol = FewShotSegmentation(**FAST, encoder_lr_scale=0.1, weight_decay=0.3)
+    network = protocol._network(grey_bands, 0)
+    groups = protocol._groups(network, 1e-3)
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert len(rate) == len(list(network.parameters()))
+    assert all(rate[id(parameter)] == pytest.approx(1e-4) for parameter in network.backbone.parameters())
+    assert all(rate[id(parameter)] == pytest.approx(1e-3) for parameter in network.decoder.parameters())
+    assert all((decay[id(parameter)] == 0.3) == (parameter.ndim > 1) for parameter in network.parameters())
+
+
+def test_augmentation_is_an_argument_and_part_of_the_record(lungs, grey_bands) -> None:
+    settings = {**FAST, "steps": 3, "shots": 1, "seeds": (0,), "learning_rates": (1e-2,)}
+    results = [
+        FewShotSegmentation(**settings, augmentation=augmentation).compare(
+            {"a": grey_bands}, lungs["training"], lungs["validation"], lungs["test"]
+        )
+        for augmentation in ({}, {"shift": 0.4})
+    ]
+    assert results[1]["protocol"]["augmentation"] == {"shift": 0.4}
+    assert results[0]["arms"]["a"]["validation"] != results[1]["arms"]["a"]["validation"]
+
+
 def test_draws_are_nested_and_test_patients_choose_nothing(lungs, grey_bands) -> None:
     def outcome(shots: int, test: list) -> dict:
         protocol = FewShotSegmentation(shots=shots, seeds=(5,), learning_rates=(1e-3, 1e-2), **{**FAST, "steps": 3})
