@@ -11,7 +11,7 @@ import csv
 import gzip
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .datalists import DatalistError, Item
 __all__ = [
     "CHESTXRAY14_FINDINGS",
     "CHEXPERT_FINDINGS",
+    "PUBLIC_SETS",
     "mix_datalists",
     "read_chestxray14",
     "read_chexpert",
@@ -223,6 +224,16 @@ def read_padchest(folder: str | os.PathLike[str]) -> list[Item]:
         item = {IMAGE: str(path), "patient": row["PatientID"], "view": view}
         items.append(item if path is not None else None)
     return _present(items, table)
+
+
+#: name -> reader, for a command line
+PUBLIC_SETS: dict[str, Callable[[str | os.PathLike[str]], list[Item]]] = {
+    "chestxray14": read_chestxray14,
+    "chexpert": read_chexpert,
+    "mimic": read_mimic_cxr,
+    "padchest": read_padchest,
+    "vindr": read_vindr_cxr,
+}
 
 
 def mix_datalists(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .reading import Decoded, UnreadableError, check_size, scale_stored, to_grey
 
@@ -83,7 +83,8 @@ def chosen_frame(frames: int, frame: int | None) -> int:
 
 
 def _values(image: Image.Image, label: bool) -> NDArray[Any]:
-    """The stored values as one grey plane."""
+    """The stored values as one grey plane, turned as the file's orientation tag asks."""
+    image = ImageOps.exif_transpose(image)
     if image.mode == "P" and not label:
         image = image.convert("RGB")
     elif image.mode in ("1", "YCbCr", "CMYK", "LAB", "HSV"):

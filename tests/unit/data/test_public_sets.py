@@ -16,7 +16,7 @@ from monai_anat.data import (
     read_padchest,
     read_vindr_cxr,
 )
-from monai_anat.data.public_sets import CHESTXRAY14_FINDINGS, CHEXPERT_FINDINGS
+from monai_anat.data.public_sets import CHESTXRAY14_FINDINGS, CHEXPERT_FINDINGS, PUBLIC_SETS
 
 
 def _touch(path: Path) -> None:
@@ -97,7 +97,7 @@ def test_padchest(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("read", [read_chestxray14, read_chexpert, read_mimic_cxr, read_vindr_cxr, read_padchest])
+@pytest.mark.parametrize("read", PUBLIC_SETS.values())
 def test_missing_tables_and_images_are_said(tmp_path: Path, read: object) -> None:
     with pytest.raises(DatalistError, match="folder must hold"):
         read(tmp_path)  # type: ignore[operator]

@@ -44,6 +44,14 @@ def test_colours_count_by_their_luminance(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_radiograph(tmp_path / "a.png").pixels, 0.587 * 200 / 255, atol=2e-3)
 
 
+@pytest.mark.parametrize(("code", "turn"), [(3, 2), (6, 3), (8, 1)])
+def test_orientation_tag_is_heeded(tmp_path: Path, grey: np.ndarray, code: int, turn: int) -> None:
+    exif = Image.Exif()
+    exif[274] = code
+    Image.fromarray(grey).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_allclose(read_radiograph(tmp_path / "a.png").pixels, np.rot90(grey, turn) / 255, atol=1e-6)
+
+
 def test_twelve_bits_in_sixteen_are_not_dark(tmp_path: Path, grey: np.ndarray) -> None:
     Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / "a.png")
     read = read_radiograph(tmp_path / "a.png")
