@@ -57,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("out", help="folder for shards, datalist and reports")
     prepare.add_argument("--size", type=int, default=608, help="short side in pixels")
     prepare.add_argument("--view", default="frontal", help="frontal, lateral or any")
+    prepare.add_argument("--public-set", choices=sorted(data.PUBLIC_SETS), help="read the set's own tables and folders")
+    prepare.add_argument(
+        "--splits", type=_shares, help="shares by patient, such as training=0.8,validation=0.1,test=0.1"
+    )
+    prepare.add_argument("--stratify", choices=("view", "kind", "label"), help="keep its shares equal in all splits")
     prepare.add_argument("--seed", type=int, default=0, help="seed of the splits")
     prepare.add_argument("--patient-pattern", help="regular expression that finds the patient in a file name")
     prepare.add_argument("--key-file", help="key of the patient hashes; stays with you")
@@ -104,7 +109,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _shares(text: str) -> dict[str, float]:
+    """The value of ``--splits``: names and shares."""
+    try:
+        return {name: float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must look like training=0.8,validation=0.2, got {text!r}") from None
+
+
 def _prepare(options: argparse.Namespace) -> None:
+    source = data.PUBLIC_SETS[options.public_set](options.source) if options.public_set else options.source
     with tqdm(unit="file", desc="prepare") as bar:
 
         def show(progress: data.PrepareProgress) -> None:
@@ -112,10 +126,12 @@ def _prepare(options: argparse.Namespace) -> None:
             bar.update(progress.done - bar.n)
 
         summary = data.prepare_radiographs(
-            options.source,
+            source,
             options.out,
             size=options.size,
             view=options.view,
+            splits=options.splits,
+            stratify=options.stratify,
             seed=options.seed,
             patient_pattern=options.patient_pattern,
             key_file=options.key_file,

@@ -13,9 +13,10 @@
 # %% [markdown]
 # # PEAC in ten minutes
 #
-# A chest radiograph is not an arbitrary picture: the heart is on the left, the lungs are on both sides of the mediastinum, and
-# the same structure looks alike in every patient. PEAC teaches a network this without a single label. This tutorial shows what
-# the network sees, trains it for a few minutes on the radiographs that ship with the package, and looks at what it learned.
+# A chest radiograph is not an arbitrary picture: the heart is on the left, the lungs are on both sides of the
+# mediastinum, and the same structure looks alike in every patient. PEAC teaches a network this without a single
+# label. This tutorial shows what the network sees, trains it for a few minutes on the radiographs that ship with
+# the package, and looks at what it learned.
 
 # %%
 import warnings
@@ -43,9 +44,9 @@ len(images), images[0]["image"].shape, images[0]["image"].dtype
 # %% [markdown]
 # ## Two crops of one grid
 #
-# A grid of 18 x 18 cells of 8 px is laid over the radiograph. Two views of 14 x 14 cells start at different cells of it. So we
-# know, cell for cell, which part of view 2 shows the same anatomy as a part of view 1: that is the `correspondence`, -1 where
-# there is none.
+# A grid of 18 x 18 cells of 8 px is laid over the radiograph. Two views of 14 x 14 cells start at different cells
+# of it. So we know, cell for cell, which part of view 2 shows the same anatomy as a part of view 1: that is the
+# `correspondence`, -1 where there is none.
 
 # %%
 crops = transforms.RandOverlappingGridCropsd("image", grid_size=14, cell_size=8, margin=4).set_random_state(3)
@@ -63,8 +64,8 @@ bool((cells_1[matched] == cells_2[pair["correspondence"][matched]]).all())
 # %% [markdown]
 # ## What the network sees
 #
-# `PEACViewsd` makes the whole batch item in one transform. A coin decides whether view 1 is *distorted* or *shuffled*; view 2
-# stays clean, and `target` is what the network has to restore.
+# `PEACViewsd` makes the whole batch item in one transform. A coin decides whether view 1 is *distorted* or
+# *shuffled*; view 2 stays clean, and `target` is what the network has to restore.
 
 # %%
 views = methods.PEACViewsd(grid_size=14, cell_size=8, margin=4)
@@ -81,8 +82,8 @@ figure
 # %% [markdown]
 # ## The method
 #
-# A student with three heads learns from its own moving average, the teacher. The forward pass returns named terms; the trainer
-# adds them up by `loss_weights`.
+# A student with three heads learns from its own moving average, the teacher. The forward pass returns named terms;
+# the trainer adds them up by `loss_weights`.
 
 # %%
 backbone = networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=96, depth=4, num_heads=3)
@@ -92,8 +93,8 @@ method.loss_weights
 # %% [markdown]
 # ## Train
 #
-# The sampler and the seeds depend on the step alone, so that a run that is stopped goes on exactly where it was. Here we
-# train for a few minutes; the bundle `cxr_peac_pretraining` does the same from the command line.
+# The sampler and the seeds depend on the step alone, so that a run that is stopped goes on exactly where it was.
+# Here we train for a few minutes; the bundle `cxr_peac_pretraining` does the same from the command line.
 
 # %%
 dataset = data.SeededDataset(images, views, seed=0)
@@ -126,9 +127,9 @@ for line in lines[:: max(1, len(lines) // 6)]:
 # %% [markdown]
 # ## What did it learn?
 #
-# Take a landmark of the lungs in one patient and look for the most similar feature in another patient. The probe does this for
-# all pairs of test patients and six landmarks, and compares with the same network before training. The second number to beat
-# is the *same position*: radiographs are taken alike, so it is strong.
+# Take a landmark of the lungs in one patient and look for the most similar feature in another patient. The probe
+# does this for all pairs of test patients and six landmarks, and compares with the same network before training.
+# The second number to beat is the *same position*: radiographs are taken alike, so it is strong.
 
 # %%
 probe = evaluation.CorrespondenceProbe(image_size=112)
@@ -138,8 +139,8 @@ result = probe.run(backbone, data.segmentation_datalist("test"))
 # %% [markdown]
 # ## Keep the encoder
 #
-# `save_encoder` writes the weights and a record beside them (architecture, input size, normalisation); `load_encoder` builds the
-# network from it, so nobody has to guess.
+# `save_encoder` writes the weights and a record beside them (architecture, input size, normalisation);
+# `load_encoder` builds the network from it, so nobody has to guess.
 
 # %%
 networks.save_encoder(method.exported()["encoder"], "out/tutorial_01/encoder", image_size=112, mean=0.5056, std=0.252)

@@ -21,6 +21,7 @@ from .orientation import picture_affine, turn_of
 from .prepare import PrepareProgress, PrepareSummary, iterate_preparation, prepare_radiographs
 from .preprocessing import FinishRadiographd, radiograph_preprocessing
 from .public_sets import (
+    PUBLIC_SETS,
     mix_datalists,
     read_chestxray14,
     read_chexpert,
@@ -36,6 +37,7 @@ from .shards import ShardDataset, open_index, prepared_items
 from .synthetic import synthetic_radiograph
 
 __all__ = [
+    "PUBLIC_SETS",
     "BundleFinding",
     "DatalistError",
     "EmbedProgress",

@@ -41,10 +41,14 @@ def test_embed_writes_one_row_per_image(encoder, images, tmp_path):
     assert np.load(tmp_path / "out" / "embeddings.npy").shape == (3, 16)
 
 
-def test_prepare_writes_a_training_set(images, tmp_path):
+def test_prepare_writes_a_training_set(images, tmp_path, capsys):
     words = ["prepare", str(images), str(tmp_path / "out"), "--size", "48", "--key-file", str(tmp_path / "key")]
-    assert cli.main(words) == 0
-    assert (tmp_path / "out" / "datalist.json").is_file()
+    assert cli.main([*words, "--splits", "training=0.5,test=0.5", "--view", "any"]) == 0
+    lists = json.loads((tmp_path / "out" / "datalist.json").read_text())
+    assert sum(len(lists[name]) for name in ("training", "test")) == 3
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--splits", "0.5,0.5"])
+    assert "must look like training=0.8,validation=0.2, got '0.5,0.5'" in capsys.readouterr().err
 
 
 def test_convert_brings_a_published_layout_to_an_encoder(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def test_cosine_falls_after_the_warmup_and_rises_in_it():
     values = [schedule(at(step, 100, 10)) for step in range(100)]
     assert values[0] == 0.0
     assert values[19] == values[20] == 1.0
-    assert all(a <= b for a, b in zip(values[:19], values[1:20], strict=True))
-    assert all(a > b for a, b in zip(values[20:-1], values[21:], strict=True))
+    assert all(a <= b for a, b in pairwise(values[:20]))
+    assert all(a > b for a, b in pairwise(values[20:]))
     assert math.isclose(values[60], 0.5)
 
 
