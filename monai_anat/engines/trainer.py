@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from ignite.engine import EventEnum
+from ignite.engine import EventEnum, Events
 from monai.engines import Trainer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -116,6 +116,7 @@ class SSLTrainer(Trainer):
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self._failure: BaseException | None = None
         self._check_schedules()
         if channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -165,6 +166,13 @@ class SSLTrainer(Trainer):
                 "use monai_anat.data.resumable_loader for an exact resume."
             )
         super().run()
+
+    def _handle_exception(self, e: BaseException) -> None:
+        """Let every handler of ``EXCEPTION_RAISED`` do its part once, then raise: Ignite alone would swallow the error."""
+        if e is not self._failure:  # Ignite comes here from its inner and from its outer loop
+            self._failure = e
+            self._fire_event(Events.EXCEPTION_RAISED, e)
+        raise e
 
     def training_state(self) -> dict[str, Any]:
         """Everything that a resumed run needs; schedules and random states need nothing."""

@@ -157,7 +157,6 @@ class Checkpointer:
             f"Stopped at step {engine.state.iteration} of {engine.progress.max_steps}: {where}. "
             "The same command with resume='auto' goes on from there."
         )
-        raise error
 
 
 class _Damaged(ValueError):

@@ -104,7 +104,6 @@ class TrainingLog:
 
     def _fail(self, engine: SSLTrainer, error: BaseException) -> None:
         self.close(engine)
-        raise error
 
     # ------------------------------------------------------------------ counting
 

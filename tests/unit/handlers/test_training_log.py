@@ -58,9 +58,10 @@ def test_a_resumed_run_repeats_no_line(make_trainer, tmp_path):
     assert [line["step"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_files_are_closed_when_the_run_fails(make_trainer, tmp_path):
+def test_every_handler_hears_of_a_failure(make_trainer, tmp_path, caplog):
     log = TrainingLog(tmp_path, every=10)
     trainer = make_trainer([log])
+    Checkpointer(tmp_path).attach(trainer)
 
     def fail(engine):
         if engine.state.iteration == 2:
@@ -69,5 +70,6 @@ def test_files_are_closed_when_the_run_fails(make_trainer, tmp_path):
     trainer.add_event_handler(Events.ITERATION_STARTED, fail)
     with pytest.raises(RuntimeError, match="worker died"):
         trainer.run()
+    assert caplog.text.count("Stopped at step 2 of 6: no checkpoint was written yet") == 1
     assert log._writer is None
     assert log._bar is None
