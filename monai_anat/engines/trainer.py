@@ -168,7 +168,7 @@ class SSLTrainer(Trainer):
         super().run()
 
     def _handle_exception(self, e: BaseException) -> None:
-        """Let every handler of ``EXCEPTION_RAISED`` do its part once, then raise: Ignite alone would swallow the error."""
+        """Let every handler of ``EXCEPTION_RAISED`` do its part once, then raise: Ignite would swallow the error."""
         if e is not self._failure:  # Ignite comes here from its inner and from its outer loop
             self._failure = e
             self._fire_event(Events.EXCEPTION_RAISED, e)
