@@ -87,7 +87,8 @@ def run_demo(out: str | os.PathLike[str]) -> str:
 def _run(title: str, command: list[str]) -> None:
     """Run a command with its output shown; what MONAI and torch warn of on import says nothing to a newcomer."""
     logger.info(f"\n{title}\n$ {shlex.join(command)}\n")
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    # threads that wait by spinning slow each other down many times over where other work runs beside
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
     result = subprocess.run(command, env=environment, check=False)
     if result.returncode != 0:
         raise RuntimeError(

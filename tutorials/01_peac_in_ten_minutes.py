@@ -108,7 +108,7 @@ trainer = engines.SSLTrainer(
     train_handlers=[
         handlers.TeacherEMA(schedules.CosineSchedule(0.98, 1.0)),
         handlers.CollapseMonitor(every=5),
-        handlers.TrainingLog("out/tutorial_01", every=10, tensorboard=False),
+        handlers.TrainingLog("out/tutorial_01", every=10, tensorboard=False, progress_bar=False),
     ],
 )
 trainer.run()

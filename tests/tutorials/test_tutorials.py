@@ -24,7 +24,7 @@ def test_there_are_tutorials():
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_notebook_has_the_cells_of_its_script(script):
     notebook = script.with_suffix(".ipynb")
-    assert notebook.exists(), f"make it: jupytext --to ipynb --execute {script.name}"
+    assert notebook.exists(), f"make it: python tools/build_notebooks.py {script.stem}"
     assert cells_of(nbformat.read(notebook, as_version=4)) == cells_of(jupytext.read(script))
 
 
