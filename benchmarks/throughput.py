@@ -51,8 +51,8 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 def backbones(large: bool) -> dict[str, tuple[Callable[[], nn.Module], int]]:
     """Backbone factories and the side of the view."""
     small = {
-        "vit 192x6 p8": (
-            lambda: networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=192, depth=6, num_heads=6),
+        "vit 128x6 p8": (
+            lambda: networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=128, depth=6, num_heads=2),
             112,
         ),
         "swin p2 e48 d222": (
