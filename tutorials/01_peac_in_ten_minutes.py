@@ -71,7 +71,7 @@ bool((cells_1[matched] == cells_2[pair["correspondence"][matched]]).all())
 # %%
 views = methods.PEACViewsd(grid_size=14, cell_size=8, margin=4)
 figure = Figure(figsize=(9, 6.5))
-for row, seed in enumerate((1, 2)):
+for row, seed in enumerate((1, 3)):
     sample = views.set_random_state(seed)(dict(images[row]))
     for column, key in enumerate(("view_1", "view_2", "target")):
         axes = figure.add_subplot(2, 3, 3 * row + column + 1)
@@ -122,7 +122,7 @@ import json
 from pathlib import Path
 
 lines = [json.loads(line) for line in Path("out/tutorial_01/metrics.jsonl").read_text().splitlines()]
-for line in lines[:: max(1, len(lines) // 6)]:
+for line in [line for line in lines if "order" in line][::3]:
     print({key: round(value, 3) for key, value in line.items() if key in ("step", "order", "restoration", "loss")})
 
 # %% [markdown]
@@ -141,7 +141,7 @@ Image(visualize.encode_png(figure, dpi=70))
 # Then a harder question. Take a landmark of the lungs in one patient and look for the most similar feature in another
 # patient. The probe does this for all pairs of test patients and six landmarks. It stands beside the same architecture
 # at random initialisation, and beside the *same position*, which is strong because radiographs are taken alike. Errors
-# are fractions of the image side. Minutes of training are too few for this; `docs/results.md` has a longer run.
+# are fractions of the image side. Minutes of training beat the random network; `docs/results.md` has a longer run.
 
 # %%
 probe = evaluation.CorrespondenceProbe(image_size=112)
