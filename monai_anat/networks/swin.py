@@ -393,7 +393,8 @@ def _relative_position_index(spatial_dims: int, window_size: int) -> Tensor:
 def _shift_mask(size: tuple[int, ...], window: int, shift: tuple[int, ...], device: torch.device) -> Tensor:
     """(windows, 1, N, N) scores that keep apart what only the cyclic shift brought into one window; built once."""
     # what a compiler or tracer records must not outlive it, and a tracer that runs twice must see the same twice
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    if torch.compiler.is_compiling() or tracing:
         return _build_shift_mask(size, window, shift, device)
     key = (size, window, shift, device)
     if key not in _shift_masks:
