@@ -6,10 +6,20 @@ Every schedule is a pure function of :class:`Progress`, so a resumed run needs n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-__all__ = ["ConstantSchedule", "CosineSchedule", "LinearSchedule", "Progress", "Schedule", "cosine", "linear"]
+__all__ = [
+    "ConstantSchedule",
+    "CosineSchedule",
+    "LinearSchedule",
+    "Progress",
+    "Schedule",
+    "StagePhase",
+    "cosine",
+    "linear",
+    "stage_of",
+]
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,57 @@ class Progress:
         """Share of the current stage that is complete, 0 to 1; of the run where there are no stages."""
         return min(1.0, self.stage_step / self.stage_steps) if self.stage_steps > 0 else self.fraction
 
+    @property
+    def of_stage(self) -> Progress:
+        """The current stage seen as a run of its own; the run itself where there are no stages."""
+        if self.stage_steps == 0:
+            return self
+        steps_per_epoch = self.max_steps // self.max_epochs
+        return replace(
+            self,
+            epoch=self.stage_step // steps_per_epoch,
+            max_epochs=self.stage_steps // steps_per_epoch,
+            step=self.stage_step,
+            max_steps=self.stage_steps,
+        )
+
 
 Schedule = Callable[[Progress], float]
+
+
+def stage_of(epoch: int, stage_epochs: Sequence[int]) -> tuple[int, int]:
+    """Find the stage of an epoch.
+
+    Args:
+        epoch: counted from 0 over the whole run.
+        stage_epochs: epochs of each stage; none for a method without stages.
+
+    Returns:
+        The stage and its first epoch; past the end, the last stage; (0, 0) without stages.
+
+    >>> [stage_of(epoch, (2, 1)) for epoch in (0, 1, 2)]
+    [(0, 0), (0, 0), (1, 2)]
+    """
+    first = 0
+    for stage, epochs in enumerate(stage_epochs):
+        if epoch < first + epochs or stage == len(stage_epochs) - 1:
+            return stage, first
+        first += epochs
+    return 0, 0
+
+
+@dataclass(frozen=True)
+class StagePhase:
+    """The stage of an epoch as the ``phase`` of ``SeededDataset``, so that views are made for the current stage.
+
+    >>> StagePhase((2, 1))(2)
+    1
+    """
+
+    stage_epochs: Sequence[int]
+
+    def __call__(self, epoch: int) -> int:
+        return stage_of(epoch, self.stage_epochs)[0]
 
 
 def linear(position: float, length: float, start: float, end: float) -> float:
@@ -124,6 +183,7 @@ class CosineSchedule:
         warmup_start: value of the first warm-up step (by step only).
         by_epoch: hold each value for one epoch.
         first_epoch: number of the first epoch when ``by_epoch``: 1 for POPAR and PEAC, 0 for MoCo and Adam.
+        per_stage: start again with every stage (Adam); otherwise one curve spans all stages (Adam-v2).
 
     Raises:
         ValueError: for a negative warm-up, or a warm-up start together with ``by_epoch``.
@@ -142,6 +202,7 @@ class CosineSchedule:
         warmup_start: float = 0.0,
         by_epoch: bool = False,
         first_epoch: int = 1,
+        per_stage: bool = False,
     ) -> None:
         if warmup_epochs < 0:
             raise ValueError(f"warmup_epochs must not be negative, got {warmup_epochs}; 0 means no warm-up")
@@ -153,8 +214,10 @@ class CosineSchedule:
         self.warmup_start = warmup_start
         self.by_epoch = by_epoch
         self.first_epoch = first_epoch
+        self.per_stage = per_stage
 
     def __call__(self, progress: Progress) -> float:
+        progress = progress.of_stage if self.per_stage else progress
         return self._of_epoch(progress) if self.by_epoch else self._of_step(progress)
 
     def _of_step(self, progress: Progress) -> float:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from monai.transforms import Randomizable
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..keys import INDEX, PHASE
+from ..processes import rank_and_size
 from ..seeding import mix, sample_seed
 
 __all__ = ["ResumableSampler", "SeededDataset", "permutation", "resumable_loader"]
@@ -28,11 +28,6 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     [0, 1, 2, 3, 4]
     """
     return np.random.Generator(np.random.PCG64(mix(3, seed, epoch))).permutation(size)
-
-
-def _world() -> tuple[int, int]:
-    """This process's rank and the number of processes."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 class ResumableSampler(Sampler[tuple[int, int]]):
@@ -81,7 +76,7 @@ class ResumableSampler(Sampler[tuple[int, int]]):
 
     def local_batch_size(self) -> int:
         """Samples per optimiser step of this process."""
-        _, world = _world()
+        _, world = rank_and_size()
         if self.batch_size % world:
             raise ValueError(
                 f"batch_size is the batch of all processes together and must be a multiple of their number, "
@@ -94,7 +89,7 @@ class ResumableSampler(Sampler[tuple[int, int]]):
         return self.samples_per_epoch // self.batch_size * self.local_batch_size()
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        rank, world = _world()
+        rank, world = rank_and_size()
         self.local_batch_size()
         position, order, order_epoch = self.consumed + rank, np.arange(self.size), -1
         while True:

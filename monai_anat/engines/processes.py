@@ -7,6 +7,8 @@ import os
 import torch
 import torch.distributed as dist
 
+from ..processes import rank_and_size
+
 __all__ = ["is_main_process", "join_processes", "leave_processes"]
 
 
@@ -42,4 +44,4 @@ def is_main_process() -> bool:
     >>> is_main_process()
     True
     """
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return rank_and_size()[0] == 0

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from ignite.engine import EventEnum, Events
 from monai.engines import Trainer
 from torch import Tensor, nn
@@ -19,7 +18,8 @@ from torch.utils.data import DataLoader
 from ..data.sampling import ResumableSampler
 from ..keys import INDEX
 from ..methods.base import SSLMethod
-from ..schedules import Progress, Schedule
+from ..processes import rank_and_size, sum_over_processes
+from ..schedules import Progress, Schedule, stage_of
 from ..seeding import seed_step
 from .optimizers import clip_each_tensor
 from .precision import autocast_dtype
@@ -64,12 +64,14 @@ class SSLTrainer(Trainer):
         compile: compile the student's networks with ``torch.compile``.
         channels_last: convolution weights and images in channels-last memory format.
         epoch_length: optimiser steps per epoch; the default is the loader's length.
+        stage_epochs: epochs of each stage of a staged method, which reads the stage from ``Progress``; they add up to
+            ``max_epochs``.
         train_handlers: objects with ``attach(trainer)``.
         options: for ``monai.engines.Trainer``.
 
     Raises:
-        ValueError: for a schedule that names no optimiser or value, or a micro-batch that does not divide the local
-            batch.
+        ValueError: for a schedule that names no optimiser or value, a micro-batch that does not divide the local
+            batch, or stages that do not add up to the run.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class SSLTrainer(Trainer):
         compile: bool = False,
         channels_last: bool = False,
         epoch_length: int | None = None,
+        stage_epochs: Sequence[int] | None = None,
         train_handlers: Sequence[Any] | None = None,
         **options: Any,
     ) -> None:
@@ -111,11 +114,17 @@ class SSLTrainer(Trainer):
         self.seed = seed
         self.dtype = autocast_dtype(precision, self.device)
         self.micro_batch_size = micro_batch_size
+        self.stage_epochs = tuple(stage_epochs or ())
+        if self.stage_epochs and (min(self.stage_epochs) < 1 or sum(self.stage_epochs) != max_epochs):
+            raise ValueError(
+                f"stage_epochs must be positive and add up to max_epochs, got stage_epochs={list(self.stage_epochs)} "
+                f"(sum {sum(self.stage_epochs)}) and max_epochs={max_epochs}"
+            )
         self.clip_norm = clip_norm
         self.clip_each = clip_each
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
-        self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.rank, self.world_size = rank_and_size()
         self._failure: BaseException | None = None
         self._check_schedules()
         if channels_last:
@@ -133,11 +142,16 @@ class SSLTrainer(Trainer):
         """Where training is. Inside an iteration: the step that is being made."""
         steps_per_epoch = self.state.epoch_length
         step = max(0, self.state.iteration - 1)
+        epoch = step // steps_per_epoch
+        stage, first_epoch = stage_of(epoch, self.stage_epochs)
         return Progress(
-            epoch=step // steps_per_epoch,
+            epoch=epoch,
             max_epochs=self.state.max_epochs,
             step=step,
             max_steps=self.state.max_epochs * steps_per_epoch,
+            stage=stage,
+            stage_step=step - first_epoch * steps_per_epoch if self.stage_epochs else 0,
+            stage_steps=self.stage_epochs[stage] * steps_per_epoch if self.stage_epochs else 0,
         )
 
     @property
@@ -316,9 +330,7 @@ class SSLTrainer(Trainer):
         number = size // micro
         counts = self.method.counts(batch)
         if counts:
-            joint = torch.stack([count.float() for count in counts.values()])
-            if self.world_size > 1:
-                dist.all_reduce(joint)
+            joint = sum_over_processes(torch.stack([count.float() for count in counts.values()]))
             counts = dict(zip(counts, joint / (number * self.world_size), strict=True))
         if number == 1:
             return [{**batch, **counts}]

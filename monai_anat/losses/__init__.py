@@ -1,7 +1,18 @@
-"""Loss terms, each a free function over tensors: no weights, no state, float32 inside under autocast."""
+"""Loss terms, each a free function over tensors, float32 inside under autocast; and the centre and queue they use."""
 
 from .consistency import global_consistency, matched_consistency
+from .contrastive import KeyQueue, pruned_info_nce
+from .distillation import DistillationCenter, self_distillation
 from .ordering import order_cross_entropy
 from .restoration import restoration_mse
 
-__all__ = ["global_consistency", "matched_consistency", "order_cross_entropy", "restoration_mse"]
+__all__ = [
+    "DistillationCenter",
+    "KeyQueue",
+    "global_consistency",
+    "matched_consistency",
+    "order_cross_entropy",
+    "pruned_info_nce",
+    "restoration_mse",
+    "self_distillation",
+]

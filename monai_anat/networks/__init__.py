@@ -5,6 +5,7 @@ from monai_anat.networks.backbone import Backbone, to_tokens
 from monai_anat.networks.checkpoints import read_checkpoint
 from monai_anat.networks.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
 from monai_anat.networks.heads import OrderHead, ProjectionHead, RestorationHead
+from monai_anat.networks.prototype_head import PrototypeHead
 from monai_anat.networks.records import EncoderRecord, load_encoder, read_encoder_record, save_encoder
 from monai_anat.networks.resnet import ResNetBackbone
 from monai_anat.networks.swin import SwinBackbone
@@ -19,6 +20,7 @@ __all__ = [
     "LoadReport",
     "OrderHead",
     "ProjectionHead",
+    "PrototypeHead",
     "ResNetBackbone",
     "ResidualUNetDecoder",
     "RestorationHead",

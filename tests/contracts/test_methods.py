@@ -2,9 +2,11 @@
 
 Each concrete subclass of ``SSLMethod`` among the public names has a ``CASE`` in its test file,
 ``tests/unit/methods/test_<module>.py``: ``SimpleNamespace(method=..., views=..., image=...)`` with factories of a tiny
-method, of its views transform, and (by seed) of an image. Optional entries: ``keeps_batch=False`` where the terms
-depend on which samples share a batch (variance, queues), ``without_gradient`` with the names of trainable parameters
-that no term moves.
+method, of its views transform, and (by seed) of an image. ``MORE_CASES`` in the same file names further settings of the
+method, such as its stages. Optional entries: ``keeps_batch=False`` where the terms depend on which samples share a
+batch (variance, queues), ``joint_batch=False`` where several processes cannot equal one (BatchNorm), ``phase`` of the
+samples and stage of the progress, ``progress`` (step, steps) instead of one epoch of one stage, ``base_lr``, and
+``without_gradient`` with the names of trainable parameters that no term moves.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from monai.data import list_data_collate
 from torch import Tensor
 
 from monai_anat import methods
+from monai_anat.keys import PHASE
 from monai_anat.methods import SSLMethod, TeacherStudentMethod
 from monai_anat.networks import load_encoder, save_encoder
 from monai_anat.schedules import Progress
@@ -33,34 +36,53 @@ CLASSES = {
 }
 FOLDER = Path(__file__).parents[1] / "unit" / "methods"
 BATCH = 8
+DEFAULTS = {
+    "keeps_batch": True,
+    "joint_batch": True,
+    "without_gradient": (),
+    "phase": None,
+    "progress": None,
+    "base_lr": 3e-3,
+}
 
 
-def load_case(name: str) -> SimpleNamespace:
+def load_cases(name: str) -> dict[str, SimpleNamespace]:
+    """The cases of a class by the names of their tests, with the defaults filled in."""
     path = FOLDER / f"test_{CLASSES[name].__module__.rpartition('.')[2]}.py"
     assert path.exists(), f"{name} needs a test file {path.name} with a CASE"
     spec = importlib.util.spec_from_file_location(f"case_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    case: SimpleNamespace = module.CASE
-    return case
+    cases = {name: module.CASE} | {f"{name}-{label}": c for label, c in getattr(module, "MORE_CASES", {}).items()}
+    return {label: SimpleNamespace(**{**DEFAULTS, **vars(case), "name": name}) for label, case in cases.items()}
 
 
-@pytest.fixture(params=sorted(CLASSES))
+CASES = {label: case for name in sorted(CLASSES) for label, case in load_cases(name).items()}
+
+
+@pytest.fixture(params=sorted(CASES))
 def case(request: pytest.FixtureRequest) -> SimpleNamespace:
     torch.manual_seed(0)
-    case = load_case(request.param)
-    return SimpleNamespace(**{"keeps_batch": True, "without_gradient": (), **vars(case), "name": request.param})
+    return CASES[request.param]
 
 
 def batch_of(case: SimpleNamespace, first_seed: int = 0) -> dict[str, Any]:
     views = case.views()
     seeds = range(first_seed, first_seed + BATCH)
-    return list_data_collate([views.set_random_state(seed)({"image": case.image(seed)}) for seed in seeds])
+    phase = {} if case.phase is None else {PHASE: case.phase}
+    return list_data_collate([views.set_random_state(seed)({"image": case.image(seed), **phase}) for seed in seeds])
 
 
-def total(method: SSLMethod, batch: Mapping[str, Any], step: int = 0, steps: int = 20) -> Tensor:
-    terms = method(batch, Progress(0, 1, step, steps))
+def progress_of(case: SimpleNamespace, step: int = 0, steps: int = 20) -> Progress:
+    if case.progress is not None:
+        progress: Progress = case.progress(step, steps)
+        return progress
+    return Progress(0, 1, step, steps, stage=case.phase or 0, stage_step=step, stage_steps=steps)
+
+
+def total(case: SimpleNamespace, method: SSLMethod, batch: Mapping[str, Any], step: int = 0) -> Tensor:
+    terms = method(batch, progress_of(case, step))
     return torch.stack([method.loss_weights[name] * term for name, term in terms.items()]).sum()
 
 
@@ -95,7 +117,7 @@ def test_terms_are_finite_scalars_that_have_weights(case: SimpleNamespace) -> No
 
 def test_gradients_reach_the_student_and_never_the_teacher(case: SimpleNamespace) -> None:
     method = case.method()
-    total(method, batch_of(case)).backward()
+    total(case, method, batch_of(case)).backward()
     for name, parameter in method.named_parameters():
         if not parameter.requires_grad:
             assert parameter.grad is None, name
@@ -107,14 +129,14 @@ def test_gradients_reach_the_student_and_never_the_teacher(case: SimpleNamespace
 
 def test_the_loss_falls_in_twenty_steps(case: SimpleNamespace) -> None:
     method, batch = case.method().train(), batch_of(case)
-    optimizer = torch.optim.AdamW(method.param_groups(0.01), lr=3e-3)
+    optimizer = torch.optim.AdamW(method.param_groups(0.01), lr=case.base_lr)
     losses = []
     for step in range(20):
         optimizer.zero_grad()
-        loss = total(method, batch, step)
+        loss = total(case, method, batch, step)
         loss.backward()
         optimizer.step()
-        method.after_step(Progress(0, 1, step, 20))
+        method.after_step(progress_of(case, step))
         losses.append(loss.item())
     assert losses[-1] < 0.95 * losses[0], losses
 
@@ -122,20 +144,20 @@ def test_the_loss_falls_in_twenty_steps(case: SimpleNamespace) -> None:
 def test_the_state_dict_holds_everything(case: SimpleNamespace) -> None:
     method, batch = case.method(), batch_of(case)
     optimizer = torch.optim.SGD(method.param_groups(0.0), lr=1e-2)
-    total(method, batch).backward()
+    total(case, method, batch).backward()
     optimizer.step()
-    method.after_step(Progress(0, 1, 0, 20))
+    method.after_step(progress_of(case))
     other = case.method()
     other.load_state_dict(method.state_dict())
-    expected, got = total(method.eval(), batch), total(other.eval(), batch)
+    expected, got = total(case, method.eval(), batch), total(case, other.eval(), batch)
     assert torch.equal(expected, got)
 
 
 def test_it_runs_under_bf16_autocast(case: SimpleNamespace) -> None:
     method, batch = case.method().eval(), batch_of(case)
-    exact = method(batch, Progress(0, 1, 0, 20))
+    exact = method(batch, progress_of(case))
     with torch.autocast("cpu", torch.bfloat16):
-        terms = method(batch, Progress(0, 1, 0, 20))
+        terms = method(batch, progress_of(case))
     for name, term in terms.items():
         assert term.dtype == torch.float32, name
         torch.testing.assert_close(term, exact[name], rtol=0.1, atol=0.05, msg=name)
@@ -167,13 +189,13 @@ def test_micro_batches_with_counts_equal_the_joint_batch(case: SimpleNamespace) 
     if not case.keeps_batch:
         pytest.skip("the terms depend on which samples share a batch")
     method, batch = case.method().eval(), batch_of(case)
-    total(method, batch).backward()
+    total(case, method, batch).backward()
     joint = {name: p.grad.clone() for name, p in trainable(method).items() if p.grad is not None}
     method.zero_grad()
     counts = {name: count / 4 for name, count in method.counts(batch).items()}
     for start in range(0, BATCH, BATCH // 4):
         part = {name: v[start : start + BATCH // 4] for name, v in batch.items() if isinstance(v, Tensor)}
-        (total(method, part | counts) / 4).backward()
+        (total(case, method, part | counts) / 4).backward()
     for name, gradient in joint.items():
         torch.testing.assert_close(trainable(method)[name].grad, gradient, rtol=1e-4, atol=1e-5, msg=name)
 
@@ -196,4 +218,4 @@ def test_the_teacher_is_a_frozen_copy_in_evaluation(case: SimpleNamespace) -> No
 
 def test_a_missing_key_is_named(case: SimpleNamespace) -> None:
     with pytest.raises(KeyError, match=rf"batch lacks .*it holds \['unrelated'\].*{case.method().made_by}"):
-        case.method()({"unrelated": torch.zeros(1)}, Progress(0, 1, 0, 20))
+        case.method()({"unrelated": torch.zeros(1)}, progress_of(case))

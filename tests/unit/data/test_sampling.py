@@ -38,7 +38,7 @@ def test_processes_share_the_samples_of_each_step(monkeypatch):
     alone = take(ResumableSampler(23, batch_size=6, seed=1), 30)
     shares = []
     for rank in range(3):
-        monkeypatch.setattr("monai_anat.data.sampling._world", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr("monai_anat.data.sampling.rank_and_size", lambda rank=rank: (rank, 3))
         shares.append(take(ResumableSampler(23, batch_size=6, seed=1), 10))
     for step in range(5):
         together = {p for share in shares for p in share[2 * step : 2 * step + 2]}
@@ -50,7 +50,7 @@ def test_indivisible_and_oversized_batches_are_refused(monkeypatch):
         ResumableSampler(5, batch_size=8)
     with pytest.raises(ValueError, match="at least 1"):
         ResumableSampler(5, batch_size=0)
-    monkeypatch.setattr("monai_anat.data.sampling._world", lambda: (0, 2))
+    monkeypatch.setattr("monai_anat.data.sampling.rank_and_size", lambda: (0, 2))
     with pytest.raises(ValueError, match=r"batch_size=3 and 2 processes; nearest is 2"):
         next(iter(ResumableSampler(5, batch_size=3)))
 

@@ -1,0 +1,123 @@
+"""Contrast with a queue of keys: InfoNCE, its pruned form, and the queue."""
+
+from __future__ import annotations
+
+from math import inf
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..processes import gather_rows
+
+__all__ = ["KeyQueue", "pruned_info_nce"]
+
+
+def pruned_info_nce(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    temperature: float,
+    prune_threshold: float | None = None,
+) -> Tensor:
+    r"""InfoNCE against a queue, without the negatives that show the same anatomy as the query.
+
+    .. math:: -\frac{1}{B} \sum_b \log \frac{e^{q_b k_b / \tau}}{e^{q_b k_b / \tau} +
+        \sum_{j: q_b n_j < \theta} e^{q_b n_j / \tau}}
+
+    MoCo (He et al., CVPR 2020, arXiv:1911.05722), equation 1; the purposive pruner of Adam (Hosseinzadeh Taher et al.,
+    MICCAI DART 2023, arXiv:2309.15358) keeps the negatives whose cosine is strictly below the threshold. The pruning
+    has no gradient. Where every negative is pruned the loss is exactly 0.
+
+    Args:
+        query: (B, D), unit length.
+        key: (B, D), unit length, without a gradient.
+        queue: (K, D), unit length: the negatives.
+        temperature: .2 in MoCo v2 and Adam.
+        prune_threshold: cosine from which on a row of the queue is no negative; None keeps all.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the temperature is not positive.
+
+    >>> q = torch.eye(2)
+    >>> pruned_info_nce(q, q, q, 0.2, prune_threshold=-1.0).item()
+    0.0
+    """
+    if query.ndim != 2 or query.shape != key.shape or queue.ndim != 2 or queue.shape[1] != query.shape[1]:
+        raise ValueError(
+            "query and key must be (B, D) and queue (K, D), "
+            f"got {tuple(query.shape)}, {tuple(key.shape)} and {tuple(queue.shape)}"
+        )
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}; MoCo v2 and Adam have 0.2")
+    wide = torch.promote_types(query.dtype, torch.float32)
+    query, key, queue = query.to(wide), key.to(wide).detach(), queue.to(wide).detach()
+    # cosines come as close as 1.6e-5 to the threshold: not in the half precision of autocast
+    with torch.autocast(query.device.type, enabled=False):
+        positive = (query * key).sum(1, keepdim=True)  # (B, 1)
+        negative = query @ queue.T  # (B, K)
+    if prune_threshold is not None:
+        negative = negative.masked_fill(negative.detach() >= prune_threshold, -inf)
+    logits = torch.cat([positive, negative], 1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+class KeyQueue(nn.Module):
+    """First-in, first-out memory of keys from earlier steps, kept in the state dict.
+
+    The forward passes of one optimiser step (micro-batches) hand in their keys with :meth:`observe`; :meth:`update`
+    enqueues those of all processes at once, from ``after_step``. Nothing is enqueued in evaluation, nor where a key is
+    not finite.
+
+    Args:
+        size: rows K; the batch over all processes must divide it.
+        num_features: width D.
+
+    >>> queue = KeyQueue(4, 2)
+    >>> queue.observe(torch.tensor([[0.0, 1.0]]))
+    >>> queue.update()
+    >>> queue.keys[0].tolist(), int(queue.pointer)
+    ([0.0, 1.0], 1)
+    """
+
+    keys: Tensor
+    pointer: Tensor
+
+    def __init__(self, size: int, num_features: int) -> None:
+        super().__init__()
+        if size < 1 or num_features < 1:
+            raise ValueError(f"size and num_features must be at least 1, got {size} and {num_features}")
+        self.register_buffer("keys", F.normalize(torch.randn(size, num_features), dim=1))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+        self._seen: list[Tensor] = []
+
+    @torch.no_grad()
+    def observe(self, keys: Tensor) -> None:
+        """Remember unit keys (B, D) for the next :meth:`update`; only in training."""
+        if self.training:
+            self._seen.append(keys.detach().to(self.keys.dtype))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Replace the oldest rows by what was observed since the last call, in the order of the joint batch.
+
+        Raises:
+            ValueError: if the number of keys does not divide the queue.
+        """
+        if not self._seen:
+            return
+        keys = gather_rows(torch.cat(self._seen))
+        self._seen.clear()
+        size, count = len(self.keys), len(keys)
+        if size % count:
+            raise ValueError(
+                f"the size of the queue must be a multiple of the batch over all processes, got a queue of {size} for "
+                f"a batch of {count}; nearest is {max(1, round(size / count)) * count}"
+            )
+        rows = (self.pointer + torch.arange(count, device=keys.device)) % size
+        kept = torch.where(torch.isfinite(keys).all(), keys, self.keys[rows])
+        self.keys.index_copy_(0, rows, kept)
+        self.pointer.copy_((self.pointer + count) % size)

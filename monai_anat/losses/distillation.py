@@ -1,0 +1,107 @@
+"""Self-distillation: the student's soft assignment to prototypes follows the teacher's sharpened, centred one."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..processes import sum_over_processes
+
+__all__ = ["DistillationCenter", "self_distillation"]
+
+
+def self_distillation(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    center: Tensor,
+    student_temperature: float,
+    teacher_temperature: float,
+) -> Tensor:
+    r"""Cross-entropy of the sharpened, centred teacher and the student, averaged over rows.
+
+    .. math:: -\frac{1}{B} \sum_b \mathrm{softmax}((t_b - c) / \tau_t) \cdot \log \mathrm{softmax}(s_b / \tau_s)
+
+    DINO (Caron et al., ICCV 2021, arXiv:2104.14294), equation 1 with the centring of section 3.1. No gradient flows
+    into the teacher's side.
+
+    Args:
+        student_logits: (B, K).
+        teacher_logits: (B, K), row b from another view of the same image as row b of the student.
+        center: (K,), running mean of the teacher's logits, see :class:`DistillationCenter`.
+        student_temperature: .1 in DINO.
+        teacher_temperature: .04 to .07 in DINO; the lower, the sharper the target.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: for logits of different shapes or a temperature that is not positive.
+
+    >>> logits = torch.zeros(2, 4)
+    >>> round(self_distillation(logits, logits, torch.zeros(4), 0.1, 0.04).item(), 4)  # log 4
+    1.3863
+    """
+    if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            "student_logits and teacher_logits must both be (B, K), "
+            f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}; pair the rows of the views first"
+        )
+    if student_temperature <= 0 or teacher_temperature <= 0:
+        raise ValueError(
+            f"temperatures must be positive, got student_temperature={student_temperature} and "
+            f"teacher_temperature={teacher_temperature}; DINO has 0.1 and 0.04"
+        )
+    wide = torch.promote_types(student_logits.dtype, torch.float32)
+    target = F.softmax((teacher_logits.detach().to(wide) - center.to(wide)) / teacher_temperature, dim=1)
+    log_student = F.log_softmax(student_logits.to(wide) / student_temperature, dim=1)
+    return -(target * log_student).sum(1).mean()
+
+
+class DistillationCenter(nn.Module):
+    r"""Running mean of the teacher's logits, over all processes: ``c <- m c + (1 - m) mean``.
+
+    DINO (arXiv:2104.14294), equation 4. The forward passes of one optimiser step (micro-batches) hand in what they saw
+    with :meth:`observe`; :meth:`update` moves the centre once, from ``after_step``. Logits that are not finite leave
+    the centre where it is.
+
+    Args:
+        num_prototypes: K.
+        momentum: weight m of the old centre.
+
+    Raises:
+        ValueError: for a momentum outside [0, 1).
+
+    >>> center = DistillationCenter(2, momentum=0.5)
+    >>> center.observe(torch.tensor([[2.0, 4.0]]))
+    >>> center.update()
+    >>> center.center
+    tensor([1., 2.])
+    """
+
+    center: Tensor
+
+    def __init__(self, num_prototypes: int, momentum: float = 0.9) -> None:
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}; DINO has 0.9")
+        self.momentum = momentum
+        self.register_buffer("center", torch.zeros(num_prototypes))
+        self._seen: list[Tensor] = []
+
+    @torch.no_grad()
+    def observe(self, teacher_logits: Tensor) -> None:
+        """Remember logits (B, K) for the next :meth:`update`; only in training."""
+        if self.training:
+            total = teacher_logits.detach().to(self.center.dtype).sum(0)
+            self._seen.append(torch.cat([total, total.new_tensor([len(teacher_logits)])]))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the centre to what was observed since the last call; nothing where nothing was."""
+        if not self._seen:
+            return
+        joint = sum_over_processes(torch.stack(self._seen).sum(0))
+        self._seen.clear()
+        moved = self.momentum * self.center + (1 - self.momentum) * joint[:-1] / joint[-1]
+        self.center.copy_(torch.where(torch.isfinite(moved).all(), moved, self.center))

@@ -1,0 +1,70 @@
+"""What a value is over all processes of a run; with one process, everything here is the identity."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["gather_rows", "rank_and_size", "sum_over_processes"]
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Name this process and count all of them.
+
+    Returns:
+        The rank of this process and the number of processes; (0, 1) without ``torch.distributed``.
+
+    >>> rank_and_size()
+    (0, 1)
+    """
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """Add up a tensor over all processes, without a gradient.
+
+    Args:
+        value: of the same shape on every process.
+
+    Returns:
+        The sum, a new tensor; ``value`` itself for one process.
+    """
+    if rank_and_size()[1] == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Put the rows of all processes together, with an exact gradient.
+
+    The order is that of the joint batch: row i of process r is row ``i * size + r``, as the sampler deals samples out.
+    If every process computes the same loss L of the gathered rows, averaging the parameters' gradients over processes,
+    as ``DistributedDataParallel`` does, gives the gradient of L with one joint batch.
+
+    Args:
+        rows: (B, ...), of the same shape on every process.
+
+    Returns:
+        (B * size, ...); ``rows`` itself for one process.
+    """
+    return rows if rank_and_size()[1] == 1 else cast(Tensor, _GatherRows.apply(rows))
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        shares = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(shares, rows.contiguous())
+        return torch.stack(shares, 1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # every process's loss moves these rows; the sum over processes and DDP's division by their number cancel
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total.unflatten(0, (-1, dist.get_world_size()))[:, dist.get_rank()]
