@@ -1,0 +1,68 @@
+"""Draw what a method's networks see, on shipped radiographs: python tools/method_pictures.py lamps [--phase N]
+
+One row per radiograph, one column per image that the views transform of the bundle (with its cpu_demo, at
+--image-size if given) puts into the batch. Written to docs/images/<method>.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from monai_anat import data, resources, visualize
+from monai_anat.keys import PHASE
+
+FOLDER = Path(__file__).parents[1] / "docs" / "images"
+
+
+def views_of(name: str, phase: int | None, options: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
+    """The images of three samples, by key; stacks of parts one by one."""
+    configs = resources.bundle_path(f"cxr_{name}_pretraining") / "configs"
+    parser = ConfigParser()
+    parser.read_config([str(configs / "train.json"), str(configs / "cpu_demo.json")])
+    parser.update(options)
+    loading = parser.get_parsed_content("train#loading")
+    views = parser.get_parsed_content("train#preprocessing")
+    samples = []
+    for seed, item in enumerate(data.pretraining_datalist()[:3]):
+        loaded = loading(dict(item)) | ({} if phase is None else {PHASE: phase})
+        sample = views.set_random_state(seed)(loaded)
+        images: dict[str, torch.Tensor] = {}
+        for key, value in sample.items():
+            if isinstance(value, torch.Tensor) and value.ndim == 3 and min(value.shape[1:]) > 8:
+                images[key] = value
+            elif isinstance(value, torch.Tensor) and value.ndim == 4 and min(value.shape[2:]) > 8:
+                images |= {f"{key} {number + 1}": part for number, part in enumerate(value)}
+        samples.append(images)
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method")
+    parser.add_argument("--phase", type=int, help="stage or phase of a phased method")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="overrides of the bundle's config")
+    parser.add_argument("--keys", nargs="*", help="which images, in which order; all if not given")
+    parser.add_argument("--suffix", default="", help="added to the file's name")
+    arguments = parser.parse_args()
+    options = {key: int(value) for key, value in (text.split("=") for text in arguments.set)}
+    samples = views_of(arguments.method, arguments.phase, options)
+    keys = arguments.keys or list(samples[0])
+    figure, axes = visualize.picture_panels(len(samples), len(keys), panel_size=min(2.1, 14 / len(keys)))
+    for row, sample in enumerate(samples):
+        for column, key in enumerate(keys):
+            visualize.show_gray(axes[row, column], sample[key], key.replace("_", " ") if row == 0 else "")
+    path = FOLDER / f"{arguments.method}{arguments.suffix}.png"
+    figure.savefig(path, dpi=80)
+    Image.open(path).convert("L").quantize(64).save(path, optimize=True)
+    sys.stdout.write(f"{path}: {path.stat().st_size / 1000:.0f} kB\n")
+
+
+if __name__ == "__main__":
+    main()
