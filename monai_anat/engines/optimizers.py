@@ -80,7 +80,13 @@ _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def build_optimizers(
-    method: SSLMethod, name: str = "adamw", *, lr: float, weight_decay: float = 0.0, **options: Any
+    method: SSLMethod,
+    name: str = "adamw",
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+    **options: Any,
 ) -> dict[str, Optimizer]:
     """One optimiser for each optimiser name among the method's parameter groups.
 
@@ -92,22 +98,35 @@ def build_optimizers(
         name: "adamw", "adam", "sgd" or "lars".
         lr: learning rate; a schedule of the trainer overrides it.
         weight_decay: of the groups that decay.
+        others: settings of optimisers other than "main": ``{"adversary": {"name": "adam", "lr": 2e-4}}``, with any
+            options; name and rate are those of "main" where left out, and all is where an optimiser is not named here.
         options: for the optimiser's class (``betas``, ``momentum``, ...).
 
     Raises:
-        ValueError: for an unknown name or option.
+        ValueError: for an unknown name or option, or an optimiser that no parameter group names.
     """
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for group in method.param_groups(weight_decay):
+        grouped.setdefault(group.get("optimizer", "main"), []).append(dict(group))
+    settings: dict[str, Mapping[str, Any]] = {key: {"name": name, "lr": lr, **options} for key in grouped}
+    for key, own in (others or {}).items():
+        if key not in grouped:
+            raise ValueError(
+                f"others must name optimisers of the method's parameter groups, {sorted(grouped)}, got {key!r}"
+            )
+        settings[key] = {"name": name, "lr": lr, **own}
+    return {key: _build(groups, **settings[key]) for key, groups in grouped.items()}
+
+
+def _build(groups: list[dict[str, Any]], name: str, lr: float, **options: Any) -> Optimizer:
     if name not in _OPTIMIZERS:
         raise ValueError(f"name must be one of {sorted(_OPTIMIZERS)}, got {name!r}")
     if name == "sgd":
         options.setdefault("momentum", 0.9)
     if name != "lars":
         options.setdefault("fused", True)
-    grouped: dict[str, list[dict[str, Any]]] = {}
-    for group in method.param_groups(weight_decay):
-        grouped.setdefault(group.get("optimizer", "main"), []).append(dict(group))
     try:
-        return {key: _OPTIMIZERS[name](groups, lr=lr, **options) for key, groups in grouped.items()}
+        return _OPTIMIZERS[name](groups, lr=lr, **options)
     except TypeError as error:
         raise ValueError(f"optimizer {name!r} does not take these options: {sorted(options)} ({error})") from error
 

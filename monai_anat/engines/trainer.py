@@ -59,7 +59,7 @@ class SSLTrainer(Trainer):
         seed: the run's seed; torch is seeded from (seed, step, rank) at every step.
         precision: "auto", "bf16", "fp16" or "fp32", see :func:`monai_anat.engines.autocast_dtype`.
         micro_batch_size: samples per forward pass of this process; the default is the whole local batch.
-        clip_norm: limit of the gradient norm after unscaling; None does not clip.
+        clip_norm: limit of the gradient norm after unscaling, of each optimiser by itself; None does not clip.
         clip_each: clip every tensor by itself instead of the global norm.
         compile: compile the student's networks with ``torch.compile``.
         channels_last: convolution weights and images in channels-last memory format.
@@ -272,16 +272,12 @@ class SSLTrainer(Trainer):
         return {"loss": torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum(), **terms}
 
     def _step(self) -> tuple[Tensor, Tensor]:
-        """Clip, and step every optimiser unless a gradient is not finite; returns the gradient norm and that flag."""
+        """Clip, and step every optimiser unless a gradient is not finite; returns the norm of all and that flag."""
         for optimizer in self.optimizers.values():
             self.grad_scaler.unscale_(optimizer)
-        parameters = [p for p in self.method.parameters() if p.grad is not None]
-        if self.clip_each and self.clip_norm is not None:
-            norm = clip_each_tensor(parameters, self.clip_norm)
-        else:
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-            if self.clip_norm is not None:
-                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        # each optimiser's gradients by themselves: the size of an adversary's must not shorten the generator's step
+        norms = [self._clip(parameters) for parameters in self._by_optimizer() if parameters] or [torch.zeros(())]
+        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         skipped = ~torch.isfinite(norm)
         for optimizer in self.optimizers.values():
             _step_unless(optimizer, skipped)
@@ -289,6 +285,21 @@ class SSLTrainer(Trainer):
         if self.grad_scaler.is_enabled():
             self.grad_scaler.update()
         return norm, skipped
+
+    def _by_optimizer(self) -> list[list[nn.Parameter]]:
+        """The parameters that have a gradient, for each optimiser, in the method's own order."""
+        with_gradient = [parameter for parameter in self.method.parameters() if parameter.grad is not None]
+        owned = [{id(p) for group in o.param_groups for p in group["params"]} for o in self.optimizers.values()]
+        return [[parameter for parameter in with_gradient if id(parameter) in ids] for ids in owned]
+
+    def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Clip the gradients of one optimiser; returns their norm before that."""
+        if self.clip_each and self.clip_norm is not None:
+            return clip_each_tensor(parameters, self.clip_norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        return norm
 
     def _apply_schedules(self, progress: Progress) -> None:
         for key, optimizer in self.optimizers.items():

@@ -71,6 +71,31 @@ def test_unknown_names_and_options_are_refused():
         build_optimizers(OneLayer(), "sgd", lr=0.1, betas=(0.9, 0.99))
 
 
+class TwoLayers(OneLayer):
+    """The bias has an optimiser of its own."""
+
+    def param_groups(self, weight_decay):
+        first, second = super().param_groups(weight_decay)
+        return [first, {**second, "optimizer": "adversary"}]
+
+
+def test_another_optimiser_has_settings_of_its_own():
+    others = {"adversary": {"name": "adam", "lr": 2e-4, "betas": (0.5, 0.999)}}
+    built = build_optimizers(TwoLayers(), "sgd", lr=0.03, weight_decay=1e-4, others=others)
+    assert {key: type(optimizer) for key, optimizer in built.items()} == {
+        "main": torch.optim.SGD,
+        "adversary": torch.optim.Adam,
+    }
+    group = built["adversary"].param_groups[0]
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (2e-4, (0.5, 0.999), 0.0)
+    assert built["main"].param_groups[0]["lr"] == 0.03
+    same = build_optimizers(TwoLayers(), "sgd", lr=0.03, others={"adversary": {"lr": 0.1}})["adversary"]
+    assert (type(same), same.param_groups[0]["lr"]) == (torch.optim.SGD, 0.1)
+    assert build_optimizers(TwoLayers(), "sgd", lr=0.03)["adversary"].param_groups[0]["lr"] == 0.03
+    with pytest.raises(ValueError, match=r"parameter groups, \['main'\], got 'adversary'"):
+        build_optimizers(OneLayer(), "sgd", lr=0.1, others=others)
+
+
 def test_clipping_each_tensor_leaves_small_ones_alone():
     small, large, none = (nn.Parameter(torch.zeros(4)) for _ in range(3))
     small.grad, large.grad = torch.full((4,), 0.1), torch.full((4,), 10.0)

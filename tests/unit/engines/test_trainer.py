@@ -251,6 +251,42 @@ def test_two_optimisers_step_by_their_own_schedules():
     assert not torch.equal(method.critic.weight, critic)
 
 
+def test_the_norm_of_one_optimiser_does_not_clip_another():
+    """One step of SGD with rate 1 moves each player by its own clipped gradient."""
+
+    def moved(weight):
+        method = TwoPlayers()
+        method.loss_weights["critic"] = weight
+        trainer = trainer_of(method, optimizer="sgd", epochs=1, clip_norm=0.1, epoch_length=1)
+        for optimizer in trainer.optimizers.values():
+            optimizer.param_groups[0].update(lr=1.0, momentum=0.0, weight_decay=0.0)
+        before = [[p.detach().clone() for p in part.parameters()] for part in (method.encoder, method.critic)]
+        trainer.run()
+        moves = [
+            torch.cat([(p - b).flatten() for p, b in zip(part.parameters(), old, strict=True)])
+            for part, old in zip((method.encoder, method.critic), before, strict=True)
+        ]
+        return moves, trainer.state.grad_norm
+
+    (encoder, _), norm = moved(1.0)
+    (encoder_beside_large, critic_large), large_norm = moved(1e6)
+    assert encoder.norm().item() == pytest.approx(0.1, rel=1e-4)
+    assert torch.equal(encoder, encoder_beside_large)
+    assert critic_large.norm().item() == pytest.approx(0.1, rel=1e-4)
+    assert large_norm > 1e4 * norm
+
+
+def test_an_optimiser_without_gradients_rests():
+    method = TwoPlayers()
+    method.loss_weights = {"fit": 1.0, "critic": 0.0}
+    method.forward = lambda batch, progress: {"fit": TwoPlayers.forward(method, batch, progress)["fit"]}
+    critic = method.critic.weight.clone()
+    trainer = trainer_of(method)
+    trainer.run()
+    assert torch.equal(method.critic.weight, critic)
+    assert torch.isfinite(trainer.state.grad_norm)
+
+
 def test_foreign_loader_trains_and_says_that_resuming_is_not_exact(caplog):
     loader = torch.utils.data.DataLoader(images(), batch_size=4)
     method = ToyMethod()
