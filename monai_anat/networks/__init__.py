@@ -3,6 +3,7 @@
 from monai_anat.networks.adapters import AdaptedBackbone, as_backbone
 from monai_anat.networks.backbone import Backbone, to_tokens
 from monai_anat.networks.checkpoints import read_checkpoint
+from monai_anat.networks.convnext import ConvNeXtBackbone
 from monai_anat.networks.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
 from monai_anat.networks.heads import OrderHead, ProjectionHead, RestorationHead
 from monai_anat.networks.prototype_head import PrototypeHead
@@ -15,6 +16,7 @@ from monai_anat.networks.weights import LoadReport, load_backbone
 __all__ = [
     "AdaptedBackbone",
     "Backbone",
+    "ConvNeXtBackbone",
     "EncoderDecoder",
     "EncoderRecord",
     "LoadReport",

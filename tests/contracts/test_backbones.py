@@ -16,6 +16,7 @@ from monai.networks.nets import UNETR, FlexibleUNet, ResNet, SwinUNETR, ViT
 from monai_anat import networks
 from monai_anat.networks import (
     Backbone,
+    ConvNeXtBackbone,
     ResNetBackbone,
     SwinBackbone,
     ViTBackbone,
@@ -41,6 +42,10 @@ def _vit(**changed):
     return ViTBackbone(**{"image_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 5, "num_heads": 3, **changed})
 
 
+def _convnext(**changed):
+    return ConvNeXtBackbone(**{"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "layer_scale": 0.5, **changed})
+
+
 CASES = {
     "swin": Case(_swin, (64, 96), (50, 71)),
     "swin_3d": Case(lambda: _swin(spatial_dims=3, in_channels=2, embed_dim=8), (32, 32, 16), (19, 33, 32)),
@@ -48,6 +53,8 @@ CASES = {
     "vit": Case(_vit, (32, 32), (37, 50)),
     "vit_class_token": Case(lambda: _vit(class_token=True), (32, 32), (37, 50)),
     "vit_3d": Case(lambda: _vit(spatial_dims=3, image_size=(32, 16, 16)), (32, 16, 16), (17, 16, 25)),
+    "convnext": Case(_convnext, (64, 96), (50, 71)),
+    "convnext_3d": Case(lambda: _convnext(spatial_dims=3, depths=(1, 1), dims=(8, 16)), (16, 16, 8), (9, 17, 16)),
     "resnet18": Case(lambda: ResNetBackbone(depth=18), (64, 96), (50, 71)),
     "resnet18_expand": Case(lambda: ResNetBackbone(depth=18, stem="expand"), (64, 64), (50, 71)),
     "resnet50": Case(lambda: ResNetBackbone(depth=50), (64, 64), (50, 71)),
@@ -69,7 +76,7 @@ CASES = {
     ),
 }
 OWN = [name for name in CASES if not name.startswith("monai")]
-TRANSFORMERS = [name for name in OWN if not name.startswith("resnet")]
+RECOMPUTING = [name for name in OWN if not name.startswith("resnet")]
 
 
 def _image(backbone, size, batch=2, seed=0):
@@ -190,7 +197,7 @@ def test_a_trace_equals_eager_for_any_batch_size(own):
                 torch.testing.assert_close(traced(image), backbone(image), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("name", RECOMPUTING)
 def test_recomputing_blocks_changes_no_gradient(name):
     gradients = []
     for recompute in (False, True):
@@ -206,7 +213,7 @@ def test_recomputing_blocks_changes_no_gradient(name):
 
 
 def test_drop_path_acts_in_training_only():
-    for build in (_swin, _vit):
+    for build in (_swin, _vit, _convnext):
         backbone = build(drop_path_rate=0.5)
         image = _image(backbone, (32, 32), batch=1).expand(4, -1, -1, -1)
         assert not torch.equal(*backbone.train()(image)[:2])
@@ -227,7 +234,7 @@ def test_wrong_inputs_are_named(own):
         backbone(image[0])
 
 
-@pytest.mark.parametrize("cls", [SwinBackbone, ViTBackbone, ResNetBackbone])
+@pytest.mark.parametrize("cls", [ConvNeXtBackbone, SwinBackbone, ViTBackbone, ResNetBackbone])
 def test_wrong_dimensions_are_named(cls):
     with pytest.raises(ValueError, match="spatial_dims"):
         cls(spatial_dims=4)
