@@ -5,14 +5,19 @@ from .contrastive import KeyQueue, pruned_info_nce
 from .distillation import DistillationCenter, self_distillation
 from .ordering import order_cross_entropy
 from .restoration import restoration_mse
+from .vicreg import covariance, invariance, variance, variance_covariance
 
 __all__ = [
     "DistillationCenter",
     "KeyQueue",
+    "covariance",
     "global_consistency",
+    "invariance",
     "matched_consistency",
     "order_cross_entropy",
     "pruned_info_nce",
     "restoration_mse",
     "self_distillation",
+    "variance",
+    "variance_covariance",
 ]

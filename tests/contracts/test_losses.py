@@ -23,6 +23,10 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "covariance": lambda: (randn(4, 8), randn(4, 8, seed=1)),
+    "invariance": lambda: (randn(4, 8), randn(4, 8, seed=1)),
+    "variance": lambda: (0.5 * randn(4, 8), 0.5 * randn(4, 8, seed=1)),
+    "variance_covariance": lambda: (randn(4, 8), randn(4, 8, seed=1)),
     "global_consistency": lambda: (randn(3, 8), randn(3, 8, seed=1)),
     "matched_consistency": lambda: (randn(2, 4, 8), randn(2, 4, 8, seed=1), torch.tensor([[1, -1, 0, 3], [-1] * 4])),
     "order_cross_entropy": lambda: (randn(2, 4, 4), torch.tensor([[0, 1, 2, 3], [3, 0, 1, 2]])),

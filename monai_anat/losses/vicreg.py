@@ -1,0 +1,152 @@
+"""Variance, invariance, covariance: embeddings of two views agree, and use all of their dimensions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["covariance", "invariance", "variance", "variance_covariance"]
+
+
+def invariance(z_1: Tensor, z_2: Tensor) -> Tensor:
+    """Say how far the embeddings of two views lie apart: the mean squared difference over images and dimensions.
+
+    VICReg (Bardes et al., ICLR 2022, arXiv:2105.04906), equation 5, divided by D as in its loss.
+
+    Args:
+        z_1: (B, D).
+        z_2: (B, D).
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: if the two are not of one shape (B, D).
+
+    >>> invariance(torch.zeros(2, 4), torch.full((2, 4), 3.0)).item()
+    9.0
+    """
+    if z_1.ndim != 2 or z_1.shape != z_2.shape:
+        raise ValueError(
+            f"z_1 and z_2 must both be (B, D), got {tuple(z_1.shape)} and {tuple(z_2.shape)}; pool feature maps first"
+        )
+    return F.mse_loss(_at_least_float32(z_1), _at_least_float32(z_2))
+
+
+def variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
+    r"""Hold the spread of every dimension over the batch at 1 or more: a hinge against collapse, mean over the views.
+
+    .. math:: v(z) = \frac1D \sum_d \max\bigl(0, 1 - \sqrt{\mathrm{Var}(z_d) + \epsilon}\bigr)
+
+    VICReg (arXiv:2105.04906), equations 1 and 2, with the unbiased variance (B - 1).
+
+    Args:
+        embeddings: (B, D) of each view, B at least 2.
+        eps: keeps the root differentiable at 0.
+
+    Returns:
+        The mean of v over the views: a scalar, float32 or wider.
+
+    Raises:
+        ValueError: if a view is not (B, D) or has one row.
+
+    >>> variance(torch.tensor([[1.0, 5.0], [1.0, -5.0]])).item()  # the first dimension is constant
+    0.4950000047683716
+    """
+    _check_rows("variance", embeddings)
+    hinges = [F.relu(1.0 - torch.sqrt(_at_least_float32(z).var(0) + eps)).mean() for z in embeddings]
+    return torch.stack(hinges).mean()
+
+
+def covariance(*embeddings: Tensor) -> Tensor:
+    r"""Say how far the dimensions repeat each other: squared covariances off the diagonal, summed over the views.
+
+    .. math:: c(z) = \frac1D \sum_{i \ne j} C_{ij}^2, \qquad C = \frac{1}{B - 1} \bar z^\top \bar z
+
+    VICReg (arXiv:2105.04906), equations 3 and 4. Where the batch is smaller than D, the D x D matrix is never made:
+    :math:`\lVert \bar z^\top \bar z \rVert_F = \lVert \bar z \bar z^\top \rVert_F`, and the diagonal of C is the
+    variance. The value is the same, at a cost of B * B * D instead of B * D * D.
+
+    Args:
+        embeddings: (B, D) of each view, B at least 2.
+
+    Returns:
+        The sum of c over the views: a scalar, float32 or wider.
+
+    Raises:
+        ValueError: if a view is not (B, D) or has one row.
+
+    >>> covariance(torch.tensor([[1.0, 1.0], [-1.0, -1.0]])).item()  # C is 2 everywhere
+    4.0
+    """
+    _check_rows("covariance", embeddings)
+    return torch.stack([_off_diagonal(_at_least_float32(z)) / z.shape[1] for z in embeddings]).sum()
+
+
+def variance_covariance(
+    z_1: Tensor,
+    z_2: Tensor,
+    invariance_weight: float = 25,
+    variance_weight: float = 25,
+    covariance_weight: float = 1,
+    eps: float = 1e-4,
+) -> Tensor:
+    """Add up the three terms of VICReg.
+
+    ``invariance_weight * invariance(z_1, z_2) + variance_weight * variance(z_1, z_2) + covariance_weight *
+    covariance(z_1, z_2)``: VICReg (Bardes et al., ICLR 2022, arXiv:2105.04906), equation 6, as MLVICX
+    (arXiv:2403.11504) uses it on its global and on its local embedding. The variance averages the views, the
+    covariance sums them, as in the code of both. The statistics are those of the rows given: with several processes
+    hand in the rows of all (:func:`monai_anat.processes.gather_rows`).
+
+    Args:
+        z_1: (B, D), B at least 2.
+        z_2: (B, D).
+        invariance_weight: of the squared difference.
+        variance_weight: of the hinge on the spread.
+        covariance_weight: of the squared covariances.
+        eps: added to the variance under the root.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: if the shapes differ or there is only one row.
+
+    >>> round(variance_covariance(torch.ones(2, 4), torch.ones(2, 4)).item(), 4)  # collapsed: 25 * (1 - .01)
+    24.75
+    """
+    return (
+        invariance_weight * invariance(z_1, z_2)
+        + variance_weight * variance(z_1, z_2, eps=eps)
+        + covariance_weight * covariance(z_1, z_2)
+    )
+
+
+def _off_diagonal(z: Tensor) -> Tensor:
+    """The sum of the squared entries of the covariance matrix (D, D) of z (B, D) off its diagonal."""
+    rows, width = z.shape
+    z = z - z.mean(0)
+    # the squares of sums over the batch: not in the half precision of autocast
+    with torch.autocast(z.device.type, enabled=False):
+        if rows >= width:
+            matrix = z.T @ z / (rows - 1)  # (D, D)
+            return matrix.fill_diagonal_(0.0).square().sum()
+        gram = z @ z.T / (rows - 1)  # (B, B)
+    diagonal = z.square().sum(0) / (rows - 1)  # (D,)
+    # a difference of two sums: rounding may leave it below 0, where the true value (and gradient) is 0
+    return (gram.square().sum() - diagonal.square().sum()).clamp(min=0.0)
+
+
+def _at_least_float32(z: Tensor) -> Tensor:
+    return z.to(torch.promote_types(z.dtype, torch.float32))
+
+
+def _check_rows(term: str, embeddings: tuple[Tensor, ...]) -> None:
+    shapes = [tuple(z.shape) for z in embeddings]
+    if not shapes or any(len(shape) != 2 or shape[0] < 2 for shape in shapes):
+        raise ValueError(
+            f"{term} must get (B, D) with at least 2 rows for each view, got {shapes}; it is a statistic over the "
+            "batch: use a batch of 2 images or more (and so micro_batch_size), and far more to learn from"
+        )
