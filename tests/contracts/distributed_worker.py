@@ -1,56 +1,45 @@
-"""Three optimiser steps of a method on the shipped sample, alone or under torchrun; run by test_distributed.py."""
+"""Three optimiser steps of every method, alone or under torchrun; run by test_distributed.py."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from ignite.engine import Events
+from method_cases import CASES, progress_of
 
-from monai_anat import data, engines, handlers, methods, networks
+from monai_anat import data, engines, handlers, methods
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--method", default="PEACMethod")
-    arguments = parser.parse_args()
-    device = engines.join_processes()
+def train(case: SimpleNamespace, device: torch.device) -> dict[str, Any]:
+    """Gradients, joint losses and sample numbers of three steps, and whether the processes end with equal weights."""
     torch.manual_seed(0)
-    backbone = networks.SwinBackbone(embed_dim=16, depths=(2, 2), num_heads=(2, 4), patch_size=4)
-    views: torch.nn.Module | object
-    if arguments.method == "PEACMethod":
-        method = methods.PEACMethod(backbone, image_size=56, global_dim=32, local_dim=16)
-        views, size = methods.PEACViewsd(grid_size=7, cell_size=8, margin=2), 72
-    else:
-        method = methods.POPARMethod(backbone, image_size=56)
-        views, size = methods.POPARViewsd(grid_size=7, cell_size=8), 56
-    loading = data.radiograph_preprocessing(size, as_uint8=True)
-    items = [loading(item) for item in data.pretraining_datalist()[:16]]
-    loader = data.resumable_loader(data.SeededDataset(items, views, seed=5), batch_size=4, seed=5)
+    method = case.method()
+    items = [{"image": case.image(seed)} for seed in range(16)]
+    phase = None if case.phase is None else lambda epoch: case.phase
+    dataset = data.SeededDataset(items, case.views(), seed=5, phase=phase)
     trainer = engines.SSLTrainer(
         device=device,
         max_epochs=1,
-        train_data_loader=loader,
+        train_data_loader=data.resumable_loader(dataset, batch_size=4, seed=5),
         method=method,
         optimizers=engines.build_optimizers(method, "sgd", lr=0.01),
         precision="fp32",
         clip_norm=1e9,
         epoch_length=3,
-        train_handlers=[handlers.TeacherEMA(0.9)] if arguments.method == "PEACMethod" else [],
+        train_handlers=[handlers.TeacherEMA(0.9)] if isinstance(method, methods.TeacherStudentMethod) else [],
     )
-    gradients: list[dict[str, torch.Tensor]] = []
+    result: dict[str, Any] = {"gradients": [], "losses": [], "samples": []}
     step = trainer._step
 
-    def recorded_step():
-        gradients.append({n: p.grad.clone() for n, p in method.named_parameters() if p.grad is not None})
+    def recorded_step() -> Any:
+        gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+        result["gradients"].append(gradients)
         return step()
-
-    trainer._step = recorded_step
-    losses: list[float] = []
-    samples: list[list[int]] = []
 
     def record(engine: engines.SSLTrainer) -> None:
         loss, ids = engine.state.output["loss"].clone(), engine.state.sample_ids
@@ -59,21 +48,47 @@ def main() -> None:
             shares = [torch.empty_like(ids) for _ in range(trainer.world_size)]
             dist.all_gather(shares, ids)
             ids = torch.cat(shares)
-        losses.append(float(loss) / trainer.world_size)
-        samples.append(sorted(ids.tolist()))
+        result["losses"].append(float(loss) / trainer.world_size)
+        result["samples"].append(sorted(ids.tolist()))
 
+    trainer._step = recorded_step
     trainer.add_event_handler(Events.ITERATION_COMPLETED, record)
     trainer.run()
-    checksum = torch.stack([p.detach().double().sum() for p in method.parameters()])
-    agree = True
+    state = [
+        *method.parameters(),
+        *(method.buffers() if case.joint_batch else ()),
+    ]  # BatchNorm keeps its own statistics
+    checksum = torch.stack([value.detach().double().sum() for value in state])
+    result["ranks_agree"] = True
     if trainer.world_size > 1:
         others = [torch.empty_like(checksum) for _ in range(trainer.world_size)]
         dist.all_gather(others, checksum)
-        agree = all(torch.equal(others[0], other) for other in others)
+        result["ranks_agree"] = all(torch.equal(others[0], other) for other in others)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cases", nargs="*", choices=sorted(CASES))
+    arguments = parser.parse_args()
+    device = engines.join_processes()
+    results = {}
+    original = engines.SSLTrainer.progress
+    for label in arguments.cases or CASES:
+        case = CASES[label]
+        if case.phase is not None or case.progress is not None:  # which a run of one epoch would not reach
+            engines.SSLTrainer.progress = property(
+                lambda t, case=case: progress_of(case, max(0, t.state.iteration - 1), 3)
+            )
+        try:
+            results[label] = train(case, device)
+        except Exception as error:  # the other methods go on; all processes fail alike
+            results[label] = {"error": f"{type(error).__name__}: {error}"}
+        engines.SSLTrainer.progress = original
     if engines.is_main_process():
         arguments.folder.mkdir(parents=True)
-        result = {"gradients": gradients, "losses": losses, "samples": samples, "ranks_agree": agree}
-        torch.save(result, arguments.folder / "result.pt")
+        torch.save(results, arguments.folder / "results.pt")
     engines.leave_processes()
 
 

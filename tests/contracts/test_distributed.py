@@ -1,35 +1,51 @@
-"""Two processes give what one gives with the joint batch; a killed or stopped elastic run goes on."""
+"""Two processes give what one gives with the joint batch."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from method_cases import CASES
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
-def launch(processes: int, folder: Path, *options: str) -> dict:
-    """Run the worker under torchrun (or alone), and read what its first process wrote."""
+def launch(processes: int, folder: Path) -> dict[str, Any]:
+    """Run the worker under torchrun (or alone), and read what its first process wrote of every method."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [sys.executable, "-W", "ignore", *torchrun, str(WORKER), str(folder), *options]
+    command = [sys.executable, "-W", "ignore", *torchrun, str(WORKER), str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=500)
     assert result.returncode == 0, result.stderr[-3000:]
-    return torch.load(folder / "result.pt", weights_only=True)
+    results: dict[str, Any] = torch.load(folder / "results.pt", weights_only=True)
+    return results
 
 
-@pytest.mark.parametrize("method", ["PEACMethod", "POPARMethod"])
-def test_two_processes_equal_one_with_the_joint_batch(method, tmp_path):
-    """Gradients over three steps; samples are shuffled or distorted at random, so the pairs per process differ."""
-    one = launch(1, tmp_path / "one", "--method", method)
-    two = launch(2, tmp_path / "two", "--method", method)
-    assert json.dumps(one["samples"]) == json.dumps(two["samples"])
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Three steps of every method, by one process and by two."""
+    folder = tmp_path_factory.mktemp("processes")
+    return launch(1, folder / "one"), launch(2, folder / "two")
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_two_processes_end_with_the_same_weights(label, runs):
+    _, two = (run[label] for run in runs)
+    assert two.get("error") is None
+    assert two["ranks_agree"]
+
+
+@pytest.mark.parametrize("label", [label for label, case in CASES.items() if case.joint_batch])
+def test_two_processes_equal_one_with_the_joint_batch(label, runs):
+    """Gradients over three steps; which samples take part in a term differs between the processes."""
+    one, two = (run[label] for run in runs)
+    assert not (one.get("error") or two.get("error")), (one.get("error"), two.get("error"))
+    assert one["samples"] == two["samples"]
     assert len(one["gradients"]) == len(two["gradients"]) == 3
     for alone, together in zip(one["gradients"], two["gradients"], strict=True):
         assert alone.keys() == together.keys()
@@ -37,4 +53,3 @@ def test_two_processes_equal_one_with_the_joint_batch(method, tmp_path):
             scale = alone[name].abs().max().clamp_min(1e-6)
             assert (alone[name] - together[name]).abs().max() <= 1e-5 * max(1.0, float(scale)), name
     torch.testing.assert_close(torch.tensor(two["losses"]), torch.tensor(one["losses"]), rtol=1e-5, atol=1e-6)
-    assert two["ranks_agree"]
