@@ -16,6 +16,7 @@ __all__ = [
     "Progress",
     "Schedule",
     "StagePhase",
+    "TurnPhase",
     "cosine",
     "linear",
     "stage_of",
@@ -110,6 +111,26 @@ class StagePhase:
 
     def __call__(self, epoch: int) -> int:
         return stage_of(epoch, self.stage_epochs)[0]
+
+
+@dataclass(frozen=True)
+class TurnPhase:
+    """Objectives that take turns, as the ``phase`` of ``SeededDataset``: 0, 1, ..., turns - 1, 0, 1, ...
+
+    What is counted, epochs or steps, is the dataset's ``phase_by``.
+
+    >>> [TurnPhase(3)(epoch) for epoch in range(5)]
+    [0, 1, 2, 0, 1]
+    """
+
+    turns: int
+
+    def __post_init__(self) -> None:
+        if self.turns < 1:
+            raise ValueError(f"turns must be at least 1, got {self.turns}; it is the number of objectives")
+
+    def __call__(self, count: int) -> int:
+        return count % self.turns
 
 
 def linear(position: float, length: float, start: float, end: float) -> float:

@@ -1,4 +1,4 @@
-"""The stateless order of samples: position -> (epoch, index), and a loader that resumes exactly.
+"""The stateless order of samples: position -> (epoch, index[, step]), and a loader that resumes exactly.
 
 Nothing here keeps a random state. The trainer says how many samples it has consumed; everything else follows from the
 run's seed. Workers, persistent or not, hold nothing, and their number changes nothing.
@@ -7,7 +7,7 @@ run's seed. Workers, persistent or not, hold nothing, and their number changes n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(mix(3, seed, epoch))).permutation(size)
 
 
-class ResumableSampler(Sampler[tuple[int, int]]):
+class ResumableSampler(Sampler[tuple[int, ...]]):
     """Infinite map from position to (epoch, index), strided over the processes.
 
     An epoch has ``size // batch_size`` whole batches; which samples are left over differs from epoch to epoch.
@@ -42,6 +42,7 @@ class ResumableSampler(Sampler[tuple[int, int]]):
         batch_size: samples per optimiser step, over all processes and micro-batches.
         seed: the run's seed.
         shuffle: False keeps the dataset's order.
+        with_step: hand out (epoch, index, step), with the optimiser step that the sample is for.
 
     Attributes:
         consumed: samples that the trainer has consumed, over all processes; the next iterator starts there.
@@ -55,7 +56,9 @@ class ResumableSampler(Sampler[tuple[int, int]]):
     [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self, size: int, batch_size: int, seed: int = 0, shuffle: bool = True, *, with_step: bool = False
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if size < batch_size:
@@ -67,6 +70,7 @@ class ResumableSampler(Sampler[tuple[int, int]]):
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self.with_step = with_step
         self.consumed = 0
 
     @property
@@ -88,7 +92,7 @@ class ResumableSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.samples_per_epoch // self.batch_size * self.local_batch_size()
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         rank, world = rank_and_size()
         self.local_batch_size()
         position, order, order_epoch = self.consumed + rank, np.arange(self.size), -1
@@ -96,7 +100,8 @@ class ResumableSampler(Sampler[tuple[int, int]]):
             epoch, within = divmod(position, self.samples_per_epoch)
             if self.shuffle and epoch != order_epoch:
                 order, order_epoch = permutation(self.seed, epoch, self.size), epoch
-            yield epoch, int(order[within])
+            index = int(order[within])
+            yield (epoch, index, position // self.batch_size) if self.with_step else (epoch, index)
             position += world
 
 
@@ -110,11 +115,14 @@ class SeededDataset(Dataset[dict[str, Any]]):
             first.
         seed: the run's seed.
         phase: maps the epoch to the phase of a phased method, which is written into the sample before the transform.
+        phase_by: "step" hands ``phase`` the optimiser step that the sample is for, and not the epoch.
 
     The sample carries its ``index`` (for the report of a non-finite step), and its ``phase`` if there is one.
 
     Raises:
         TypeError: if an item is no dict.
+        ValueError: for another ``phase_by``, or (when asked for an item) if the phase goes by steps and the sampler
+            does not name them.
 
     >>> dataset = SeededDataset([{"image": 1.0}, {"image": 2.0}])
     >>> dataset[0, 1]["index"]
@@ -127,31 +135,43 @@ class SeededDataset(Dataset[dict[str, Any]]):
         transform: Callable[[dict[str, Any]], Any] | None = None,
         seed: int = 0,
         phase: Callable[[int], int] | None = None,
+        phase_by: Literal["epoch", "step"] = "epoch",
     ) -> None:
+        if phase_by not in ("epoch", "step"):
+            raise ValueError(f'phase_by must be "epoch" or "step", got {phase_by!r}; leave phase away for no phases')
         self.data = data
         self.transform: Any = transform
         self.seed = seed
         self.phase = phase
+        self.phase_by = phase_by
 
     def __len__(self) -> int:
         return len(self.data)  # type: ignore[arg-type]
 
-    def __getitem__(self, position: tuple[int, int] | int) -> dict[str, Any]:
-        epoch, index = (0, position) if isinstance(position, int) else position
+    def __getitem__(self, position: tuple[int, ...] | int) -> dict[str, Any]:
+        epoch, index, *step = (0, position) if isinstance(position, int) else position
         item: Any = self.data[index]
         if not isinstance(item, Mapping):
             raise TypeError(f"data must hold dicts, got {type(item).__name__} at index {index}; use a MONAI datalist")
         sample = dict(item)
-        if self.phase is not None:
-            sample[PHASE] = self.phase(epoch)
+        phase: dict[str, Any] = {} if self.phase is None else {PHASE: self.phase(self._counted(epoch, *step))}
+        sample.update(phase)
         if self.transform is not None:
             if isinstance(self.transform, Randomizable):
                 self.transform.set_random_state(seed=sample_seed(self.seed, epoch, index))
             sample = self.transform(sample)
-        sample[INDEX] = index
-        if self.phase is not None:
-            sample[PHASE] = self.phase(epoch)
-        return sample
+        return sample | phase | {INDEX: index}
+
+    def _counted(self, epoch: int, step: int | None = None) -> int:
+        """What the phase goes by."""
+        if self.phase_by == "epoch":
+            return epoch
+        if step is None:
+            raise ValueError(
+                'phase_by="step" needs positions (epoch, index, step), got (epoch, index); load by resumable_loader, '
+                "or give ResumableSampler with_step=True"
+            )
+        return step
 
 
 def _quiet_worker(worker_id: int) -> None:
@@ -185,7 +205,8 @@ def resumable_loader(
     >>> len(loader)
     2
     """
-    sampler = ResumableSampler(len(dataset), batch_size, seed=seed, shuffle=shuffle)
+    by_step = dataset.phase is not None and dataset.phase_by == "step"
+    sampler = ResumableSampler(len(dataset), batch_size, seed=seed, shuffle=shuffle, with_step=by_step)
     return DataLoader(
         dataset,
         batch_size=sampler.local_batch_size(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_anat.schedules import ConstantSchedule, CosineSchedule, LinearSchedule, Progress
+from monai_anat.schedules import ConstantSchedule, CosineSchedule, LinearSchedule, Progress, TurnPhase
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -75,3 +75,9 @@ def test_bad_arguments_say_what_to_change():
         CosineSchedule(1.0, warmup_epochs=-1)
     with pytest.raises(ValueError, match="warmup_start works by step only"):
         CosineSchedule(1.0, warmup_start=0.1, by_epoch=True)
+
+
+def test_objectives_take_turns():
+    assert [TurnPhase(4)(count) for count in range(6)] == [0, 1, 2, 3, 0, 1]
+    with pytest.raises(ValueError, match="turns must be at least 1, got 0"):
+        TurnPhase(0)

@@ -7,6 +7,7 @@ import torch
 from monai.transforms import Compose, RandGaussianNoised
 
 from monai_anat.data.sampling import ResumableSampler, SeededDataset, permutation, resumable_loader
+from monai_anat.schedules import TurnPhase
 
 
 def take(sampler: ResumableSampler, count: int) -> list[tuple[int, int]]:
@@ -85,6 +86,41 @@ def test_number_of_workers_changes_nothing(workers):
 def test_phase_travels_in_the_sample():
     dataset = SeededDataset([{"image": 0.0}], transform=lambda s: {"seen": s["phase"]}, phase=lambda epoch: epoch % 3)
     assert dataset[4, 0] == {"seen": 1, "index": 0, "phase": 1}
+
+
+def test_the_step_of_a_sample_is_the_one_that_trains_on_it(monkeypatch):
+    plain = take(ResumableSampler(11, batch_size=4, seed=3), 30)
+    stepped = take(ResumableSampler(11, batch_size=4, seed=3, with_step=True), 30)
+    assert [position[:2] for position in stepped] == plain
+    assert [step for _, _, step in stepped] == [position // 4 for position in range(30)]
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr("monai_anat.data.sampling.rank_and_size", lambda rank=rank: (rank, 2))
+        shares.append(take(ResumableSampler(11, batch_size=4, seed=3, with_step=True), 6))
+    for share in shares:
+        assert [step for _, _, step in share] == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_phase_by_step_is_one_for_a_batch_and_resumes(workers):
+    def phases(consumed: int, count: int) -> list[list[int]]:
+        data = [{"image": torch.zeros(1, 2, 2)} for _ in range(7)]
+        dataset = SeededDataset(data, phase=TurnPhase(4), phase_by="step")
+        loader = resumable_loader(dataset, batch_size=3, num_workers=workers)
+        loader.sampler.consumed = consumed
+        return [batch["phase"].tolist() for batch in itertools.islice(iter(loader), count)]
+
+    assert phases(0, 6) == [[0] * 3, [1] * 3, [2] * 3, [3] * 3, [0] * 3, [1] * 3]
+    assert phases(9, 3) == [[3] * 3, [0] * 3, [1] * 3]
+
+
+def test_phase_by_step_needs_a_step():
+    dataset = SeededDataset([{"image": 0.0}], phase=TurnPhase(2), phase_by="step")
+    assert dataset[0, 0, 5]["phase"] == 1
+    with pytest.raises(ValueError, match=r"needs positions \(epoch, index, step\).*resumable_loader"):
+        dataset[0, 0]
+    with pytest.raises(ValueError, match=r'phase_by must be "epoch" or "step", got \'none\''):
+        SeededDataset([{"image": 0.0}], phase=TurnPhase(2), phase_by="none")
 
 
 def test_items_must_be_dicts():
