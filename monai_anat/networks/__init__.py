@@ -6,6 +6,7 @@ from monai_anat.networks.checkpoints import read_checkpoint
 from monai_anat.networks.convnext import ConvNeXtBackbone
 from monai_anat.networks.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
 from monai_anat.networks.heads import OrderHead, ProjectionHead, RestorationHead
+from monai_anat.networks.part_whole_heads import CompositionHead, DecompositionHead
 from monai_anat.networks.prototype_head import PrototypeHead
 from monai_anat.networks.records import EncoderRecord, load_encoder, read_encoder_record, save_encoder
 from monai_anat.networks.resnet import ResNetBackbone
@@ -16,7 +17,9 @@ from monai_anat.networks.weights import LoadReport, load_backbone
 __all__ = [
     "AdaptedBackbone",
     "Backbone",
+    "CompositionHead",
     "ConvNeXtBackbone",
+    "DecompositionHead",
     "EncoderDecoder",
     "EncoderRecord",
     "LoadReport",

@@ -1,0 +1,91 @@
+"""Self-distillation between many views of an image: which teacher view leads which student view is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["distinct_pairs", "multi_view_distillation"]
+
+
+def distinct_pairs(teacher_views: int, student_views: int) -> list[tuple[int, int]]:
+    """Pair every view of the teacher with every view of the student except itself, as DINO does.
+
+    Views are numbered alike on both sides: the student sees the teacher's views first, then its own.
+
+    Args:
+        teacher_views: how many the teacher sees.
+        student_views: how many the student sees.
+
+    Returns:
+        (teacher view, student view) each.
+
+    >>> distinct_pairs(2, 3)
+    [(0, 1), (0, 2), (1, 0), (1, 2)]
+    """
+    return [(t, s) for t in range(teacher_views) for s in range(student_views) if t != s]
+
+
+def multi_view_distillation(
+    student_logits: Sequence[Tensor] | Tensor,
+    teacher_logits: Sequence[Tensor] | Tensor,
+    center: Tensor,
+    student_temperature: float,
+    teacher_temperature: float,
+    pairs: Sequence[tuple[int, int]],
+) -> Tensor:
+    r"""Self-distillation over pairs of views: the mean over the pairs and the batch.
+
+    .. math:: -\frac{1}{|P| B} \sum_{(u, v) \in P} \sum_b
+        \mathrm{softmax}((t_{ub} - c) / \tau_t) \cdot \log \mathrm{softmax}(s_{vb} / \tau_s)
+
+    Equation 3 of DINO (Caron et al., ICCV 2021, arXiv:2104.14294) and the localizability of Adam-v2 (Hosseinzadeh
+    Taher et al., CVPR 2024, arXiv:2404.15672). It is the mean of :func:`self_distillation` over the pairs; the softmax
+    of each view is computed once. No gradient flows into the teacher's side.
+
+    Differs from the released code: the pairs are given. There, the pair of number 0 with number 0 is always left out,
+    also where the two are different images (Adam-v2 with the whole as the teacher's one view).
+
+    Args:
+        student_logits: (S, B, K), or S tensors (B, K).
+        teacher_logits: (T, B, K), or T tensors (B, K).
+        center: (K,), running mean of the teacher's logits, see :class:`DistillationCenter`.
+        student_temperature: .1 in DINO.
+        teacher_temperature: .04 to .07 in DINO; the lower, the sharper the target.
+        pairs: (teacher view, student view) each; :func:`distinct_pairs` for DINO.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: for logits of different shapes, a temperature that is not positive, no pairs, or a pair of views
+            that are not there.
+
+    >>> logits = torch.zeros(2, 3, 4)  # two views of three images
+    >>> round(multi_view_distillation(logits, logits, torch.zeros(4), 0.1, 0.04, distinct_pairs(2, 2)).item(), 4)
+    1.3863
+    """
+    student, teacher = tuple(student_logits), tuple(teacher_logits)
+    shapes = {tuple(logits.shape) for logits in (*student, *teacher)}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise ValueError(
+            "student_logits and teacher_logits must hold (B, K) for each view, all of one shape, got "
+            f"{[tuple(logits.shape) for logits in student]} and {[tuple(logits.shape) for logits in teacher]}"
+        )
+    if student_temperature <= 0 or teacher_temperature <= 0:
+        raise ValueError(
+            f"temperatures must be positive, got student_temperature={student_temperature} and "
+            f"teacher_temperature={teacher_temperature}; DINO has 0.1 and 0.04"
+        )
+    if not pairs or any(not (0 <= t < len(teacher) and 0 <= s < len(student)) for t, s in pairs):
+        raise ValueError(
+            f"pairs must name at least one (teacher view, student view) of {len(teacher)} and {len(student)} views, "
+            f"got {list(pairs)}; distinct_pairs({len(teacher)}, {len(student)}) is DINO's"
+        )
+    wide = torch.promote_types(student[0].dtype, torch.float32)
+    targets = [F.softmax((logits.detach().to(wide) - center.to(wide)) / teacher_temperature, 1) for logits in teacher]
+    logs = [F.log_softmax(logits.to(wide) / student_temperature, 1) for logits in student]
+    return -torch.stack([(targets[t] * logs[s]).sum(1).mean() for t, s in pairs]).mean()
