@@ -2,9 +2,11 @@
 
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from .bezier import BezierDraw, apply_bezier, bezier_curve, bezier_table, require_unit_range
+from .cutting import CutDraw, SwapDraw, cut_out, draw_swaps, swap_boxes
 from .distortions import (
     Distortion,
     RandBezierIntensity,
+    RandCutSwap,
     RandDistort,
     RandDistortOne,
     RandInPaint,
@@ -14,6 +16,7 @@ from .distortions import (
 )
 from .distortions_dictionary import (
     RandBezierIntensityd,
+    RandCutSwapd,
     RandDistortd,
     RandDistortOned,
     RandInPaintd,
@@ -48,6 +51,7 @@ from .patch_shuffle import (
 __all__ = [
     "BACKENDS",
     "BezierDraw",
+    "CutDraw",
     "Distortion",
     "GridCropsDraw",
     "OverlappingGridCrops",
@@ -55,6 +59,8 @@ __all__ = [
     "PixelShuffleDraw",
     "RandBezierIntensity",
     "RandBezierIntensityd",
+    "RandCutSwap",
+    "RandCutSwapd",
     "RandDistort",
     "RandDistortOne",
     "RandDistortOned",
@@ -70,18 +76,21 @@ __all__ = [
     "RestorePatches",
     "RestorePatchesd",
     "ShufflePatches",
+    "SwapDraw",
     "apply_bezier",
     "bezier_curve",
     "bezier_table",
     "box_slices",
     "cell_slices",
     "crop_slices",
+    "cut_out",
     "distort",
     "draw_boxes",
     "draw_grid_crops",
     "draw_integers",
     "draw_run_length",
     "draw_seed",
+    "draw_swaps",
     "grid_shape",
     "in_paint",
     "inverse_order",
@@ -99,5 +108,6 @@ __all__ = [
     "same_kind",
     "shuffle_patches",
     "split_cells",
+    "swap_boxes",
     "unit_range",
 ]

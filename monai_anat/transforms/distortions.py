@@ -18,6 +18,7 @@ from monai.transforms import RandomizableTransform
 
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from .bezier import BezierDraw, apply_bezier
+from .cutting import CutDraw, SwapDraw, cut_out, draw_swaps, swap_boxes
 from .draws import draw_boxes, draw_integers, draw_run_length, draw_seed
 from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle
 from .painting import PaintDraw, in_paint, out_paint
@@ -25,6 +26,7 @@ from .painting import PaintDraw, in_paint, out_paint
 __all__ = [
     "Distortion",
     "RandBezierIntensity",
+    "RandCutSwap",
     "RandDistort",
     "RandDistortOne",
     "RandInPaint",
@@ -39,18 +41,21 @@ _PAINT_MARGIN = 3
 
 @dataclass(frozen=True)
 class Distortion:
-    """One draw of the distortions; what is None is not applied. Order: shuffle, intensity map, painting."""
+    """One draw of the distortions; what is None is not applied. They come in the order of the fields."""
 
     shuffle: PixelShuffleDraw | None = None
     bezier: BezierDraw | None = None
     paint: PaintDraw | None = None
+    cut: CutDraw | None = None
+    swap: SwapDraw | None = None
 
 
 def distort(img: NdarrayOrTensor, distortion: Distortion) -> NdarrayOrTensor:
-    """Apply one draw of distortions: local pixel shuffle, then Bezier intensity map, then painting.
+    """Apply one draw of distortions: local pixel shuffle, Bezier intensity map, painting, cut-out, swap.
 
-    The chain of POPAR (PMC9728135) and PEAC (arXiv 2312.00335), made of the operations of Models Genesis
-    (arXiv 1908.06912). On uint8 images the map is a table of 256 entries, because shuffling only moves grey levels.
+    The first three are the chain of POPAR (PMC9728135) and PEAC (arXiv 2312.00335), made of the operations of Models
+    Genesis (arXiv 1908.06912); the last two are DiRA's (arXiv 2204.10437). On uint8 images the map is a table of 256
+    entries, because shuffling only moves grey levels.
 
     Args:
         img: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
@@ -75,6 +80,10 @@ def distort(img: NdarrayOrTensor, distortion: Distortion) -> NdarrayOrTensor:
     if distortion.paint is not None:
         paint = out_paint if distortion.paint.outside else in_paint
         pixels = paint(pixels, distortion.paint.boxes, distortion.paint.seed)
+    if distortion.cut is not None:
+        pixels = cut_out(pixels, distortion.cut.boxes, distortion.cut.outside)
+    if distortion.swap is not None:
+        pixels = swap_boxes(pixels, distortion.swap.pairs)
     return same_kind(unit_range(plain_tensor(pixels)), img)
 
 
@@ -360,3 +369,83 @@ class RandDistortOne(_RandDistortion):
         """Draw which of the four is applied, and its parameters."""
         shares = np.asarray(self.weights) / sum(self.weights)
         return self.transforms[int(R.choice(4, p=shares))].draw(R, spatial_shape)
+
+
+class RandCutSwap(_RandDistortion):
+    """The distortions of DiRA (arXiv 2204.10437): cut-outs, or swapped blocks, or nothing.
+
+    One number decides: with ``cut_prob`` boxes are set to 0, with ``keep_prob`` everything outside boxes is, with
+    ``swap_prob`` pairs of blocks change places, else the image stays. The sides are DiRA's at 224 pixels, as fractions.
+
+    Differs from the released code: two swapped blocks never overlap.
+
+    Args:
+        prob: share of images that are distorted at all.
+        cut_prob: probability of the inner cut-out.
+        keep_prob: probability of the outer cut-out.
+        swap_prob: probability of the block swap.
+        max_boxes: largest number of boxes that are cut or kept; there is always one.
+        next_prob: probability with which each further box is reached, given the one before.
+        cut_sides: range of the sides of cut boxes, as fractions of the image side.
+        removed: range of what a kept box lacks of the image side.
+        num_swaps: number of pairs.
+        swap_sides: range of their sides.
+
+    Raises:
+        ValueError: for probabilities that are negative or add up to more than 1, or ranges that are not in [0, 1].
+
+    >>> image = np.ones((1, 56, 56), np.float32)
+    >>> bool((RandCutSwap(cut_prob=1.0, keep_prob=0.0, swap_prob=0.0).set_random_state(0)(image) == 0).any())
+    True
+    """
+
+    def __init__(
+        self,
+        prob: float = 1.0,
+        cut_prob: float = 0.30,
+        keep_prob: float = 0.05,
+        swap_prob: float = 0.30,
+        max_boxes: int = 10,
+        next_prob: float = 0.9,
+        cut_sides: tuple[float, float] = (10 / 224, 70 / 224),
+        removed: tuple[float, float] = (50 / 224, 70 / 224),
+        num_swaps: int = 10,
+        swap_sides: tuple[float, float] = (10 / 224, 15 / 224),
+    ) -> None:
+        super().__init__(prob)
+        _check_prob(cut_prob=cut_prob, keep_prob=keep_prob, swap_prob=swap_prob, next_prob=next_prob)
+        if cut_prob + keep_prob + swap_prob > 1 + 1e-9:
+            raise ValueError(
+                "cut_prob, keep_prob and swap_prob must add up to 1 at most, got "
+                f"{cut_prob} + {keep_prob} + {swap_prob}; the rest is the share of images that stay"
+            )
+        _check_count(max_boxes=max_boxes, num_swaps=num_swaps)
+        _check_fractions(cut_sides=cut_sides, removed=removed, swap_sides=swap_sides)
+        self.cut_prob = cut_prob
+        self.keep_prob = keep_prob
+        self.swap_prob = swap_prob
+        self.max_boxes = max_boxes
+        self.next_prob = next_prob
+        self.cut_sides = cut_sides
+        self.removed = removed
+        self.num_swaps = num_swaps
+        self.swap_sides = swap_sides
+
+    def draw(self, R: np.random.RandomState, spatial_shape: Sequence[int]) -> Distortion:
+        """Draw which of the three is applied, if any, and its parameters."""
+        decision = R.random_sample()
+        if decision < self.cut_prob:
+            return Distortion(cut=CutDraw(self._boxes(R, spatial_shape, self.cut_sides), outside=False))
+        if decision < self.cut_prob + self.keep_prob:
+            kept = (1 - self.removed[1], 1 - self.removed[0])
+            return Distortion(cut=CutDraw(self._boxes(R, spatial_shape, kept), outside=True))
+        if decision < self.cut_prob + self.keep_prob + self.swap_prob:
+            sides = _sides(R, spatial_shape, self.swap_sides, self.num_swaps)
+            return Distortion(swap=SwapDraw(draw_swaps(R, spatial_shape, sides)))
+        return Distortion()
+
+    def _boxes(
+        self, R: np.random.RandomState, spatial_shape: Sequence[int], sides: tuple[float, float]
+    ) -> npt.NDArray[np.int64]:
+        count = 1 + draw_run_length(R, self.max_boxes - 1, self.next_prob)
+        return draw_boxes(R, spatial_shape, _sides(R, spatial_shape, sides, count))

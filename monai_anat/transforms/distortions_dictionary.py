@@ -12,6 +12,7 @@ from monai.transforms import MapTransform, Randomizable
 from .array_kinds import BACKENDS
 from .distortions import (
     RandBezierIntensity,
+    RandCutSwap,
     RandDistort,
     RandDistortOne,
     RandInPaint,
@@ -21,6 +22,7 @@ from .distortions import (
 
 __all__ = [
     "RandBezierIntensityd",
+    "RandCutSwapd",
     "RandDistortOned",
     "RandDistortd",
     "RandInPaintd",
@@ -29,7 +31,13 @@ __all__ = [
 ]
 
 _ArrayTransform = (
-    RandBezierIntensity | RandDistort | RandDistortOne | RandInPaint | RandLocalPixelShuffle | RandOutPaint
+    RandBezierIntensity
+    | RandCutSwap
+    | RandDistort
+    | RandDistortOne
+    | RandInPaint
+    | RandLocalPixelShuffle
+    | RandOutPaint
 )
 
 
@@ -245,4 +253,55 @@ class RandDistortOned(_RandDistortiond):
         allow_missing_keys: bool = False,
     ) -> None:
         transform = RandDistortOne(prob, weights, num_blocks, max_boxes, next_prob, invert_prob)
+        super().__init__(keys, transform, allow_missing_keys)
+
+
+class RandCutSwapd(_RandDistortiond):
+    """Dictionary form of :class:`RandCutSwap`, the distortions of DiRA.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        prob: share of samples that are distorted at all.
+        cut_prob: probability of the inner cut-out.
+        keep_prob: probability of the outer cut-out.
+        swap_prob: probability of the block swap.
+        max_boxes: largest number of boxes that are cut or kept.
+        next_prob: probability with which each further box is reached, given the one before.
+        cut_sides: range of the sides of cut boxes, as fractions of the image side.
+        removed: range of what a kept box lacks of the image side.
+        num_swaps: number of pairs.
+        swap_sides: range of their sides.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandCutSwapd("image")({"image": np.zeros((1, 32, 32), np.uint8)})["image"].shape
+    (1, 32, 32)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 1.0,
+        cut_prob: float = 0.30,
+        keep_prob: float = 0.05,
+        swap_prob: float = 0.30,
+        max_boxes: int = 10,
+        next_prob: float = 0.9,
+        cut_sides: tuple[float, float] = (10 / 224, 70 / 224),
+        removed: tuple[float, float] = (50 / 224, 70 / 224),
+        num_swaps: int = 10,
+        swap_sides: tuple[float, float] = (10 / 224, 15 / 224),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = RandCutSwap(
+            prob,
+            cut_prob,
+            keep_prob,
+            swap_prob,
+            max_boxes,
+            next_prob,
+            cut_sides,
+            removed,
+            num_swaps,
+            swap_sides,
+        )
         super().__init__(keys, transform, allow_missing_keys)

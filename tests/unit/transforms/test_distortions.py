@@ -11,6 +11,7 @@ from monai_anat.transforms import (
     BezierDraw,
     Distortion,
     RandBezierIntensity,
+    RandCutSwap,
     RandDistort,
     RandDistortd,
     RandDistortOne,
@@ -18,10 +19,12 @@ from monai_anat.transforms import (
     RandLocalPixelShuffle,
     RandOutPaint,
     apply_bezier,
+    cut_out,
     distort,
     in_paint,
     local_pixel_shuffle,
     out_paint,
+    swap_boxes,
 )
 
 
@@ -196,3 +199,67 @@ def test_errors_name_the_argument_and_the_way_out() -> None:
         distort(torch.rand(1, 4, 4), Distortion(bezier=BezierDraw(((0.0, 2.0), (0.5, 0.5)))))
     with pytest.raises(TypeError, match=r"img must be uint8, uint16 or floating point, got torch.int64"):
         RandDistort()(torch.zeros((1, 8, 8), dtype=torch.int64))
+
+
+def kind_of(draw: Distortion) -> str:
+    if draw.cut is not None:
+        return "kept" if draw.cut.outside else "cut"
+    return "stays" if draw.swap is None else "swapped"
+
+
+def test_cuts_and_swaps_come_as_often_and_as_large_as_in_dira() -> None:
+    rng, kinds = np.random.RandomState(0), {"cut": 0, "kept": 0, "swapped": 0, "stays": 0}
+    limits = {"cut": (10, 70), "kept": (154, 174), "swapped": (10, 15)}
+    numbers: dict[str, set[int]] = {name: set() for name in limits}
+    seen: dict[str, set[int]] = {name: set() for name in limits}
+    for _ in range(10000):
+        draw = RandCutSwap().draw(rng, (224, 224))
+        kind = kind_of(draw)
+        kinds[kind] += 1
+        if kind != "stays":
+            boxes = draw.cut.boxes if draw.cut is not None else draw.swap.pairs.reshape(-1, 2, 2)
+            assert (boxes[:, 0] >= 0).all() and (boxes.sum(1) <= 224).all()
+            numbers[kind].add(len(boxes))
+            seen[kind] |= set(boxes[:, 1].flatten().tolist())
+    for name, share in {"cut": 0.30, "kept": 0.05, "swapped": 0.30, "stays": 0.35}.items():
+        assert abs(kinds[name] / 10000 - share) < 0.015
+    for name, (low, high) in limits.items():
+        assert (min(seen[name]), max(seen[name])) == (low, high)
+    assert numbers["cut"] == set(range(1, 11)) and numbers["swapped"] == {20}
+
+
+def test_cuts_and_swaps_scale_with_the_image_and_stay_whole_in_a_small_one() -> None:
+    only_cut = RandCutSwap(cut_prob=1.0, keep_prob=0.0, swap_prob=0.0)
+    sides = np.concatenate([only_cut.draw(np.random.RandomState(s), (112, 224)).cut.boxes[:, 1] for s in range(200)])
+    assert (sides.min(0).tolist(), sides.max(0).tolist()) == ([5, 10], [35, 70])
+    tiny = torch.rand(1, 3, 4)
+    for seed in range(30):
+        assert RandCutSwap().set_random_state(seed)(tiny).shape == (1, 3, 4)
+
+
+def test_cuts_and_swaps_are_applied_as_drawn_also_after_a_painting() -> None:
+    image, transform = _codes(1, 56, 56), RandCutSwap().set_random_state(1)
+    kinds = set()
+    for _ in range(40):
+        out, draw = transform(image), transform.distortion
+        kinds.add(kind_of(draw))
+        expected = image
+        if draw.cut is not None:
+            expected = cut_out(image, draw.cut.boxes, draw.cut.outside)
+        elif draw.swap is not None:
+            expected = swap_boxes(image, draw.swap.pairs)
+        assert torch.equal(out, expected / 255)
+    assert kinds == {"cut", "kept", "swapped", "stays"}
+    cut = RandCutSwap(cut_prob=1.0, keep_prob=0.0, swap_prob=0.0).draw(np.random.RandomState(0), (56, 56)).cut
+    paint = RandInPaint(prob=1.0).draw(np.random.RandomState(0), (56, 56)).paint
+    both = distort(image, Distortion(paint=paint, cut=cut))
+    assert torch.equal(both, cut_out(in_paint(image, paint.boxes, paint.seed), cut.boxes))
+
+
+def test_shares_above_one_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"must add up to 1 at most, got 0.6 \+ 0.05 \+ 0.5"):
+        RandCutSwap(cut_prob=0.6, swap_prob=0.5)
+    with pytest.raises(ValueError, match=r"cut_sides must be two fractions"):
+        RandCutSwap(cut_sides=(0.5, 0.1))
+    with pytest.raises(ValueError, match=r"num_swaps must be at least 1, got 0"):
+        RandCutSwap(num_swaps=0)
