@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from monai_anat.schedules import ConstantSchedule, CosineSchedule, LinearSchedule, Progress, TurnPhase
+from monai_anat.schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    LinearSchedule,
+    Progress,
+    StagePhase,
+    TurnPhase,
+    stage_of,
+)
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -81,3 +89,22 @@ def test_objectives_take_turns():
     assert [TurnPhase(4)(count) for count in range(6)] == [0, 1, 2, 3, 0, 1]
     with pytest.raises(ValueError, match="turns must be at least 1, got 0"):
         TurnPhase(0)
+
+
+def test_a_stage_is_a_run_of_its_own_where_asked():
+    schedule, restarted = (CosineSchedule(1.0, per_stage=per_stage) for per_stage in (False, True))
+    start = Progress(4, 6, 40, 60, stage=1, stage_step=0, stage_steps=20)  # 10 steps an epoch, stages of 4 and 2 epochs
+    middle = Progress(5, 6, 50, 60, stage=1, stage_step=10, stage_steps=20)
+    assert restarted(start) == 1.0
+    assert math.isclose(restarted(middle), 0.5)
+    assert math.isclose(schedule(middle), CosineSchedule(1.0)(Progress(5, 6, 50, 60)))
+    assert middle.of_stage == Progress(1, 2, 10, 20, stage=1, stage_step=10, stage_steps=20)
+    whole = Progress(1, 4, 25, 100)
+    assert whole.of_stage is whole
+    assert restarted(whole) == schedule(whole)
+
+
+def test_the_phase_is_the_stage_of_the_epoch():
+    phase = StagePhase((2, 1))
+    assert [phase(epoch) for epoch in range(5)] == [0, 0, 1, 1, 1]
+    assert stage_of(7, ()) == (0, 0)

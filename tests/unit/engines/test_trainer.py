@@ -297,3 +297,34 @@ def test_foreign_loader_trains_and_says_that_resuming_is_not_exact(caplog):
     trainer.state.iteration = 1
     trainer.run()
     assert "no ResumableSampler" in caplog.text
+
+
+def test_stages_are_told_to_method_and_schedules():
+    seen = []
+
+    class StagedMethod(ToyMethod):
+        def forward(self, batch, progress):
+            seen.append((progress.stage, progress.stage_step, progress.stage_steps, progress.epoch, progress.step))
+            return super().forward(batch, progress)
+
+    method = StagedMethod()
+    schedules = {"lr": CosineSchedule(1.0, per_stage=True)}
+    trainer = trainer_of(method, epochs=3, stage_epochs=[1, 2], schedules=schedules)
+    rates = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: rates.append(engine.optimizers["main"].param_groups[0]["lr"])
+    )
+    trainer.run()
+    assert seen == [
+        *[(0, step, 3, 0, step) for step in range(3)],
+        *[(1, step, 6, 1 + step // 3, 3 + step) for step in range(6)],
+    ]
+    assert rates[0] == rates[3] == 1.0
+    assert rates[2] < 0.5
+    assert rates[8] < 0.1
+
+
+@pytest.mark.parametrize("stages", [[1, 1], [4, -1]])
+def test_stages_that_do_not_add_up_are_refused(stages):
+    with pytest.raises(ValueError, match=r"stage_epochs must be positive and add up to max_epochs.*max_epochs=3"):
+        trainer_of(epochs=3, stage_epochs=stages)
