@@ -1,5 +1,6 @@
 """Loss terms, each a free function over tensors, float32 inside under autocast; and the centre and queue they use."""
 
+from .adversarial import discriminator_loss, generator_loss
 from .consistency import global_consistency, matched_consistency
 from .contrastive import KeyQueue, pruned_info_nce
 from .distillation import DistillationCenter, self_distillation
@@ -15,7 +16,9 @@ __all__ = [
     "composition_distance",
     "covariance",
     "decomposition_distance",
+    "discriminator_loss",
     "distinct_pairs",
+    "generator_loss",
     "global_consistency",
     "invariance",
     "matched_consistency",

@@ -27,6 +27,8 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "invariance": lambda: (randn(4, 8), randn(4, 8, seed=1)),
     "variance": lambda: (0.5 * randn(4, 8), 0.5 * randn(4, 8, seed=1)),
     "variance_covariance": lambda: (randn(4, 8), randn(4, 8, seed=1)),
+    "discriminator_loss": lambda: (randn(2, 1, 4, 4), randn(2, 1, 4, 4, seed=1)),
+    "generator_loss": lambda: (randn(2, 1, 4, 4),),
     "global_consistency": lambda: (randn(3, 8), randn(3, 8, seed=1)),
     "matched_consistency": lambda: (randn(2, 4, 8), randn(2, 4, 8, seed=1), torch.tensor([[1, -1, 0, 3], [-1] * 4])),
     "order_cross_entropy": lambda: (randn(2, 4, 4), torch.tensor([[0, 1, 2, 3], [3, 0, 1, 2]])),

@@ -1,0 +1,73 @@
+"""Would an expert take the restored image for a real one: the two sides of a game with a discriminator."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Criterion", "discriminator_loss", "generator_loss"]
+
+Criterion = Literal["least_squares", "bce"]
+
+
+def generator_loss(restored_scores: Tensor, criterion: Criterion = "least_squares") -> Tensor:
+    r"""Say how far the discriminator is from taking restored images for real ones.
+
+    Least squares: :math:`E[(D(\hat x) - 1)^2]` (Mao et al., ICCV 2017, arXiv:1611.04076, equation 9 with c = 1), the
+    adversarial term of DiRA (Hosseinzadeh Taher et al., CVPR 2022, arXiv:2204.10437). Cross-entropy:
+    :math:`-E[\log \sigma(D(\hat x))]` (Goodfellow et al., arXiv:1406.2661, the form that does not saturate), which is
+    what the paper writes.
+
+    MONAI's ``PatchAdversarialLoss`` with ``no_activation_leastsq=True`` has the same values in float32; its ``bce``
+    takes the logarithm of a sigmoid and has no half precision, so the two are written out here.
+
+    Args:
+        restored_scores: scores of the discriminator for restored images, of any shape; no sigmoid applied. Take them
+            from a discriminator whose weights are held fixed.
+        criterion: "least_squares" or "bce".
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: for another criterion.
+
+    >>> generator_loss(torch.full((2, 1, 4, 4), 0.5)).item()
+    0.25
+    """
+    return _distance(restored_scores, 1.0, criterion)
+
+
+def discriminator_loss(real_scores: Tensor, restored_scores: Tensor, criterion: Criterion = "least_squares") -> Tensor:
+    r"""Say how far the discriminator is from telling real from restored images.
+
+    Least squares: :math:`\tfrac12 (E[(D(x) - 1)^2] + E[D(\hat x)^2])`; cross-entropy:
+    :math:`-\tfrac12 (E[\log \sigma(D(x))] + E[\log(1 - \sigma(D(\hat x)))])`. Sources as in :func:`generator_loss`.
+
+    Args:
+        real_scores: scores for real images, of any shape; no sigmoid applied.
+        restored_scores: scores for restored images that carry no gradient, of any shape.
+        criterion: "least_squares" or "bce".
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: for another criterion.
+
+    >>> discriminator_loss(torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)).item()
+    0.0
+    """
+    return (_distance(real_scores, 1.0, criterion) + _distance(restored_scores, 0.0, criterion)) / 2
+
+
+def _distance(scores: Tensor, label: float, criterion: Criterion) -> Tensor:
+    if criterion not in ("least_squares", "bce"):
+        raise ValueError(f'criterion must be "least_squares" or "bce", got {criterion!r}; DiRA has least squares')
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if criterion == "least_squares":
+        return (scores - label).square().mean()
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, label))
