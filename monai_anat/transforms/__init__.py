@@ -1,5 +1,15 @@
 """Transforms: grid crops with known correspondence, patch shuffling, distortions; 2D and 3D, array and dictionary."""
 
+from .appearance import (
+    Appearance,
+    RandAppearance,
+    RandAppearanced,
+    adjust_brightness_contrast,
+    change_appearance,
+    gaussian_blur,
+    rotate,
+    solarize,
+)
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from .bezier import BezierDraw, apply_bezier, bezier_curve, bezier_table, require_unit_range
 from .cutting import CutDraw, SwapDraw, cut_out, draw_swaps, swap_boxes
@@ -38,6 +48,7 @@ from .geometry import (
 from .grid_crops import GridCropsDraw, OverlappingGridCrops, RandOverlappingGridCropsd, draw_grid_crops
 from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle, pixel_shuffle_map
 from .painting import PaintDraw, in_paint, out_paint
+from .part_whole import draw_concentric_boxes, part_boxes
 from .patch_shuffle import (
     RandShufflePatchesd,
     RestorePatches,
@@ -47,9 +58,11 @@ from .patch_shuffle import (
     restore_patches,
     shuffle_patches,
 )
+from .resized_crops import RandResizedCrop, RandResizedCropd, draw_resized_crop_box, resized_crop
 
 __all__ = [
     "BACKENDS",
+    "Appearance",
     "BezierDraw",
     "CutDraw",
     "Distortion",
@@ -57,6 +70,8 @@ __all__ = [
     "OverlappingGridCrops",
     "PaintDraw",
     "PixelShuffleDraw",
+    "RandAppearance",
+    "RandAppearanced",
     "RandBezierIntensity",
     "RandBezierIntensityd",
     "RandCutSwap",
@@ -72,25 +87,32 @@ __all__ = [
     "RandOutPaint",
     "RandOutPaintd",
     "RandOverlappingGridCropsd",
+    "RandResizedCrop",
+    "RandResizedCropd",
     "RandShufflePatchesd",
     "RestorePatches",
     "RestorePatchesd",
     "ShufflePatches",
     "SwapDraw",
+    "adjust_brightness_contrast",
     "apply_bezier",
     "bezier_curve",
     "bezier_table",
     "box_slices",
     "cell_slices",
+    "change_appearance",
     "crop_slices",
     "cut_out",
     "distort",
     "draw_boxes",
+    "draw_concentric_boxes",
     "draw_grid_crops",
     "draw_integers",
+    "draw_resized_crop_box",
     "draw_run_length",
     "draw_seed",
     "draw_swaps",
+    "gaussian_blur",
     "grid_shape",
     "in_paint",
     "inverse_order",
@@ -98,15 +120,19 @@ __all__ = [
     "local_pixel_shuffle",
     "match_cells",
     "out_paint",
+    "part_boxes",
     "per_axis",
     "pixel_shuffle_map",
     "plain_tensor",
     "random_generator",
     "require_unit_range",
     "required_shape",
+    "resized_crop",
     "restore_patches",
+    "rotate",
     "same_kind",
     "shuffle_patches",
+    "solarize",
     "split_cells",
     "swap_boxes",
     "unit_range",
