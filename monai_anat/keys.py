@@ -13,8 +13,10 @@ __all__ = [
     "IMAGE",
     "INDEX",
     "LABEL",
+    "LOCAL_VIEWS",
     "ORDER",
     "PAIR_COUNT",
+    "PARTS",
     "PHASE",
     "TARGET",
     "VIEW_1",
@@ -28,6 +30,10 @@ LABEL = "label"
 #: what the network sees of the first and the second crop, (C, H, W[, D])
 VIEW_1 = "view_1"
 VIEW_2 = "view_2"
+#: (V, C, h, w) small crops, which only the student sees
+LOCAL_VIEWS = "local_views"
+#: (P, C, H, W) the parts that the first view consists of, row by row
+PARTS = "parts"
 #: the clean, unshuffled first view, which the network restores
 TARGET = "target"
 #: (N,) permutation: position j of the shuffled view shows original cell ``order[j]``
