@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.config import NdarrayOrTensor
 from monai.data import MetaTensor
@@ -47,12 +48,16 @@ def plain_tensor(img: NdarrayOrTensor) -> Tensor:
     raise TypeError(f"img must be a numpy array or a tensor, got {type(img).__name__}; load it first")
 
 
-def same_kind(result: Tensor, img: NdarrayOrTensor) -> NdarrayOrTensor:
+def same_kind(
+    result: Tensor, img: NdarrayOrTensor, index_map: npt.NDArray[np.float64] | None = None
+) -> NdarrayOrTensor:
     """Wrap a result as its input was: array to array, MetaTensor to MetaTensor with the same metadata.
 
     Args:
         result: plain tensor.
         img: the input that it was made from.
+        index_map: (d, d + 1), where in the input a pixel of the result comes from: ``index_map @ (*pixel, 1)``. It
+            moves the affine of a MetaTensor; None leaves the affine as it is.
 
     Returns:
         The result, in its own type, as the kind of ``img``.
@@ -62,6 +67,11 @@ def same_kind(result: Tensor, img: NdarrayOrTensor) -> NdarrayOrTensor:
     """
     if isinstance(img, MetaTensor):
         wrapped: MetaTensor = convert_to_dst_type(result, dst=img, dtype=result.dtype)[0]
+        if index_map is not None:
+            dims = len(index_map)
+            to_input = np.eye(4)
+            to_input[:dims, :dims], to_input[:dims, 3] = index_map[:, :dims], index_map[:, dims]
+            wrapped.affine = img.affine @ torch.from_numpy(to_input).to(img.affine)
         return wrapped
     return result.numpy() if isinstance(img, np.ndarray) else result
 

@@ -1,0 +1,308 @@
+"""Changes of appearance for contrastive views of grey images: brightness, contrast, blur, solarisation, rotation.
+
+What is drawn is a small record, :class:`Appearance`; :func:`change_appearance` applies a record and is pure, so a draw
+can be kept and replayed. Saturation, hue and greyscale of colour pipelines do nothing on one channel and are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, cos, radians, sin
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import Randomizable, Transform
+from torch import Tensor
+
+from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from .shared_draw import RandSharedDrawd
+
+__all__ = [
+    "Appearance",
+    "RandAppearance",
+    "RandAppearanced",
+    "adjust_brightness_contrast",
+    "change_appearance",
+    "gaussian_blur",
+    "rotate",
+    "solarize",
+]
+
+
+def adjust_brightness_contrast(
+    pixels: Tensor, brightness: float = 1.0, contrast: float = 1.0, contrast_first: bool = False
+) -> Tensor:
+    """Multiply the grey levels, and stretch them about their mean; each is cut to [0, 1].
+
+    Args:
+        pixels: floating point in [0, 1], of any shape.
+        brightness: factor of the grey levels; 1 changes nothing, 0 is black.
+        contrast: factor of the distance from the image's mean; 1 changes nothing, 0 is the mean everywhere.
+        contrast_first: the order of the two, which the jitter of MoCo v2 draws.
+
+    Returns:
+        Grey levels in [0, 1], a new tensor unless both factors are 1.
+
+    >>> adjust_brightness_contrast(torch.tensor([0.25, 0.75]), brightness=0.5, contrast=2.0)
+    tensor([0.0000, 0.5000])
+    """
+    for is_contrast in (contrast_first, not contrast_first):
+        if is_contrast and contrast != 1.0:
+            pixels = torch.lerp(pixels.mean(), pixels, contrast).clamp_(0.0, 1.0)
+        elif not is_contrast and brightness != 1.0:
+            pixels = (pixels * brightness).clamp_(0.0, 1.0)
+    return pixels
+
+
+def gaussian_blur(pixels: Tensor, sigma: float) -> Tensor:
+    """Blur with a Gaussian, axis by axis; the edge pixels go on beyond the edge.
+
+    Args:
+        pixels: (C, H, W[, D]), floating point.
+        sigma: standard deviation in pixels; 0 changes nothing. The kernel ends at three of them.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        ValueError: for a negative standard deviation.
+
+    >>> gaussian_blur(torch.eye(3)[None], sigma=0.5)[0, 1]
+    tensor([0.1791, 0.6415, 0.1791])
+    """
+    if sigma < 0:
+        raise ValueError(f"sigma must be at least 0 pixels, got {sigma}")
+    if sigma == 0:
+        return pixels
+    radius = ceil(3 * sigma)
+    distance = torch.arange(-radius, radius + 1, dtype=pixels.dtype, device=pixels.device)
+    kernel = torch.softmax(-(distance**2) / (2 * sigma**2), 0)[None, None]  # (1, 1, 2 radius + 1)
+    for axis in range(1, pixels.ndim):
+        rows = pixels.movedim(axis, -1)
+        padded = F.pad(rows.reshape(-1, 1, rows.shape[-1]), (radius, radius), mode="replicate")  # (rows, 1, L + 2r)
+        pixels = F.conv1d(padded, kernel).reshape(rows.shape).movedim(-1, axis)
+    return pixels.contiguous()
+
+
+def rotate(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
+    """Turn an image about its middle, in the plane of its first two axes.
+
+    Args:
+        pixels: (C, H, W[, D]), floating point; a volume turns about its third axis.
+        angle: degrees, counter-clockwise as rows are drawn downwards; 0 changes nothing.
+        fill: grey level of what comes into view.
+
+    Returns:
+        The same shape, linearly interpolated.
+
+    >>> rotate(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), 90.0).round()
+    tensor([[[2., 4.],
+             [1., 3.]]])
+    """
+    if angle == 0:
+        return pixels
+    to_input = torch.from_numpy(_rotation(angle, pixels.shape[1:3], normalized=True)).to(pixels)
+    planes = pixels if pixels.ndim == 3 else pixels.movedim(-1, 1).flatten(0, 1)  # (C[ D], H, W)
+    planes = planes[None] - fill if fill else planes[None]
+    grid = F.affine_grid(to_input[None], list(planes.shape), align_corners=False)
+    turned = F.grid_sample(planes, grid, align_corners=False)[0]
+    turned = turned + fill if fill else turned
+    return turned if pixels.ndim == 3 else turned.unflatten(0, (len(pixels), -1)).movedim(1, -1).contiguous()
+
+
+def solarize(pixels: Tensor, threshold: float = 0.5) -> Tensor:
+    """Invert the grey levels from a threshold on, as BYOL (Grill et al., 2020, arXiv:2006.07733) does.
+
+    Args:
+        pixels: floating point in [0, 1], of any shape.
+        threshold: grey level from which on ``v`` becomes ``1 - v``.
+
+    Returns:
+        A new tensor.
+
+    >>> solarize(torch.tensor([0.25, 0.5, 1.0]))
+    tensor([0.2500, 0.5000, 0.0000])
+    """
+    return torch.where(pixels >= threshold, 1.0 - pixels, pixels)
+
+
+def _rotation(angle: float, plane: Sequence[int], normalized: bool) -> npt.NDArray[np.float64]:
+    """(2, 3), from places of the turned image to those of the input.
+
+    As ``affine_grid`` wants it (x before y, the sides are 2) where ``normalized``, else for (row, column) indices.
+    """
+    height, width = plane
+    c, s = cos(radians(angle)), sin(radians(angle))
+    if normalized:
+        return np.array([[c, -s * height / width, 0.0], [s * width / height, c, 0.0]])
+    linear = np.array([[c, s], [-s, c]])
+    middle = np.array([height - 1, width - 1]) / 2
+    return np.column_stack([linear, middle - linear @ middle])
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """One draw of a change of appearance; the defaults change nothing."""
+
+    brightness: float = 1.0
+    contrast: float = 1.0
+    contrast_first: bool = False
+    blur_sigma: float = 0.0
+    solarized: bool = False
+    angle: float = 0.0
+
+
+def change_appearance(pixels: Tensor, appearance: Appearance, fill: float = 0.0) -> Tensor:
+    """Apply a draw: brightness and contrast, blur, solarisation, rotation, in this order; pure.
+
+    Args:
+        pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        appearance: what to change.
+        fill: grey level of what a rotation brings into view.
+
+    Returns:
+        (C, H, W[, D]), floating point in [0, 1]; the input itself where it is floating point and nothing changes.
+
+    >>> change_appearance(torch.tensor([[[0, 255]]], dtype=torch.uint8), Appearance(brightness=0.5))
+    tensor([[[0.0000, 0.5000]]])
+    """
+    out = unit_range(pixels)
+    out = adjust_brightness_contrast(out, appearance.brightness, appearance.contrast, appearance.contrast_first)
+    out = gaussian_blur(out, appearance.blur_sigma)
+    out = solarize(out) if appearance.solarized else out
+    return rotate(out, appearance.angle, fill)
+
+
+class RandAppearance(Randomizable, Transform):
+    """Change brightness and contrast, blur, solarise and turn at random; see :func:`change_appearance`.
+
+    The defaults are the jitter and blur of MoCo v2 (Chen et al., 2020, arXiv:2003.04297) on a grey image. There is no
+    flip: the heart is on the left.
+
+    Args:
+        brightness: largest change b of the brightness: the factor is uniform in [1 - b, 1 + b], from 0 on.
+        contrast: the same of the contrast.
+        jitter_prob: share of images whose brightness and contrast change.
+        blur_sigma: smallest and largest standard deviation of the blur in pixels.
+        blur_prob: share of images that are blurred.
+        solarize_prob: share of images that are solarised.
+        angle: largest rotation in degrees, to either side.
+        fill: grey level of what a rotation brings into view.
+
+    Raises:
+        ValueError: for a probability outside [0, 1], or a range that is empty or negative.
+
+    >>> RandAppearance(angle=30).set_random_state(0)(np.zeros((1, 16, 16), np.uint8)).shape
+    (1, 16, 16)
+    """
+
+    backend = BACKENDS
+
+    def __init__(
+        self,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        jitter_prob: float = 0.8,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+        blur_prob: float = 0.5,
+        solarize_prob: float = 0.0,
+        angle: float = 0.0,
+        fill: float = 0.0,
+    ) -> None:
+        for name, prob in (("jitter", jitter_prob), ("blur", blur_prob), ("solarize", solarize_prob)):
+            if not 0 <= prob <= 1:
+                raise ValueError(f"{name}_prob must be a probability in [0, 1], got {prob}")
+        if min(brightness, contrast, angle) < 0:
+            raise ValueError(
+                "brightness, contrast and angle are largest changes and must be at least 0, got "
+                f"brightness={brightness}, contrast={contrast}, angle={angle}"
+            )
+        if not 0 <= blur_sigma[0] <= blur_sigma[1]:
+            raise ValueError(f"blur_sigma must be two numbers of pixels, the smaller first, got {blur_sigma}")
+        self.brightness = brightness
+        self.contrast = contrast
+        self.jitter_prob = jitter_prob
+        self.blur_sigma = blur_sigma
+        self.blur_prob = blur_prob
+        self.solarize_prob = solarize_prob
+        self.angle = angle
+        self.fill = fill
+        self.appearance = Appearance()
+
+    def draw(self, R: np.random.RandomState) -> Appearance:
+        """Draw a change from any generator; always the same number of draws."""
+        jittered, blurred, solarized, first, *places = R.random_sample(8).tolist()
+        brightness, contrast, sigma, angle = places
+        jitter = jittered < self.jitter_prob
+        return Appearance(
+            brightness=_factor(self.brightness, brightness) if jitter else 1.0,
+            contrast=_factor(self.contrast, contrast) if jitter else 1.0,
+            contrast_first=first < 0.5,
+            blur_sigma=_between(*self.blur_sigma, sigma) if blurred < self.blur_prob else 0.0,
+            solarized=solarized < self.solarize_prob,
+            angle=_between(-self.angle, self.angle, angle),
+        )
+
+    def randomize(self, data: Sequence[int] | None = None) -> None:
+        """Draw; the draw is kept as ``appearance``."""
+        self.appearance = self.draw(self.R)
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        """Change one image (C, H, W[, D]); with ``randomize=False`` as the last one was."""
+        if randomize:
+            self.randomize()
+        pixels = plain_tensor(img)
+        index_map = None
+        if self.appearance.angle:
+            index_map = np.eye(pixels.ndim - 1, pixels.ndim)
+            index_map[:2, [0, 1, -1]] = _rotation(self.appearance.angle, pixels.shape[1:3], normalized=False)
+        changed = change_appearance(pixels, self.appearance, self.fill)
+        return same_kind(changed.clone() if changed is pixels else changed, img, index_map)
+
+
+def _between(low: float, high: float, place: float) -> float:
+    return low + (high - low) * place
+
+
+def _factor(change: float, place: float) -> float:
+    return _between(max(0.0, 1 - change), 1 + change, place)
+
+
+class RandAppearanced(RandSharedDrawd):
+    """Dictionary form of :class:`RandAppearance`: one draw for all keys of a sample.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        brightness: largest change of the brightness factor from 1.
+        contrast: largest change of the contrast factor from 1.
+        jitter_prob: share of images whose brightness and contrast change.
+        blur_sigma: smallest and largest standard deviation of the blur in pixels.
+        blur_prob: share of images that are blurred.
+        solarize_prob: share of images that are solarised.
+        angle: largest rotation in degrees, to either side.
+        fill: grey level of what a rotation brings into view.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandAppearanced("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
+    (1, 16, 16)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        jitter_prob: float = 0.8,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+        blur_prob: float = 0.5,
+        solarize_prob: float = 0.0,
+        angle: float = 0.0,
+        fill: float = 0.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = RandAppearance(brightness, contrast, jitter_prob, blur_sigma, blur_prob, solarize_prob, angle, fill)
+        super().__init__(keys, transform, allow_missing_keys)

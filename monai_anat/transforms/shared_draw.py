@@ -1,0 +1,74 @@
+"""The dictionary form of a random array transform: one draw for all keys of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import MapTransform, Randomizable
+
+from .array_kinds import BACKENDS
+
+__all__ = ["ArrayTransform", "RandSharedDrawd"]
+
+
+class ArrayTransform(Protocol):
+    """A random transform of one image that can repeat its last draw."""
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Any:
+        """Seed the generator from which all draws come."""
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for an image of spatial shape ``data``."""
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        """Transform one image (C, H, W[, D]); with ``randomize=False`` as the last one was."""
+        ...
+
+
+class RandSharedDrawd(Randomizable, MapTransform):
+    """Apply one random array transform, with one draw, to all keys of a sample.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        transform: the array transform; all draws come from its generator.
+        allow_missing_keys: do nothing for keys that are not there.
+
+    Raises:
+        ValueError: (when called) if the images of a sample differ in shape.
+    """
+
+    backend = BACKENDS
+
+    def __init__(self, keys: KeysCollection, transform: ArrayTransform, allow_missing_keys: bool = False) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.transform = transform
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
+        """Seed the array transform."""
+        super().set_random_state(seed, state)
+        self.transform.set_random_state(seed, state)
+        return self
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for images of spatial shape ``data``."""
+        self.transform.randomize(data)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform the images of one sample alike."""
+        out = dict(data)
+        shape: tuple[int, ...] | None = None
+        for key in self.key_iterator(out):
+            spatial = tuple(out[key].shape[1:])
+            if shape is None:
+                shape = spatial
+                self.randomize(shape)
+            elif spatial != shape:
+                raise ValueError(
+                    f"keys must have one spatial shape, got {shape} and {key!r} with {spatial}; "
+                    "transform images of different shapes by separate transforms"
+                )
+            out[key] = self.transform(out[key], randomize=False)
+        return out
