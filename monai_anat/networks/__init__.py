@@ -5,24 +5,33 @@ from monai_anat.networks.backbone import Backbone, to_tokens
 from monai_anat.networks.checkpoints import read_checkpoint
 from monai_anat.networks.convnext import ConvNeXtBackbone
 from monai_anat.networks.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
+from monai_anat.networks.gates import ContextGate, GatedBackbone
 from monai_anat.networks.heads import OrderHead, ProjectionHead, RestorationHead
+from monai_anat.networks.key_maps import FAMILIES
 from monai_anat.networks.part_whole_heads import CompositionHead, DecompositionHead
 from monai_anat.networks.prototype_head import PrototypeHead
 from monai_anat.networks.records import EncoderRecord, load_encoder, read_encoder_record, save_encoder
 from monai_anat.networks.resnet import ResNetBackbone
+from monai_anat.networks.stems import Normalization
 from monai_anat.networks.swin import SwinBackbone
+from monai_anat.networks.unet import BackboneUNet
 from monai_anat.networks.vit import ViTBackbone
 from monai_anat.networks.weights import LoadReport, load_backbone
 
 __all__ = [
+    "FAMILIES",
     "AdaptedBackbone",
     "Backbone",
+    "BackboneUNet",
     "CompositionHead",
+    "ContextGate",
     "ConvNeXtBackbone",
     "DecompositionHead",
     "EncoderDecoder",
     "EncoderRecord",
+    "GatedBackbone",
     "LoadReport",
+    "Normalization",
     "OrderHead",
     "ProjectionHead",
     "PrototypeHead",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Backbone", "to_tokens"]
+
+#: (number of the stage, its map) -> the map (of the same shape) that the next stage starts from
+Between = Callable[[int, Tensor], Tensor]
 
 
 class Backbone(nn.Module, ABC):
@@ -29,6 +33,8 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         num_features: channels of the last map.
+        stage_channels: channels of each map of :meth:`forward_stages`; those of ``channels`` where nothing is said.
+        stage_strides: pixels per position of each of them.
 
     Raises:
         ValueError: when ``spatial_dims`` is neither 2 nor 3, or ``in_channels`` is not positive.
@@ -54,6 +60,8 @@ class Backbone(nn.Module, ABC):
         self.channels = channels
         self.strides = strides
         self.num_features = channels[-1]
+        self.stage_channels = channels
+        self.stage_strides = strides
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> list[Tensor]:
@@ -65,6 +73,27 @@ class Backbone(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """The last feature map (B, num_features, h, w[, d]) of ``x`` (B, in_channels, H, W[, D])."""
         return self.forward_features(x)[-1]
+
+    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
+        """Feature maps of all stages, a stem included, with a say in what each stage hands to the next.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]).
+            between: called as ``between(s, map)`` for every stage but the last; the next stage starts from what it
+                returns. The maps returned are those before it.
+
+        Returns:
+            Maps (B, stage_channels[s], h, w[, d]); the last ones are those of :meth:`forward_features`.
+
+        Raises:
+            TypeError: for a network that cannot be entered between its stages.
+        """
+        if between is not None:
+            raise TypeError(
+                f"{type(self).__name__} cannot be entered between its stages, so it takes no gates; use a backbone "
+                "of this package, or leave the gates away (gates=False)"
+            )
+        return self.forward_features(x)
 
     def check_input(self, x: Tensor) -> None:
         """Raise a readable error for an input of the wrong rank or with the wrong number of channels.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
-from monai_anat.networks.backbone import Backbone, drop_path_rates, pad_to_multiple
+from monai_anat.networks.backbone import Backbone, Between, drop_path_rates, pad_to_multiple
 
 __all__ = ["ConvNeXtBackbone"]
 
@@ -109,9 +109,20 @@ class ConvNeXtBackbone(Backbone):
         Raises:
             ValueError: for another rank or number of channels.
         """
+        return self.forward_stages(x)
+
+    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
+        """The maps of ``forward_features``; the next stage shrinks what ``between`` makes of them.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]) of any size.
+            between: see :meth:`Backbone.forward_stages`.
+        """
         self.check_input(x)
-        maps = []
+        maps: list[Tensor] = []
         for downsample, blocks in zip(self.downsample_layers, self.stages, strict=True):
+            if maps and between is not None:
+                x = between(len(maps) - 1, x)
             x = downsample(x)
             for block in blocks.children():
                 if self.use_checkpoint and self.training and torch.is_grad_enabled():

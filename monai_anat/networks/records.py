@@ -171,21 +171,30 @@ def load_encoder(path: str | os.PathLike[str]) -> Backbone:
         ValueError: when the record names a class that is no backbone of this package, or does not fit the weights.
     """
     record = read_encoder_record(path)
-    known = _known_backbones()
-    if record.backbone not in known:
-        raise ValueError(
-            f"the record of {path} names the class {record.backbone!r}, and only backbones of monai_anat.networks are "
-            f"built: {', '.join(sorted(known))}"
-        )
     try:
-        backbone = known[record.backbone](**record.kwargs)
-    except (TypeError, ValueError) as error:
+        backbone = build_backbone(record.backbone, record.kwargs)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the record of {path} does not build a {record.backbone}: {error}") from error
     file = _weights_file(Path(path))
     state = read_checkpoint(file)
     _check_fits(backbone.state_dict(), state, file)
     backbone.load_state_dict(state, strict=True)
     return backbone.eval()
+
+
+def build_backbone(name: str, kwargs: Mapping[str, Any]) -> Backbone:
+    """Build a backbone of this package by the name of its class, and nothing else.
+
+    Raises:
+        ValueError: when the name is no backbone of this package.
+    """
+    known = _known_backbones()
+    if name not in known:
+        raise ValueError(
+            f"it names the class {name!r}, and only backbones of monai_anat.networks are built: "
+            f"{', '.join(sorted(known))}"
+        )
+    return known[name](**kwargs)
 
 
 def _weights_file(path: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_anat.networks.backbone import Backbone
+from monai_anat.networks.backbone import Backbone, Between
 
 __all__ = ["ResNetBackbone"]
 
@@ -66,6 +66,8 @@ class ResNetBackbone(Backbone):
             channels=tuple(64 * 2**s * expansion for s in range(4)),
             strides=(4, 8, 16, 32),
         )
+        self.stage_channels = (64, *self.channels)
+        self.stage_strides = (2, *self.strides)
         self.expansion = GreyExpansion(spatial_dims) if stem == "expand" else None
         self.conv1 = _convolution(spatial_dims, 3 if stem == "expand" else in_channels, 64, 7, 2)
         self.bn1 = _norm(spatial_dims, 64)
@@ -97,14 +99,25 @@ class ResNetBackbone(Backbone):
         Raises:
             ValueError: for another rank or number of channels.
         """
+        return self.forward_stages(x)[1:]
+
+    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
+        """Maps after the stem (stride 2, before its pooling) and after each of the four stages.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]) of any size.
+            between: see :meth:`Backbone.forward_stages`.
+
+        Returns:
+            Maps (B, stage_channels[s], h, w[, d]) at strides 2, 4, 8, 16 and 32.
+        """
         self.check_input(x)
         if self.expansion is not None:
             x = self.expansion(x)
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-            maps.append(x)
+        maps = [self.relu(self.bn1(self.conv1(x)))]
+        for number, stage in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)):
+            x = maps[-1] if between is None else between(number, maps[-1])
+            maps.append(stage(self.maxpool(x) if number == 0 else x))
         return maps
 
 

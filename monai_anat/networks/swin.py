@@ -14,7 +14,7 @@ from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
 from monai_anat.networks.attention import attend
-from monai_anat.networks.backbone import Backbone, Perceptron, drop_path_rates, pad_to_multiple, static_shape
+from monai_anat.networks.backbone import Backbone, Between, Perceptron, drop_path_rates, pad_to_multiple, static_shape
 
 __all__ = ["SwinBackbone"]
 
@@ -132,25 +132,38 @@ class SwinBackbone(Backbone):
         Raises:
             ValueError: for another rank or number of channels.
         """
-        self.check_input(x)
-        return self.forward_patches(self.patch_embed(x))
+        return self.forward_stages(x)
 
-    def forward_patches(self, patches: Tensor) -> list[Tensor]:
+    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
+        """The maps of ``forward_features``; the merging that follows starts from what ``between`` makes of them.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]) of any size.
+            between: see :meth:`Backbone.forward_stages`.
+        """
+        self.check_input(x)
+        return self.forward_patches(self.patch_embed(x), between)
+
+    def forward_patches(self, patches: Tensor, between: Between | None = None) -> list[Tensor]:
         """The stages alone, for methods that mask or replace patches.
 
         Args:
             patches: embedded patches (B, h, w[, d], embed_dim), as ``backbone.patch_embed(x)`` returns them.
+            between: see :meth:`Backbone.forward_stages`.
 
         Returns:
             As :meth:`forward_features`.
         """
         recompute = self.use_checkpoint and self.training and torch.is_grad_enabled()
-        maps = []
-        for stage in self.layers:
-            patches, merged = stage(patches, recompute)
-            maps.append(self.norm(patches) if merged is None else patches)
-            patches = patches if merged is None else merged
-        return [feature_map.movedim(-1, 1) for feature_map in maps]  # (B, C, h, w)
+        maps: list[Tensor] = []
+        for number, stage in enumerate(self.layers):
+            patches = stage(patches, recompute)
+            last = stage.downsample is None
+            maps.append((self.norm(patches) if last else patches).movedim(-1, 1))  # (B, C, h, w)
+            if not last:
+                patches = patches if between is None else between(number, maps[-1]).movedim(1, -1)
+                patches = stage.downsample(patches)
+        return maps
 
 
 class _PatchEmbedding(nn.Module):
@@ -200,11 +213,11 @@ class _Stage(nn.Module):
         )
         self.downsample = _PatchMerging(spatial_dims, channels, norm_eps) if merges else None
 
-    def forward(self, x: Tensor, recompute: bool) -> tuple[Tensor, Tensor | None]:
-        """The map (B, h, w[, d], C) after the blocks, and what the next stage starts from."""
+    def forward(self, x: Tensor, recompute: bool) -> Tensor:
+        """The map (B, h, w[, d], C) after the blocks; the merging is called by the network."""
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return x, None if self.downsample is None else self.downsample(x)
+        return x
 
 
 class _Block(nn.Module):

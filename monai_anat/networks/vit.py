@@ -13,7 +13,15 @@ from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
 from monai_anat.networks.attention import attend
-from monai_anat.networks.backbone import Backbone, Perceptron, drop_path_rates, pad_to_multiple, static_shape
+from monai_anat.networks.backbone import (
+    Backbone,
+    Between,
+    Perceptron,
+    drop_path_rates,
+    pad_to_multiple,
+    static_shape,
+    to_tokens,
+)
 
 __all__ = ["ViTBackbone"]
 
@@ -121,6 +129,21 @@ class ViTBackbone(Backbone):
         Raises:
             ValueError: for another rank or number of channels.
         """
+        return self.forward_stages(x)
+
+    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
+        """The maps of ``forward_features``; a stage is the blocks from one of these depths to the next.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]) of any size.
+            between: see :meth:`Backbone.forward_stages`; a class token passes it by.
+
+        Returns:
+            Maps (B, embed_dim, h, w[, d]), stored channels last; the last one after the final normalisation.
+
+        Raises:
+            ValueError: for another rank or number of channels.
+        """
         self.check_input(x)
         patches = self.patch_embed(x)  # (B, h, w, D)
         grid = static_shape(patches)[1:-1]
@@ -128,16 +151,21 @@ class ViTBackbone(Backbone):
         if self.cls_token is not None:
             first = self.cls_token + self.pos_embed[:, :1]
             tokens = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
-        maps = []
+        skip = 0 if self.cls_token is None else 1
+        maps: list[Tensor] = []
         for number, block in enumerate(self.blocks, start=1):
             if self.use_checkpoint and self.training and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)
             else:
                 tokens = block(tokens)
             if number in self.level_ends:
-                maps.append(self.norm(tokens) if number == len(self.blocks) else tokens)
-        skip = 0 if self.cls_token is None else 1
-        return [m[:, skip:].reshape(-1, *grid, self.num_features).movedim(-1, 1) for m in maps]  # (B, D, h, w)
+                last = number == len(self.blocks)
+                patches = (self.norm(tokens) if last else tokens)[:, skip:]
+                maps.append(patches.reshape(-1, *grid, self.num_features).movedim(-1, 1))  # (B, D, h, w)
+                if between is not None and not last:
+                    handed_on = to_tokens(between(len(maps) - 1, maps[-1]))
+                    tokens = torch.cat([tokens[:, :skip], handed_on], dim=1)
+        return maps
 
     def position_embedding(self, grid: Sequence[int]) -> Tensor:
         """The embedding (1, N, D) of the patch positions on a grid (h, w[, d]), resampled where it is another one."""

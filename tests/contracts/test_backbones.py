@@ -17,6 +17,7 @@ from monai_anat import networks
 from monai_anat.networks import (
     Backbone,
     ConvNeXtBackbone,
+    GatedBackbone,
     ResNetBackbone,
     SwinBackbone,
     ViTBackbone,
@@ -59,6 +60,9 @@ CASES = {
     "resnet18_expand": Case(lambda: ResNetBackbone(depth=18, stem="expand"), (64, 64), (50, 71)),
     "resnet50": Case(lambda: ResNetBackbone(depth=50), (64, 64), (50, 71)),
     "resnet18_3d": Case(lambda: ResNetBackbone(depth=18, spatial_dims=3), (32, 32, 64), (33, 32, 40)),
+    "gated_resnet18": Case(lambda: GatedBackbone(backbone=ResNetBackbone(depth=18)), (64, 64), (50, 71)),
+    "gated_swin": Case(lambda: GatedBackbone(backbone=_swin()), (64, 64), (50, 71)),
+    "gated_vit": Case(lambda: GatedBackbone(backbone=_vit(class_token=True)), (32, 32), (37, 50)),
     "monai_swin": Case(
         lambda: as_backbone(SwinUNETR(1, 2, spatial_dims=2, feature_size=12, depths=(1, 1, 1, 1))), (64, 64)
     ),
@@ -76,7 +80,7 @@ CASES = {
     ),
 }
 OWN = [name for name in CASES if not name.startswith("monai")]
-RECOMPUTING = [name for name in OWN if not name.startswith("resnet")]
+RECOMPUTING = [name for name in OWN if not name.startswith(("resnet", "gated"))]
 
 
 def _image(backbone, size, batch=2, seed=0):
