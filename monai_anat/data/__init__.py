@@ -7,13 +7,14 @@ from .datalists import (
     check_splits,
     find_images,
     load_datalist,
+    load_splits,
     patient_from_name,
     split_by_patient,
     take_fraction,
     take_shots,
     walk_images,
 )
-from .duplicates import check_near_duplicates, near_duplicates, thumbnail_of
+from .duplicates import check_near_duplicates, check_source, near_duplicates, thumbnail_of
 from .embedding import EmbedProgress, pixel_hash, write_embeddings
 from .geometry import OrientRadiograph, OrientRadiographd, ResizeRadiograph, ResizeRadiographd, ScaleRadiographd
 from .identity import default_key_file, keyed_hash, load_key
@@ -57,6 +58,7 @@ __all__ = [
     "ShardDataset",
     "check_bundle",
     "check_near_duplicates",
+    "check_source",
     "check_splits",
     "default_key_file",
     "draw_contact_sheet",
@@ -65,6 +67,7 @@ __all__ = [
     "keyed_hash",
     "load_datalist",
     "load_key",
+    "load_splits",
     "mix_datalists",
     "near_duplicates",
     "open_index",

@@ -27,6 +27,7 @@ __all__ = [
     "find_images",
     "is_image_file",
     "load_datalist",
+    "load_splits",
     "patient_from_name",
     "split_by_patient",
     "take_fraction",
@@ -195,6 +196,29 @@ def load_datalist(
     return items
 
 
+def load_splits(source: str | os.PathLike[str]) -> dict[str, list[Item]]:
+    """Read every split of a list of images, for checks across them.
+
+    Args:
+        source: as of ``load_datalist``, on disk.
+
+    Returns:
+        Split -> items; ``training`` alone for a folder of images, or a list or table without splits.
+
+    Raises:
+        DatalistError: as ``load_datalist`` does.
+    """
+    path = Path(source) / "datalist.json" if Path(source).is_dir() else Path(source)
+    names: list[str] = []
+    if path.is_file() and path.suffix.lower() == ".json":
+        content = _read_json(path)
+        if isinstance(content, dict):
+            names = [name for name, items in content.items() if isinstance(items, list) and _lists_images(items)]
+    elif path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        names = _splits_of_table(path)
+    return {name: load_datalist(source, name) for name in names or ["training"]}
+
+
 def check_splits(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Refuse lists in which one patient, or one image file, is in two splits.
 
@@ -344,16 +368,34 @@ def _read_section(path: Path, section: str) -> list[Any]:
         return _read_table(path, section, "\t" if suffix == ".tsv" else ",")
     if suffix != ".json":
         raise DatalistError(f"datalist must be a folder, a .json, .csv or .tsv file, got {str(path)!r}")
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatalistError(f"datalist {path} must be JSON, got text that is not: {error}") from error
+    content = _read_json(path)
     if isinstance(content, list):
         return content
     sections = [k for k, v in content.items() if isinstance(v, list)] if isinstance(content, dict) else []
     if section not in sections:
         raise DatalistError(f"section must be one of {sections} of {path}, got {section!r}")
     return list(content[section])
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatalistError(f"datalist {path} must be JSON, got text that is not: {error}") from error
+
+
+def _lists_images(items: Sequence[Any]) -> bool:
+    """Whether a list of a JSON file is one of images: MONAI's lists also hold channel and label names."""
+    return any(
+        IMAGE in item if isinstance(item, dict) else str(item).lower().endswith(IMAGE_SUFFIXES) for item in items
+    )
+
+
+def _splits_of_table(path: Path) -> list[str]:
+    """The values of the column ``split``; none without it."""
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        rows = csv.DictReader(handle, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        return sorted({row["split"] for row in rows if row.get("split")})
 
 
 def _read_table(path: Path, section: str, delimiter: str) -> list[Item]:

@@ -6,8 +6,10 @@ therefore compared by their gradients, from which the dataset's mean is taken: w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..keys import IMAGE
-from .datalists import DatalistError
+from .datalists import DatalistError, check_splits, load_splits
 from .prepare_one import THUMBNAIL
 from .radiograph import read_radiograph
 from .samples import pretraining_datalist
@@ -24,6 +26,7 @@ from .samples import pretraining_datalist
 __all__ = [
     "COPY_THRESHOLD",
     "check_near_duplicates",
+    "check_source",
     "join_groups",
     "near_duplicates",
     "signatures",
@@ -34,6 +37,7 @@ __all__ = [
 COPY_THRESHOLD = 0.9
 _BLOCK = 2048
 _SHOWN = 5
+_AXES = 48
 _OWN_MEAN = 50  # from so many pictures on a set's own mean says what its chests share
 
 
@@ -99,6 +103,10 @@ def near_duplicates(
 ) -> Iterator[tuple[int, int, float]]:
     """Find pairs of pictures that are copies of each other, a block of the similarity matrix at a time.
 
+    Exact and cheap: by the Cauchy-Schwarz inequality two unit vectors a and b have a cosine of at most
+    ``<Pa, Pb> + |a - Pa| |b - Pb|`` for any projection P, so the first 48 principal axes and the length of the rest
+    sort out nearly all pairs, and the full vectors are compared for the others only.
+
     Args:
         thumbnails: uint8 (N, 16, 16).
         threshold: correlation from which on two count as copies.
@@ -116,13 +124,31 @@ def near_duplicates(
     mean = _mean_of(thumbnails)
     parts = [signatures(thumbnails[s : s + _BLOCK], mean) for s in range(0, len(thumbnails), _BLOCK)]
     vectors = torch.from_numpy(np.concatenate([part.astype(np.float16) for part in parts]))
+    bounds = _upper_bounds(vectors)
     for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK].float()
         for other in range(start, len(vectors), _BLOCK):
-            alike = block @ vectors[other : other + _BLOCK].float().T  # (block, block)
-            for i, j in torch.nonzero(alike >= threshold).tolist():
-                if start + i < other + j:
-                    yield start + i, other + j, float(alike[i, j])
+            bound = bounds[start : start + _BLOCK] @ bounds[other : other + _BLOCK].T  # (block, block)
+            if bound.max() < threshold:
+                continue
+            first, second = (bound >= threshold).nonzero(as_tuple=True)
+            first, second = first + start, second + other
+            pairs = torch.stack([first, second])[:, first < second]
+            for few in pairs.split(_BLOCK, dim=1):
+                alike = (vectors[few[0]].float() * vectors[few[1]].float()).sum(1)
+                for number in torch.nonzero(alike >= threshold).flatten().tolist():
+                    yield int(few[0, number]), int(few[1, number]), float(alike[number])
+
+
+def _upper_bounds(vectors: torch.Tensor) -> torch.Tensor:
+    """Short vectors (N, 49) whose inner products are never less than those of the unit vectors (N, D)."""
+    sample = vectors[:: max(1, len(vectors) // _BLOCK)].float()
+    _, axes = torch.linalg.eigh(sample.T @ sample)
+    axes = axes[:, -_AXES:]
+    short = torch.cat([part.float() @ axes for part in vectors.split(_BLOCK)])  # (N, 48)
+    lengths = torch.cat([part.float().square().sum(1) for part in vectors.split(_BLOCK)])
+    rest = (lengths - short.square().sum(1)).clamp(min=0).sqrt()
+    # rounding must not lose a pair
+    return torch.cat([short, rest[:, None] + 1e-4], 1)
 
 
 def join_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int, float]]) -> list[str]:
@@ -175,3 +201,23 @@ def check_near_duplicates(splits: Mapping[str, Sequence[Mapping[str, Any]]], thr
         raise DatalistError(
             f"no picture may be in two splits, got {len(found)} pairs of copies: {shown}; keep one of each pair"
         )
+
+
+def check_source(source: str | os.PathLike[str]) -> None:
+    """Refuse a source of images in which splits share a patient, a file or a copy of a picture.
+
+    Bundles call it before training on one split, so that the others stay unseen. It reads every image of a list with
+    several splits once; a prepared folder, whose copies share a patient group already, and a folder without splits
+    cost nothing.
+
+    Args:
+        source: as of ``load_datalist``, on disk.
+
+    Raises:
+        DatalistError: names the patients, the files or the pair.
+    """
+    splits = load_splits(source)
+    check_splits(splits)
+    prepared = (Path(source) / "index.npy").is_file()
+    if len(splits) > 1 and not prepared:
+        check_near_duplicates(splits)

@@ -13,6 +13,7 @@ from monai_anat.data import (
     check_splits,
     find_images,
     load_datalist,
+    load_splits,
     patient_from_name,
     split_by_patient,
     take_fraction,
@@ -157,3 +158,19 @@ def test_fractions_are_nested_and_keep_patients_whole() -> None:
 def test_patient_rule_without_a_group_takes_the_whole_match() -> None:
     assert patient_from_name("p12-x.png", r"p\d+") == "p12"
     assert patient_from_name("x", r"p\d+") is None
+
+
+def test_all_splits_of_a_list_are_read(folder: Path, tmp_path: Path) -> None:
+    names = [str(item["image"]) for item in find_images(folder)]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"training": names[:2], "test": [{"image": names[2]}], "labels": ["lung"], "empty": []}))
+    splits = load_splits(path)
+    assert {name: [item["image"] for item in items] for name, items in splits.items()} == {
+        "training": names[:2],
+        "test": names[2:3],
+    }
+    table = tmp_path / "list.csv"
+    table.write_text(f"image,split\n{names[0]},test\n{names[1]},training\n{names[2]},training\n")
+    assert {name: len(items) for name, items in load_splits(table).items()} == {"test": 1, "training": 2}
+    table.write_text("image\n" + "\n".join(names))
+    assert [*load_splits(table)] == [*load_splits(folder)] == ["training"]

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from monai_anat.data import DatalistError, check_near_duplicates, near_duplicates, pretraining_datalist, thumbnail_of
+from monai_anat.data import (
+    DatalistError,
+    check_near_duplicates,
+    check_source,
+    near_duplicates,
+    pretraining_datalist,
+    thumbnail_of,
+)
 from monai_anat.data.duplicates import join_groups, signatures
 
 
@@ -73,3 +81,32 @@ def test_copy_across_splits_is_refused_by_name(tmp_path: Path, pictures: list[np
         check_near_duplicates({"training": [a, c], "test": [b]})
     check_near_duplicates({"training": [a, b], "test": [c]})
     check_near_duplicates({"training": [a]})
+
+
+def test_the_cheap_bound_loses_no_pair() -> None:
+    generator = np.random.default_rng(0)
+    first = generator.integers(0, 256, (300, 16, 16))
+    mixed = (first * 0.6 + np.roll(first, 1, 0) * 0.4).round().astype(np.uint8)  # neighbours share an ingredient
+    vectors = signatures(mixed)
+    alike = vectors @ vectors.T
+    for threshold in (0.15, 0.25):
+        expected = {(i, j) for i, j in np.argwhere(alike >= threshold).tolist() if i < j}
+        sure = {(i, j) for i, j in expected if alike[i, j] >= threshold + 2e-3}  # kept in half precision
+        found = {pair[:2] for pair in near_duplicates(mixed, threshold)}
+        assert len(sure) > 50
+        assert sure <= found
+        assert all(alike[pair] >= threshold - 2e-3 for pair in found)
+
+
+def test_splits_of_a_source_are_checked_before_training(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    Image.fromarray(_jpeg(pictures[0])).save(tmp_path / "b.png")
+    check_source(tmp_path)  # no splits, nothing to compare
+    listed = {"training": [{"image": "a.png", "patient": "1"}], "test": [{"image": "b.png", "patient": "1"}]}
+    (tmp_path / "list.json").write_text(json.dumps(listed))
+    with pytest.raises(DatalistError, match=r"every patient must be in one split only.*'training' and 'test'"):
+        check_source(tmp_path / "list.json")
+    listed["test"][0]["patient"] = "2"
+    (tmp_path / "list.json").write_text(json.dumps(listed))
+    with pytest.raises(DatalistError, match=r"a\.png \(training\) and .*b\.png \(test\)"):
+        check_source(tmp_path / "list.json")
