@@ -1,6 +1,9 @@
 """Pre-training methods: one file each, with the networks, the loss terms and the views of its paper."""
 
-from .base import SSLMethod, TeacherStudentMethod, check_cells, check_view, token_grid, used_terms
+from .adam_v2 import AdamV2Method, AdamV2Viewsd
+from .base import SSLMethod, TeacherStudentMethod, check_cells, check_view, mean_token, token_grid, used_terms
+from .lamps import LampsMethod
+from .lamps_views import LampsViewsd
 from .peac import PEACMethod, PEACViewsd
 from .popar import Corruption, POPARMethod, POPARViewsd, corrupt, draw_corruption, order_of
 from .views import MEAN, STD, RandViewsd
@@ -8,7 +11,11 @@ from .views import MEAN, STD, RandViewsd
 __all__ = [
     "MEAN",
     "STD",
+    "AdamV2Method",
+    "AdamV2Viewsd",
     "Corruption",
+    "LampsMethod",
+    "LampsViewsd",
     "PEACMethod",
     "PEACViewsd",
     "POPARMethod",
@@ -20,6 +27,7 @@ __all__ = [
     "check_view",
     "corrupt",
     "draw_corruption",
+    "mean_token",
     "order_of",
     "token_grid",
     "used_terms",

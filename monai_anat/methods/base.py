@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..networks import Backbone
 from ..schedules import Progress
 
-__all__ = ["SSLMethod", "TeacherStudentMethod", "check_cells", "check_view", "token_grid", "used_terms"]
+__all__ = ["SSLMethod", "TeacherStudentMethod", "check_cells", "check_view", "mean_token", "token_grid", "used_terms"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -251,6 +251,21 @@ def check_cells(name: str, cells: Tensor, grid: Sequence[int], made_by: str) -> 
             f"{name} must be (B, {prod(grid)}), one entry for each of the backbone's {shape} tokens, got "
             f"{tuple(cells.shape)}; give {made_by} cell_size = strides[-1] of the backbone and its grid_size ({shape})"
         )
+
+
+def mean_token(feature_map: Tensor) -> Tensor:
+    """Average a feature map over all positions, in float32 also under autocast.
+
+    Args:
+        feature_map: (B, D, h, w[, d]).
+
+    Returns:
+        Embeddings (B, D), float32 or wider.
+
+    >>> mean_token(torch.ones(1, 3, 2, 2))
+    tensor([[1., 1., 1.]])
+    """
+    return feature_map.to(torch.promote_types(feature_map.dtype, torch.float32)).flatten(2).mean(2)
 
 
 def used_terms(**weights: float) -> dict[str, float]:

@@ -24,7 +24,7 @@ from ..transforms import (
     per_axis,
     required_shape,
 )
-from .base import TeacherStudentMethod, check_cells, check_view, token_grid, used_terms
+from .base import TeacherStudentMethod, check_cells, check_view, mean_token, token_grid, used_terms
 from .popar import Corruption, corrupt, draw_corruption, order_of
 from .views import MEAN, STD, RandViewsd
 
@@ -276,10 +276,10 @@ class PEACMethod(TeacherStudentMethod):
         return cells
 
     def _global_term(self, student_1: Tensor, student_2: Tensor, teacher_1: Tensor, teacher_2: Tensor) -> Tensor:
-        s1, s2 = self.forward_together(self.global_head, _mean_token(student_1), _mean_token(student_2))
+        s1, s2 = self.forward_together(self.global_head, mean_token(student_1), mean_token(student_2))
         with torch.no_grad():
             head = self.teacher["global_head"]
-            t1, t2 = self.forward_together(head, _mean_token(teacher_1), _mean_token(teacher_2))
+            t1, t2 = self.forward_together(head, mean_token(teacher_1), mean_token(teacher_2))
         return global_consistency(s1, t2) + global_consistency(s2, t1)
 
     def _local_term(
@@ -299,8 +299,3 @@ class PEACMethod(TeacherStudentMethod):
         to_2 = matched_consistency(s1, t2, correspondence, pair_count, normalize=self.normalize_local)
         to_1 = matched_consistency(t1, s2, correspondence, pair_count, normalize=self.normalize_local)
         return (to_2 + to_1) / 2
-
-
-def _mean_token(feature_map: Tensor) -> Tensor:
-    """Average over all positions, in float32 also under autocast: (B, D, h, w[, d]) -> (B, D)."""
-    return feature_map.to(torch.promote_types(feature_map.dtype, torch.float32)).flatten(2).mean(2)

@@ -1,0 +1,425 @@
+"""Adam-v2: find a structure again in any crop of it, compose it of its parts, and take it apart."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config import KeysCollection
+from torch import Tensor, nn
+
+from ..keys import IMAGE, LOCAL_VIEWS, PARTS, PHASE, VIEW_1, VIEW_2
+from ..losses import (
+    DistillationCenter,
+    composition_distance,
+    decomposition_distance,
+    distinct_pairs,
+    multi_view_distillation,
+)
+from ..networks import Backbone, CompositionHead, DecompositionHead, PrototypeHead
+from ..schedules import Progress
+from ..transforms import (
+    Appearance,
+    RandAppearance,
+    change_appearance,
+    draw_boxes,
+    draw_concentric_boxes,
+    draw_resized_crop_box,
+    part_boxes,
+    resized_crop,
+)
+from .base import TeacherStudentMethod, mean_token, used_terms
+from .views import MEAN, STD, RandViewsd
+
+__all__ = ["AdamV2Method", "AdamV2Viewsd"]
+
+#: of the crops around the middle of a structure, the large one first: share of its pixels, width to height
+CONCENTRIC_AREAS = ((0.8, 1.0), (0.05, 0.1), *((tenth / 10, tenth / 10 + 0.1) for tenth in range(1, 8)))
+CONCENTRIC_RATIOS = ((3 / 4, 4 / 3), *((2 / 3, 1.0), (1.0, 3 / 2)) * 4)
+#: of the crops anywhere in a structure: share of its pixels for the two large and the eight small ones
+LARGE_AREA, SMALL_AREA, SMALL_CROPS = (0.8, 1.0), (0.05, 0.4), 8
+
+
+@dataclass(frozen=True, eq=False)
+class StructureView:
+    """One draw: which ``box`` (corner and sides) of the image is seen, how large, and how it is changed."""
+
+    key: str
+    box: npt.NDArray[np.int64]
+    size: int
+    appearance: Appearance
+
+
+class AdamV2Viewsd(RandViewsd):
+    """Make the batch item of :class:`AdamV2Method`: crops of one anatomical structure, and later on its parts.
+
+    A structure of granularity g has 1 / 2^g of the sides of the image. Adam-v2 (Hosseinzadeh Taher et al., CVPR 2024,
+    arXiv:2404.15672) goes through two kinds of stage, each from coarse to fine:
+
+    - "L": the structure is a square anywhere. The sample gets ``view_1`` and ``view_2`` (C, H, W), crops of 80 to
+      100 % of its area, and ``local_views`` (8, C, h, w), crops of 5 to 40 %.
+    - "LCD": the structure has the shape of the image and keeps ``border`` pixels away from its edges where it can.
+      ``view_1`` is the whole structure; around its middle lie ``view_2`` (80 to 100 %) and ``local_views`` (8 of fixed
+      bands, from 5 - 10 % to 70 - 80 %); ``parts`` (P, C, H, W) tile it row by row.
+
+    Each view is resampled by cubic interpolation, gets its own contrast, brightness, blur and rotation, and is
+    normalised. There is no flip: the heart is on the left. Which stage it is stands in the sample as ``phase``, written
+    by ``SeededDataset(phase=StagePhase(stage_epochs))``; without it, it is the first.
+
+    Args:
+        keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
+        image_size: side of the large views and the parts in pixels.
+        local_size: side of the small views in pixels.
+        stages: kind and granularity of each stage.
+        border: pixels of the image at its edges in which no structure of a stage "LCD" lies where it fits without.
+        parts_per_side: 2 for four parts.
+        brightness: largest change of the factor of the grey levels.
+        contrast: largest change of the factor of their distance from the mean.
+        blur_sigma: smallest and largest standard deviation of the blur, pixels of the view.
+        angles: largest rotation to either side in stages "L" and "LCD", degrees.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+
+    Raises:
+        ValueError: for a stage of another kind or a number out of range; when called, for a volume, an image smaller
+            than its parts, or a phase that is no stage.
+
+    >>> views = AdamV2Viewsd(image_size=32, local_size=16, stages=[("L", 0), ("LCD", 0)]).set_random_state(0)
+    >>> sample = views({"image": torch.rand(1, 48, 40), "phase": 1})
+    >>> {name: tuple(sample[name].shape) for name in ("view_1", "local_views", "parts")}
+    {'view_1': (1, 32, 32), 'local_views': (8, 1, 16, 16), 'parts': (4, 1, 32, 32)}
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        image_size: int = 224,
+        local_size: int = 96,
+        *,
+        stages: Sequence[tuple[str, int]] = (("L", 0), ("L", 1), ("L", 2), ("LCD", 0), ("LCD", 1), ("LCD", 2)),
+        border: int = 50,
+        parts_per_side: int = 2,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+        angles: tuple[float, float] = (30.0, 10.0),
+        mean: float = MEAN,
+        std: float = STD,
+    ) -> None:
+        super().__init__(keys, mean, std)
+        if not stages or any(kind not in ("L", "LCD") or granularity < 0 for kind, granularity in stages):
+            raise ValueError(
+                f'stages must be pairs of "L" or "LCD" and a granularity of at least 0, got {stages}; '
+                '[("L", 0), ("LCD", 0)] has one of each kind'
+            )
+        if min(image_size, local_size, parts_per_side - 1) < 1 or border < 0:
+            raise ValueError(
+                "image_size and local_size must be at least 1, parts_per_side at least 2 and border at least 0, got "
+                f"{image_size=}, {local_size=}, {parts_per_side=} and {border=}"
+            )
+        self.image_size = image_size
+        self.local_size = local_size
+        self.stages = tuple((kind, int(granularity)) for kind, granularity in stages)
+        self.border = border
+        self.parts_per_side = parts_per_side
+        self.changes = {
+            (kind, blur): RandAppearance(brightness, contrast, 0.8, blur_sigma, blur, angle=angle)
+            for kind, angle in zip(("L", "LCD"), angles, strict=True)
+            for blur in (0.1, 0.5, 1.0)
+        }
+        self.phase = 0
+        self.drawn: list[StructureView] = []
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace the image of a sample by the views of its stage.
+
+        Args:
+            data: the sample, with its ``phase`` if there are stages; it stays as it is.
+
+        Returns:
+            The sample's other entries and the views.
+
+        Raises:
+            KeyError: if the sample has no image.
+            ValueError: if the image does not have the shape that the views need, or the phase is no stage.
+        """
+        self.phase = int(data.get(PHASE, 0))
+        if not 0 <= self.phase < len(self.stages):
+            raise ValueError(
+                f"phase must be one of the {len(self.stages)} stages, got {self.phase}; "
+                "stage_epochs must have one number for each of the stages of AdamV2Viewsd"
+            )
+        return super().__call__(data)
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw the views of an image of spatial shape ``data``; the draw is kept as ``drawn``."""
+        kind, granularity = self.stages[self.phase]
+        least = self.parts_per_side * 2**granularity
+        if min(data) < least:
+            raise ValueError(
+                f"image must have at least {least} pixels per side for structures of granularity {granularity} and "
+                f"their parts, got {tuple(data)}; load it larger, or leave the stage away"
+            )
+        self.drawn = self._crops(data, granularity) if kind == "L" else self._part_whole(data, granularity)
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make the views of one image."""
+        if pixels.ndim != 3:
+            raise ValueError(f"AdamV2Viewsd is 2D only, got an image {tuple(pixels.shape)}; PEACViewsd takes volumes")
+        self.randomize(tuple(pixels.shape[1:]))
+        made: dict[str, list[Tensor]] = {}
+        for view in self.drawn:
+            seen = change_appearance(resized_crop(pixels, view.box, view.size, "bicubic"), view.appearance)
+            made.setdefault(view.key, []).append(self.normalize(seen))
+        return {key: torch.stack(seen) if key in (LOCAL_VIEWS, PARTS) else seen[0] for key, seen in made.items()}
+
+    def _crops(self, shape: Sequence[int], granularity: int) -> list[StructureView]:
+        """Stage L: crops anywhere in a square anywhere."""
+        side = min(shape) // 2**granularity
+        (structure,) = draw_boxes(self.R, shape, np.array([[side, side]]))
+        areas = [LARGE_AREA] * 2 + [SMALL_AREA] * SMALL_CROPS
+        boxes = _inside(structure, np.stack([draw_resized_crop_box(self.R, structure[1], area) for area in areas]))
+        return [
+            self._view("L", VIEW_1, boxes[0], blur=1.0),
+            self._view("L", VIEW_2, boxes[1], blur=0.1),
+            *(self._view("L", LOCAL_VIEWS, box, blur=0.5) for box in boxes[2:]),
+        ]
+
+    def _part_whole(self, shape: Sequence[int], granularity: int) -> list[StructureView]:
+        """Stage LCD: a whole, crops around its middle, and its parts."""
+        (whole,) = draw_boxes(self.R, shape, np.asarray([shape]) // 2**granularity, margin=self.border)
+        crop, *small = _inside(whole, draw_concentric_boxes(self.R, whole[1], CONCENTRIC_AREAS, CONCENTRIC_RATIOS))
+        parts = _inside(whole, part_boxes(whole[1], self.parts_per_side))
+        return [
+            self._view("LCD", VIEW_1, whole, blur=0.1),
+            self._view("LCD", VIEW_2, crop, blur=1.0),
+            *(self._view("LCD", LOCAL_VIEWS, box, blur=0.5) for box in small),
+            *(self._view("LCD", PARTS, box, blur=0.1) for box in parts),
+        ]
+
+    def _view(self, kind: str, key: str, box: npt.NDArray[np.int64], blur: float) -> StructureView:
+        size = self.local_size if key == LOCAL_VIEWS else self.image_size
+        return StructureView(key, box, size, self.changes[kind, blur].draw(self.R))
+
+
+def _inside(structure: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Boxes (n, 2, d) of a structure (2, d), as boxes of the image."""
+    return boxes + np.stack([structure[0], np.zeros_like(structure[0])])
+
+
+class AdamV2Method(TeacherStudentMethod):
+    r"""Localizability, composability and decomposability of anatomical structures, by one student and one teacher.
+
+    Hosseinzadeh Taher, Gotway, Liang, "Representing Part-Whole Hierarchies in Foundation Models by Learning
+    Localizability, Composability, and Decomposability from Anatomy via Self-Supervision", CVPR 2024,
+    arXiv:2404.15672. With embeddings :math:`f` (the mean token) and unit vectors :math:`n(x) = x / \lVert x \rVert`:
+
+    - "localizability": the student's prototypes of a crop follow the teacher's of the structure, see
+      :func:`~monai_anat.losses.multi_view_distillation`. In the first stages (of batches without ``parts``) both
+      large views lead all other views; later the whole leads the nine crops around its middle.
+    - "composability": :math:`\lVert n(C(f_s(p_1), .., f_s(p_P))) - n(f_t(w)) \rVert^2`.
+    - "decomposability": the mean over the parts i of :math:`\lVert n(D(f_s(w))_i) - n(f_t(p_i)) \rVert^2`.
+
+    Which stage it is, the batch says: :class:`AdamV2Viewsd` puts ``parts`` into those of the later stages. The other
+    two terms take part there only.
+
+    Differs from the released code: every predicted part is scaled to unit length by itself, and squares are summed
+    over the width of an embedding, see :func:`~monai_anat.losses.decomposition_distance`; the teacher sees the whole
+    once and not twice; it is in evaluation mode and takes over the student's statistics of batch normalisation.
+
+    Args:
+        backbone: any 2D backbone of the contract that takes images of several sizes; ResNet-50 and ConvNeXt-B in the
+            paper.
+        num_parts: parts P of a structure, the square of the views' ``parts_per_side``.
+        num_prototypes: K of the localizability head; ln K is the chance level of its term.
+        head_features: width of its hidden layers.
+        bottleneck_features: width of its last layer but one.
+        student_temperature: of the student's assignment to prototypes.
+        teacher_temperature: of the teacher's.
+        center_momentum: weight of the old centre of the teacher's logits.
+        frozen_prototype_epochs: epochs at the start in which the prototypes stay as they are.
+        localizability_weight: of "localizability". A weight of 0 leaves the term and its head away, here and below.
+        composability_weight: of "composability".
+        decomposability_weight: of "decomposability".
+        reduction: "sum" of the squares over the width of an embedding, or "mean", the released form, in which the two
+            part terms are about 1e-4 of the first one and hardly move the backbone.
+
+    Raises:
+        ValueError: for a 3D backbone, a negative weight, or a number out of range.
+
+    >>> from monai_anat.networks import ConvNeXtBackbone
+    >>> method = AdamV2Method(ConvNeXtBackbone(depths=(1, 1), dims=(8, 16)), num_prototypes=32, head_features=16)
+    >>> image = torch.rand(2, 1, 32, 32)
+    >>> batch = {"view_1": image, "view_2": image, "local_views": torch.rand(2, 8, 1, 16, 16)}
+    >>> sorted(method(batch, Progress(0, 2, 0, 2)))
+    ['localizability']
+    >>> sorted(method({**batch, "parts": torch.rand(2, 4, 1, 32, 32)}, Progress(1, 2, 1, 2, stage=1)))
+    ['composability', 'decomposability', 'localizability']
+    """
+
+    made_by = "AdamV2Viewsd"
+    find_unused_parameters = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_parts: int = 4,
+        num_prototypes: int = 65536,
+        head_features: int = 2048,
+        bottleneck_features: int = 256,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        center_momentum: float = 0.9,
+        frozen_prototype_epochs: int = 1,
+        localizability_weight: float = 1.0,
+        composability_weight: float = 1.0,
+        decomposability_weight: float = 1.0,
+        reduction: Literal["sum", "mean"] = "sum",
+    ) -> None:
+        super().__init__()
+        if backbone.spatial_dims != 2:
+            raise ValueError(
+                f"AdamV2Method is 2D only, got a backbone with spatial_dims={backbone.spatial_dims}; AdamMethod, "
+                "LampsMethod and PEACMethod learn from volumes"
+            )
+        self.loss_weights = used_terms(
+            localizability=localizability_weight,
+            composability=composability_weight,
+            decomposability=decomposability_weight,
+        )
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f'reduction must be "sum" or "mean" (over the width of an embedding), got {reduction!r}')
+        self.num_parts = num_parts
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.frozen_prototype_epochs = frozen_prototype_epochs
+        self.reduction: Literal["sum", "mean"] = reduction
+        features = backbone.num_features
+        self.backbone = backbone
+        self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
+        if "localizability" in self.loss_weights:
+            self.localizability_head = PrototypeHead(
+                features, num_prototypes, hidden_features=head_features, bottleneck_features=bottleneck_features
+            )
+            self.teacher["localizability_head"] = self.teacher_of(self.localizability_head)
+            self.center = DistillationCenter(num_prototypes, center_momentum)
+        if "composability" in self.loss_weights:
+            self.composition_head = CompositionHead(features, num_parts)
+        if "decomposability" in self.loss_weights:
+            self.decomposition_head = DecompositionHead(features, num_parts)
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute the terms of ``view_1``, ``view_2`` (B, C, H, W), ``local_views`` and, in later stages, ``parts``.
+
+        Args:
+            batch: what :class:`AdamV2Viewsd` makes, collated.
+            progress: its epoch says whether the prototypes are still frozen.
+
+        Returns:
+            The unweighted terms by name.
+
+        Raises:
+            KeyError: if a key is missing.
+            ValueError: if the parts do not fit the method, or there is nothing to learn from the batch.
+        """
+        view_1, view_2, local_views = self.take(batch, VIEW_1, VIEW_2, LOCAL_VIEWS)
+        frozen = progress.epoch < self.frozen_prototype_epochs
+        if PARTS in batch:
+            return self._part_whole_terms(view_1, view_2, local_views, self._parts(batch, view_1), frozen)
+        if "localizability" not in self.loss_weights:
+            raise ValueError(
+                "a batch without parts has only the term localizability, whose weight is 0; give AdamV2Viewsd stages "
+                '"LCD" only, or the term a weight'
+            )
+        return {"localizability": self._localizability(view_1, view_2, local_views, frozen)}
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the centre."""
+        if "localizability" in self.loss_weights:
+            self.center.update()
+
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Pair the backbone and the localizability head with their teachers."""
+        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the teacher's backbone, as the authors do."""
+        return {"encoder": self.teacher["backbone"]}
+
+    def _parts(self, batch: Mapping[str, Any], whole: Tensor) -> tuple[Tensor, ...]:
+        parts: Tensor = batch[PARTS]
+        if parts.ndim != 5 or parts.shape[1] != self.num_parts or parts.shape[2:] != whole.shape[1:]:
+            raise ValueError(
+                f"parts must be (B, {self.num_parts}, C, H, W), of the size of view_1 {tuple(whole.shape)}, got "
+                f"{tuple(parts.shape)}; build the method with num_parts = the square of AdamV2Viewsd's parts_per_side"
+            )
+        return parts.unbind(1)
+
+    def _localizability(self, view_1: Tensor, view_2: Tensor, local_views: Tensor, frozen: bool) -> Tensor:
+        """The first stages: two large views lead each other and the small ones."""
+        large = torch.cat([view_1, view_2])
+        student = [*mean_token(self.backbone(large)).chunk(2), *self._local_embeddings(local_views)]
+        with torch.no_grad():
+            teacher = mean_token(self.teacher["backbone"](large)).chunk(2)
+        return self._distillation(student, teacher, distinct_pairs(2, len(student)), frozen)
+
+    def _part_whole_terms(
+        self, whole: Tensor, crop: Tensor, local_views: Tensor, parts: Sequence[Tensor], frozen: bool
+    ) -> dict[str, Tensor]:
+        """The later stages: the whole leads the crops around its middle, and whole and parts give each other."""
+        terms, used = {}, self.loss_weights
+        learned: dict[str, Tensor] = {"whole": whole} if "decomposability" in used else {}
+        learned |= {"crop": crop} if "localizability" in used else {}
+        learned |= {f"part {i}": part for i, part in enumerate(parts)} if "composability" in used else {}
+        student = dict(zip(learned, self._embeddings(self.backbone, *learned.values()), strict=True))
+        with torch.no_grad():
+            taught = (whole, *parts) if "decomposability" in used else (whole,)
+            whole_teacher, *parts_teacher = self._embeddings(self.teacher["backbone"], *taught)
+        if "localizability" in used:
+            crops = [student["crop"], *self._local_embeddings(local_views)]
+            # the whole is none of the crops, so that no pair is left out
+            pairs = [(0, number) for number in range(len(crops))]
+            terms["localizability"] = self._distillation(crops, [whole_teacher], pairs, frozen)
+        if "composability" in used:
+            composed = self.composition_head(torch.stack([student[f"part {i}"] for i in range(len(parts))], 1))
+            terms["composability"] = composition_distance(composed, whole_teacher, self.reduction)
+        if "decomposability" in used:
+            decomposed = self.decomposition_head(student["whole"])
+            terms["decomposability"] = decomposition_distance(decomposed, torch.stack(parts_teacher, 1), self.reduction)
+        return terms
+
+    def _distillation(
+        self,
+        student: Sequence[Tensor],
+        teacher: Sequence[Tensor],
+        pairs: Sequence[tuple[int, int]],
+        frozen: bool,
+    ) -> Tensor:
+        """Prototypes of the embeddings (B, D) of each view, and how the student's follow the teacher's."""
+        student_logits = self.localizability_head(torch.cat(tuple(student)), frozen_prototypes=frozen)
+        with torch.no_grad():
+            teacher_logits = self.teacher["localizability_head"](torch.cat(tuple(teacher)))
+        self.center.observe(teacher_logits)
+        return multi_view_distillation(
+            student_logits.chunk(len(student)),
+            teacher_logits.chunk(len(teacher)),
+            self.center.center,
+            self.student_temperature,
+            self.teacher_temperature,
+            pairs,
+        )
+
+    def _embeddings(self, network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
+        return tuple(map(mean_token, self.forward_together(network, *views)))
+
+    def _local_embeddings(self, local_views: Tensor) -> tuple[Tensor, ...]:
+        """(B, V, C, h, w) -> (B, D) for each of V; all in one forward, also where that is one batch to normalise."""
+        if local_views.ndim != 5:
+            raise ValueError(f"local_views must be (B, V, C, h, w), got {tuple(local_views.shape)}")
+        embeddings = mean_token(self.backbone(local_views.flatten(0, 1)))  # (B * V, D)
+        return embeddings.unflatten(0, local_views.shape[:2]).unbind(1)
