@@ -3,12 +3,18 @@
 from monai_anat.networks.adapters import AdaptedBackbone, as_backbone
 from monai_anat.networks.backbone import Backbone, to_tokens
 from monai_anat.networks.checkpoints import read_checkpoint
+from monai_anat.networks.context_decoder import ContextDecoder
 from monai_anat.networks.convnext import ConvNeXtBackbone
 from monai_anat.networks.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
+from monai_anat.networks.expander import ExpanderHead
+from monai_anat.networks.fusion import FusionHead, pool_resized
 from monai_anat.networks.gates import ContextGate, GatedBackbone
 from monai_anat.networks.heads import OrderHead, ProjectionHead, RestorationHead
+from monai_anat.networks.joint_batch_norm import JointBatchNorm
 from monai_anat.networks.key_maps import FAMILIES
+from monai_anat.networks.matching_heads import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
 from monai_anat.networks.part_whole_heads import CompositionHead, DecompositionHead
+from monai_anat.networks.positions import sincos_positions
 from monai_anat.networks.prototype_head import PrototypeHead
 from monai_anat.networks.records import EncoderRecord, load_encoder, read_encoder_record, save_encoder
 from monai_anat.networks.resnet import ResNetBackbone
@@ -24,12 +30,18 @@ __all__ = [
     "Backbone",
     "BackboneUNet",
     "CompositionHead",
+    "ContextDecoder",
     "ContextGate",
     "ConvNeXtBackbone",
     "DecompositionHead",
+    "DenseHead",
+    "DownsamplingHead",
     "EncoderDecoder",
     "EncoderRecord",
+    "ExpanderHead",
+    "FusionHead",
     "GatedBackbone",
+    "JointBatchNorm",
     "LoadReport",
     "Normalization",
     "OrderHead",
@@ -40,12 +52,16 @@ __all__ = [
     "RestorationHead",
     "SwinBackbone",
     "UPerNetDecoder",
+    "UpsamplingHead",
     "ViTBackbone",
     "as_backbone",
     "load_backbone",
     "load_encoder",
+    "masked_mean",
+    "pool_resized",
     "read_checkpoint",
     "read_encoder_record",
     "save_encoder",
+    "sincos_positions",
     "to_tokens",
 ]
