@@ -1,0 +1,125 @@
+"""How fast a disk becomes a training set, and how fast that is read.
+
+    python benchmarks/data.py [--images 100] [--files 20000] [--out data.json]
+
+Rates are per second of CPU time of this one process, so that a busy machine does not distort them. The pictures are the
+shipped radiographs, grown to 1024 px; the tree of many files, which shows what is remembered per file, holds 40 px
+bitmaps (--files 100000 takes a few minutes; 0 leaves it out).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+warnings.filterwarnings("ignore")
+
+from monai_anat import data  # noqa: E402
+from monai_anat.data.shards import INDEX_DTYPE, INDEX_FILE  # noqa: E402
+
+
+def resident_megabytes() -> float:
+    """Memory of this process now (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def prepare_rate(folder: Path, suffix: str, images: int) -> float:
+    """Radiographs of 1024 px prepared to 608 px, per second of CPU time."""
+    source = folder / f"source{suffix}"
+    source.mkdir()
+    for number, item in enumerate(data.pretraining_datalist()[:images]):
+        with Image.open(item["image"]) as image:
+            shape = tuple(round(side * 1024 / min(image.size)) for side in image.size)
+            image.resize(shape, Image.Resampling.BICUBIC).save(source / f"{number}{suffix}")
+    start = time.process_time()
+    data.prepare_radiographs(source, folder / f"prepared{suffix}", size=608, key_file=folder / "key")
+    return images / (time.process_time() - start)
+
+
+def read_milliseconds(folder: Path, copy: bool) -> float:
+    """Time to read one prepared radiograph of 608 px."""
+    dataset = data.ShardDataset(folder, copy=copy)
+    start = time.process_time()
+    for _ in range(20):
+        for number in range(len(dataset)):
+            dataset[number]
+    return (time.process_time() - start) / (20 * len(dataset)) * 1e3
+
+
+def many_files(folder: Path, files: int) -> dict[str, Any]:
+    """Rate over a tree of small files, and the memory that grows with their number."""
+    source = folder / "many"
+    generator = np.random.default_rng(0)
+    picture = data.synthetic_radiograph(40)[0]
+    for number in range(files):
+        parent = source / f"{number // 500:04d}"
+        parent.mkdir(parents=True, exist_ok=True)
+        noisy = (picture * 200 + generator.integers(0, 50, picture.shape)).astype(np.uint8)
+        Image.fromarray(noisy).save(parent / f"p{number}.bmp")
+    before, start = resident_megabytes(), time.process_time()
+    growth = {}
+    steps = data.iterate_preparation(
+        source, folder / "many_prepared", size=32, key_file=folder / "key", patient_pattern=r"p(\d+)"
+    )
+    for progress in steps:
+        if progress.done % max(1, files // 5) == 0:
+            growth[progress.done] = round(resident_megabytes() - before, 1)
+    seconds = time.process_time() - start
+    return {"files_per_second": files / seconds, "megabytes_after": growth, "at_end": resident_megabytes() - before}
+
+
+def open_milliseconds(folder: Path) -> float:
+    """Time to open the index of a million images."""
+    folder.mkdir()
+    np.save(folder / INDEX_FILE, np.zeros(10**6, dtype=INDEX_DTYPE))
+    start = time.perf_counter()
+    data.ShardDataset(folder)
+    return (time.perf_counter() - start) * 1e3
+
+
+def copies_seconds(images: int = 20000) -> float:
+    """Time to search pictures, mixed of pairs of shipped ones, for copies."""
+    thumbnails = [data.thumbnail_of(data.read_radiograph(item["image"]).pixels) for item in data.pretraining_datalist()]
+    generator = np.random.default_rng(0)
+    chosen = np.stack(thumbnails)[generator.integers(0, len(thumbnails), (images, 2))].astype(np.float32)
+    share = generator.uniform(0.3, 0.7, (images, 1, 1))
+    mixed = (chosen[:, 0] * share + chosen[:, 1] * (1 - share)).round().astype(np.uint8)
+    start = time.process_time()
+    sum(1 for _ in data.near_duplicates(mixed))
+    return time.process_time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--files", type=int, default=20000)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        result: dict[str, Any] = {
+            "prepare_png_per_second": prepare_rate(folder, ".png", arguments.images),
+            "prepare_jpeg_per_second": prepare_rate(folder, ".jpg", arguments.images),
+            "read_copy_ms": read_milliseconds(folder / "prepared.png", copy=True),
+            "read_view_ms": read_milliseconds(folder / "prepared.png", copy=False),
+            "open_million_ms": open_milliseconds(folder / "million"),
+            "search_20000_for_copies_s": copies_seconds(),
+        }
+        if arguments.files:
+            result["many_files"] = many_files(folder, arguments.files)
+    for key, value in result.items():
+        print(f"{key:28s} {value if isinstance(value, dict) else round(value, 3)}")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
