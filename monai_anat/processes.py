@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -52,7 +52,10 @@ def gather_rows(rows: Tensor) -> Tensor:
     Returns:
         (B * size, ...); ``rows`` itself for one process.
     """
-    return rows if rank_and_size()[1] == 1 else cast(Tensor, _GatherRows.apply(rows))
+    if rank_and_size()[1] == 1:
+        return rows
+    gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
 
 
 class _GatherRows(torch.autograd.Function):
@@ -67,4 +70,5 @@ class _GatherRows(torch.autograd.Function):
         # every process's loss moves these rows; the sum over processes and DDP's division by their number cancel
         total = gradient.clone()
         dist.all_reduce(total)
-        return total.unflatten(0, (-1, dist.get_world_size()))[:, dist.get_rank()]
+        own: Tensor = total.unflatten(0, (-1, dist.get_world_size()))[:, dist.get_rank()]
+        return own

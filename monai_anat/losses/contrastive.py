@@ -18,7 +18,7 @@ def pruned_info_nce(
     key: Tensor,
     queue: Tensor,
     temperature: float,
-    prune_threshold: float | None = None,
+    prune_threshold: float | Tensor | None = None,
 ) -> Tensor:
     r"""InfoNCE against a queue, without the negatives that show the same anatomy as the query.
 
@@ -34,7 +34,8 @@ def pruned_info_nce(
         key: (B, D), unit length, without a gradient.
         queue: (K, D), unit length: the negatives.
         temperature: .2 in MoCo v2 and Adam.
-        prune_threshold: cosine from which on a row of the queue is no negative; None keeps all.
+        prune_threshold: cosine from which on a row of the queue is no negative, a number or a scalar on the device;
+            None keeps all.
 
     Returns:
         A scalar, float32 or wider.
@@ -79,6 +80,7 @@ class KeyQueue(nn.Module):
     >>> queue = KeyQueue(4, 2)
     >>> queue.observe(torch.tensor([[0.0, 1.0]]))
     >>> queue.update()
+    1
     >>> queue.keys[0].tolist(), int(queue.pointer)
     ([0.0, 1.0], 1)
     """
@@ -101,14 +103,17 @@ class KeyQueue(nn.Module):
             self._seen.append(keys.detach().to(self.keys.dtype))
 
     @torch.no_grad()
-    def update(self) -> None:
+    def update(self) -> int:
         """Replace the oldest rows by what was observed since the last call, in the order of the joint batch.
+
+        Returns:
+            How many keys that were, of all processes.
 
         Raises:
             ValueError: if the number of keys does not divide the queue.
         """
         if not self._seen:
-            return
+            return 0
         keys = gather_rows(torch.cat(self._seen))
         self._seen.clear()
         size, count = len(self.keys), len(keys)
@@ -121,3 +126,4 @@ class KeyQueue(nn.Module):
         kept = torch.where(torch.isfinite(keys).all(), keys, self.keys[rows])
         self.keys.index_copy_(0, rows, kept)
         self.pointer.copy_((self.pointer + count) % size)
+        return count

@@ -1,5 +1,6 @@
 """Transforms: grid crops with known correspondence, patch shuffling, distortions; 2D and 3D, array and dictionary."""
 
+from .anatomy_cells import RandAnatomyCell, RandAnatomyCelld, anatomy_cell_boxes, bisection_grid
 from .appearance import (
     Appearance,
     RandAppearance,
@@ -34,6 +35,7 @@ from .distortions_dictionary import (
     RandOutPaintd,
 )
 from .draws import draw_boxes, draw_integers, draw_run_length, draw_seed, random_generator
+from .elastic import ElasticDraw, RandElastic, displacement_field, pixel_positions, sample_at
 from .geometry import (
     box_slices,
     cell_slices,
@@ -46,9 +48,16 @@ from .geometry import (
     split_cells,
 )
 from .grid_crops import GridCropsDraw, OverlappingGridCrops, RandOverlappingGridCropsd, draw_grid_crops
+from .local_contrast import equalize_regions, sharpen
 from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle, pixel_shuffle_map
 from .painting import PaintDraw, in_paint, out_paint
 from .part_whole import draw_concentric_boxes, part_boxes
+from .part_whole_crops import (
+    PartWholeCropsDraw,
+    check_part_whole_grid,
+    cut_part_whole_crops,
+    draw_part_whole_crops,
+)
 from .patch_shuffle import (
     RandShufflePatchesd,
     RestorePatches,
@@ -59,6 +68,7 @@ from .patch_shuffle import (
     shuffle_patches,
 )
 from .resized_crops import RandResizedCrop, RandResizedCropd, draw_resized_crop_box, resized_crop
+from .windows import crop_windows, split_quadrants, window_cells
 
 __all__ = [
     "BACKENDS",
@@ -66,10 +76,14 @@ __all__ = [
     "BezierDraw",
     "CutDraw",
     "Distortion",
+    "ElasticDraw",
     "GridCropsDraw",
     "OverlappingGridCrops",
     "PaintDraw",
+    "PartWholeCropsDraw",
     "PixelShuffleDraw",
+    "RandAnatomyCell",
+    "RandAnatomyCelld",
     "RandAppearance",
     "RandAppearanced",
     "RandBezierIntensity",
@@ -80,6 +94,7 @@ __all__ = [
     "RandDistortOne",
     "RandDistortOned",
     "RandDistortd",
+    "RandElastic",
     "RandInPaint",
     "RandInPaintd",
     "RandLocalPixelShuffle",
@@ -95,23 +110,31 @@ __all__ = [
     "ShufflePatches",
     "SwapDraw",
     "adjust_brightness_contrast",
+    "anatomy_cell_boxes",
     "apply_bezier",
     "bezier_curve",
     "bezier_table",
+    "bisection_grid",
     "box_slices",
     "cell_slices",
     "change_appearance",
+    "check_part_whole_grid",
     "crop_slices",
+    "crop_windows",
     "cut_out",
+    "cut_part_whole_crops",
+    "displacement_field",
     "distort",
     "draw_boxes",
     "draw_concentric_boxes",
     "draw_grid_crops",
     "draw_integers",
+    "draw_part_whole_crops",
     "draw_resized_crop_box",
     "draw_run_length",
     "draw_seed",
     "draw_swaps",
+    "equalize_regions",
     "gaussian_blur",
     "grid_shape",
     "in_paint",
@@ -122,6 +145,7 @@ __all__ = [
     "out_paint",
     "part_boxes",
     "per_axis",
+    "pixel_positions",
     "pixel_shuffle_map",
     "plain_tensor",
     "random_generator",
@@ -131,9 +155,13 @@ __all__ = [
     "restore_patches",
     "rotate",
     "same_kind",
+    "sample_at",
+    "sharpen",
     "shuffle_patches",
     "solarize",
     "split_cells",
+    "split_quadrants",
     "swap_boxes",
     "unit_range",
+    "window_cells",
 ]

@@ -159,8 +159,9 @@ def test_micro_batches_of_a_step_enter_together_and_in_order() -> None:
     keys = unit(4, 4).float()
     put(whole, keys)
     parts.observe(keys[:2])
+    parts.observe(keys[2:])
     assert not torch.equal(parts.keys, whole.keys)  # a micro-batch meets the queue of the step before
-    put(parts, keys[2:])
+    assert parts.update() == 4
     assert torch.equal(parts.keys, whole.keys)
     assert torch.equal(parts.pointer, whole.pointer)
 
@@ -168,7 +169,7 @@ def test_micro_batches_of_a_step_enter_together_and_in_order() -> None:
 def test_nothing_enters_outside_training_and_nothing_without_keys() -> None:
     queue = KeyQueue(4, 4)
     before = queue.keys.clone()
-    queue.update()
+    assert queue.update() == 0
     put(queue.eval(), unit(2, 4).float())
     put(queue.train())
     assert torch.equal(queue.keys, before)

@@ -1,0 +1,121 @@
+"""Cells of a fixed grid over the anatomy, from the whole image down: one is cut out of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import Randomizable, Transform
+
+from .array_kinds import BACKENDS, plain_tensor, same_kind
+from .geometry import box_slices, per_axis
+from .shared_draw import RandSharedDrawd
+
+__all__ = ["RandAnatomyCell", "RandAnatomyCelld", "anatomy_cell_boxes", "bisection_grid"]
+
+
+def bisection_grid(level: int | Sequence[int], spatial_dims: int = 2) -> tuple[int, ...]:
+    """How many cells a level of the anatomy decomposer has along each axis.
+
+    Level n bisects every cell of level n - 1, in turn by a vertical cut (into columns), a horizontal one (into rows)
+    and, in 3D, one across the depth: ``2 ** n`` cells. Adam, section 2 (Hosseinzadeh Taher et al., MICCAI DART 2023,
+    arXiv:2309.15358), which trains levels 0, 2 and 4.
+
+    Differs from the released code: there level n is an n x n grid, which is another one for n = 1 (the whole image) and
+    n = 3 (3 x 3); the trained levels agree.
+
+    Args:
+        level: the number of bisections, or the grid itself as (rows, columns[, depth]).
+        spatial_dims: 2 or 3.
+
+    Returns:
+        Cells per axis (rows, columns[, depth]).
+
+    Raises:
+        ValueError: for a negative level, or a grid with another number of axes.
+
+    >>> [bisection_grid(level) for level in range(5)]
+    [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4)]
+    """
+    if not isinstance(level, int):
+        return per_axis(level, spatial_dims, "grid")
+    if level < 0:
+        raise ValueError(f"level must be at least 0, the whole image, got {level}")
+    turn = {1: 0, 0: 1, 2: 2}  # columns are cut first, then rows
+    return tuple(2 ** ((level + spatial_dims - 1 - turn[axis]) // spatial_dims) for axis in range(spatial_dims))
+
+
+def anatomy_cell_boxes(spatial_shape: Sequence[int], level: int | Sequence[int]) -> npt.NDArray[np.int64]:
+    """Where the cells of a level lie, row by row.
+
+    All cells have the same whole number of pixels; what the last ones leave over at the far edges (fewer pixels than
+    cells) belongs to none.
+
+    Args:
+        spatial_shape: image shape without channels, d axes.
+        level: see :func:`bisection_grid`.
+
+    Returns:
+        (N, 2, d): first corner and sides of each cell in pixels.
+
+    Raises:
+        ValueError: if there are more cells than pixels along an axis.
+
+    >>> anatomy_cell_boxes((8, 8), level=1).tolist()
+    [[[0, 0], [8, 4]], [[0, 4], [8, 4]]]
+    """
+    shape = tuple(int(side) for side in spatial_shape)
+    grid = bisection_grid(level, len(shape))
+    side = np.array(shape) // np.array(grid)
+    if (side < 1).any():
+        raise ValueError(f"an image of {shape} pixels has no {grid} cells; take a lower level, or a larger image")
+    place = np.stack(np.unravel_index(np.arange(prod(grid)), grid), axis=1)  # (N, d)
+    return np.stack([place * side, np.broadcast_to(side, place.shape)], axis=1).astype(np.int64)
+
+
+class RandAnatomyCell(Randomizable, Transform):
+    """Cut one cell of a level out of an image, uniformly chosen; see :func:`anatomy_cell_boxes`.
+
+    Args:
+        level: the number of bisections, or the grid as (rows, columns[, depth]).
+
+    >>> RandAnatomyCell(level=2).set_random_state(0)(np.zeros((1, 64, 48), np.uint8)).shape
+    (1, 32, 24)
+    """
+
+    backend = BACKENDS
+
+    def __init__(self, level: int | Sequence[int] = 2) -> None:
+        self.level = level
+        self.box: npt.NDArray[np.int64] = np.zeros((2, 0), np.int64)
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Choose a cell of an image of spatial shape ``data``; the choice is kept as ``box``."""
+        boxes = anatomy_cell_boxes(data, self.level)
+        self.box = boxes[self.R.randint(len(boxes))]
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        """Cut the cell out of one image (C, H, W[, D]); with ``randomize=False`` the one chosen last."""
+        if randomize:
+            self.randomize(tuple(img.shape[1:]))
+        cell = plain_tensor(img)[box_slices(self.box)].clone()
+        return same_kind(cell, img, np.column_stack([np.eye(len(self.box[0])), self.box[0]]))
+
+
+class RandAnatomyCelld(RandSharedDrawd):
+    """Dictionary form of :class:`RandAnatomyCell`: one cell for all keys of a sample.
+
+    Args:
+        keys: images (C, H, W[, D]) of the same spatial shape.
+        level: the number of bisections, or the grid as (rows, columns[, depth]).
+        allow_missing_keys: do nothing for keys that are not there.
+
+    >>> RandAnatomyCelld("image", level=2)({"image": np.zeros((1, 64, 48), np.uint8)})["image"].shape
+    (1, 32, 24)
+    """
+
+    def __init__(self, keys: KeysCollection, level: int | Sequence[int] = 2, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, RandAnatomyCell(level), allow_missing_keys)
