@@ -4,10 +4,12 @@ from .adversarial import discriminator_loss, generator_loss
 from .consistency import global_consistency, matched_consistency
 from .contrastive import KeyQueue, pruned_info_nce
 from .distillation import DistillationCenter, self_distillation
+from .matching import matching_cross_entropy, shifted_inside, soft_match_targets
 from .multi_view import distinct_pairs, multi_view_distillation
 from .ordering import order_cross_entropy
 from .part_whole import composition_distance, decomposition_distance
 from .restoration import restoration_mse
+from .smooth import smooth_l1
 from .vicreg import covariance, invariance, variance, variance_covariance
 
 __all__ = [
@@ -22,11 +24,15 @@ __all__ = [
     "global_consistency",
     "invariance",
     "matched_consistency",
+    "matching_cross_entropy",
     "multi_view_distillation",
     "order_cross_entropy",
     "pruned_info_nce",
     "restoration_mse",
     "self_distillation",
+    "shifted_inside",
+    "smooth_l1",
+    "soft_match_targets",
     "variance",
     "variance_covariance",
 ]

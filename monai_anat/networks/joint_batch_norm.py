@@ -1,0 +1,61 @@
+"""Batch normalisation by the statistics of the joint batch of all processes, on any device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from monai_anat.processes import gather_rows, rank_and_size
+
+__all__ = ["JointBatchNorm"]
+
+
+class JointBatchNorm(_BatchNorm):
+    """Batch normalisation whose training statistics are those of the rows of all processes together.
+
+    With one process it is ``torch.nn.BatchNorm``, whose names and shapes it has. ``torch.nn.SyncBatchNorm`` does the
+    same on GPUs only; this one runs wherever the processes can gather, so that two processes give the gradients of
+    one joint batch (every process has equally many rows). Two small gathers per forward pass.
+
+    Args:
+        num_features: channels D of inputs (B, D) or (B, D, ...).
+        eps: added to the variance.
+        momentum: weight of the new statistics in the running ones.
+
+    >>> JointBatchNorm(3)(torch.randn(8, 3, 2, 2)).mean((0, 2, 3)).abs().max().item() < 1e-6
+    True
+    """
+
+    num_batches_tracked: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(num_features, eps, momentum)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, D, ...) per channel."""
+        _, processes = rank_and_size()
+        if not self.training or processes == 1:
+            return super().forward(input)
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        axes = [0, *range(2, input.ndim)]
+        own_var, own_mean = torch.var_mean(wide, axes, correction=0)  # (D,) each
+        shares = gather_rows(torch.stack([own_mean, own_var])[None])  # (processes, 2, D)
+        mean = shares[:, 0].mean(0)
+        # the variance within the processes and that between them
+        var = shares[:, 1].mean(0) + (shares[:, 0] - mean).square().mean(0)
+        count = processes * wide.numel() // wide.shape[1]
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shift = self.bias - mean * scale
+        shape = [1, -1, *[1] * (input.ndim - 2)]
+        return (wide * scale.view(shape) + shift.view(shape)).to(input.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2 or input.shape[1] != self.num_features:
+            raise ValueError(f"input must be (B, {self.num_features}, ...), got {tuple(input.shape)}")

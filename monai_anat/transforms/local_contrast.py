@@ -1,0 +1,61 @@
+"""Changes of local contrast: sharpening, and equalisation of the histogram by region."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from skimage.exposure import equalize_adapthist
+from torch import Tensor
+
+__all__ = ["equalize_regions", "sharpen"]
+
+
+def sharpen(pixels: Tensor, amount: float) -> Tensor:
+    """Add to every pixel how far it lies above its eight neighbours, together.
+
+    Args:
+        pixels: (C, H, W), floating point in [0, 1].
+        amount: weight of the sum of the eight differences; 0 changes nothing.
+
+    Returns:
+        Grey levels in [0, 1], a new tensor.
+
+    Raises:
+        ValueError: for a negative amount.
+
+    >>> sharpen(torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, 0.0, 0.0]]]), 0.5)[0, 1]
+    tensor([0.0000, 0.5000, 0.0000])
+    """
+    if amount < 0:
+        raise ValueError(f"amount must be at least 0, got {amount}; gaussian_blur smooths")
+    padded = F.pad(pixels[None], (1, 1, 1, 1), mode="replicate")
+    mean = F.avg_pool2d(padded, 3, stride=1)[0]  # over the pixel and its eight neighbours
+    return (pixels + 9 * amount * (pixels - mean)).clamp_(0.0, 1.0)
+
+
+def equalize_regions(pixels: Tensor, clip: float) -> Tensor:
+    """Spread the grey levels of each of 8 x 8 regions, with limited gain: CLAHE (Zuiderveld, Graphics Gems IV, 1994).
+
+    The work is scikit-image's ``equalize_adapthist``.
+
+    Args:
+        pixels: (C, H, W), floating point in [0, 1], on any device; each channel for itself.
+        clip: how much more often than on average a grey level may be counted, above 0: the higher, the stronger.
+
+    Returns:
+        Grey levels in [0, 1], float32.
+
+    Raises:
+        ValueError: for a limit that is not positive.
+
+    >>> equalize_regions(torch.linspace(0.4, 0.6, 64).repeat(1, 64, 1), 4.0).std() > 0.1
+    tensor(True)
+    """
+    if not clip > 0:
+        raise ValueError(f"clip must be positive, got {clip}; 1 to 4 is usual")
+    bins = 256
+    channels = [
+        torch.from_numpy(equalize_adapthist(channel.cpu().double().numpy(), clip_limit=min(1.0, clip / bins)))
+        for channel in pixels
+    ]
+    return torch.stack(channels).to(pixels.device, torch.float32)
