@@ -56,7 +56,7 @@ class FewShotSegmentation:
     one with the best mean Dice on the validation patients; test patients are looked at with that rate only. Arms are
     then compared draw by draw and patient by patient.
 
-    The draws of 3 images are parts of the draws of 6 (Adam, arXiv:2306.08913, has 3, 6, 12, 24); validation and test
+    The draws of 3 images are parts of the draws of 6 (Adam, arXiv:2309.15358, has 3, 6, 12, 24); validation and test
     never shrink. AdamW with warm-up and cosine; soft Dice plus cross-entropy (MONAI's ``DiceCELoss``); gradient norm
     clipped.
 
