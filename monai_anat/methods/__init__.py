@@ -1,7 +1,18 @@
 """Pre-training methods: one file each, with the networks, the loss terms and the views of its paper."""
 
+from .adam import AdamMethod, AdamViewsd
 from .adam_v2 import AdamV2Method, AdamV2Viewsd
-from .base import SSLMethod, TeacherStudentMethod, check_cells, check_view, mean_token, token_grid, used_terms
+from .base import (
+    SSLMethod,
+    TeacherStudentMethod,
+    check_cells,
+    check_pair,
+    check_view,
+    mean_token,
+    token_grid,
+    used_terms,
+    uses_batch_statistics,
+)
 from .lamps import LampsMethod
 from .lamps_views import LampsViewsd
 from .peac import PEACMethod, PEACViewsd
@@ -11,8 +22,10 @@ from .views import MEAN, STD, RandViewsd
 __all__ = [
     "MEAN",
     "STD",
+    "AdamMethod",
     "AdamV2Method",
     "AdamV2Viewsd",
+    "AdamViewsd",
     "Corruption",
     "LampsMethod",
     "LampsViewsd",
@@ -24,6 +37,7 @@ __all__ = [
     "SSLMethod",
     "TeacherStudentMethod",
     "check_cells",
+    "check_pair",
     "check_view",
     "corrupt",
     "draw_corruption",
@@ -31,4 +45,5 @@ __all__ = [
     "order_of",
     "token_grid",
     "used_terms",
+    "uses_batch_statistics",
 ]

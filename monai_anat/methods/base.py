@@ -14,9 +14,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..networks import Backbone
+from ..processes import rank_and_size
 from ..schedules import Progress
 
-__all__ = ["SSLMethod", "TeacherStudentMethod", "check_cells", "check_view", "mean_token", "token_grid", "used_terms"]
+__all__ = [
+    "SSLMethod",
+    "TeacherStudentMethod",
+    "check_cells",
+    "check_pair",
+    "check_view",
+    "mean_token",
+    "token_grid",
+    "used_terms",
+    "uses_batch_statistics",
+]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -150,7 +161,7 @@ class SSLMethod(nn.Module, ABC):
         Returns:
             One output per view.
         """
-        if any(_uses_batch_statistics(module) for module in network.modules()):
+        if uses_batch_statistics(network):
             return tuple(network(view) for view in views)
         joint: Tensor = network(torch.cat(views))
         return joint.chunk(len(views))
@@ -233,6 +244,26 @@ def check_view(name: str, view: Tensor, image_size: Sequence[int], made_by: str)
         )
 
 
+def check_pair(view_1: Tensor, view_2: Tensor) -> None:
+    """Raise unless two views are of one shape and of two images at least, counted over all processes.
+
+    Args:
+        view_1: (B, C, H, W).
+        view_2: (B, C, H, W).
+
+    Raises:
+        ValueError: for views of different shapes, or a batch of one.
+    """
+    if view_1.shape != view_2.shape:
+        raise ValueError(f"view_1 and view_2 must have one shape, got {tuple(view_1.shape)} and {tuple(view_2.shape)}")
+    images = len(view_1) * rank_and_size()[1]
+    if images < 2:
+        raise ValueError(
+            f"the batch must hold at least 2 images, since the terms are statistics over it, got {images}; "
+            "set batch_size (and micro_batch_size) to 2 or more: 32 at least to learn from, 256 in the papers"
+        )
+
+
 def check_cells(name: str, cells: Tensor, grid: Sequence[int], made_by: str) -> None:
     """Raise unless a map over the cells of a view (B, N) has one entry per token of the backbone.
 
@@ -289,5 +320,20 @@ def used_terms(**weights: float) -> dict[str, float]:
     return {name: float(weight) for name, weight in weights.items() if weight > 0}
 
 
-def _uses_batch_statistics(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+def uses_batch_statistics(network: nn.Module) -> bool:
+    """Say whether a layer normalises by the statistics of the batch at hand, so that views must not share a pass.
+
+    Args:
+        network: any network.
+
+    Returns:
+        True for a BatchNorm in training, or without running statistics.
+
+    >>> norm = nn.BatchNorm1d(2)
+    >>> uses_batch_statistics(norm.train()), uses_batch_statistics(norm.eval())
+    (True, False)
+    """
+    return any(
+        isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+        for module in network.modules()
+    )

@@ -13,9 +13,11 @@ from monai_anat.methods import (
     SSLMethod,
     TeacherStudentMethod,
     check_cells,
+    check_pair,
     check_view,
     token_grid,
     used_terms,
+    uses_batch_statistics,
 )
 from monai_anat.networks import SwinBackbone
 from monai_anat.schedules import Progress
@@ -186,3 +188,20 @@ def test_used_terms() -> None:
     for weights in ({"a": 0.0}, {"a": 1.0, "b": -1.0}, {"a": float("nan")}, {"a": float("inf")}):
         with pytest.raises(ValueError, match="loss weights must be at least 0 and one must be positive"):
             used_terms(**weights)
+
+
+def test_a_pair_of_views_is_of_one_shape_and_of_two_images() -> None:
+    check_pair(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4))
+    with pytest.raises(ValueError, match=r"at least 2 images.*got 1; set batch_size"):
+        check_pair(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match=r"one shape, got \(2, 1, 4, 4\) and \(2, 1, 4, 5\)"):
+        check_pair(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 5))
+
+
+def test_which_networks_see_the_batch() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    assert not uses_batch_statistics(network)
+    network.append(nn.BatchNorm1d(3))
+    assert uses_batch_statistics(network)
+    assert not uses_batch_statistics(network.eval())
+    assert uses_batch_statistics(nn.BatchNorm1d(3, track_running_stats=False).eval())
