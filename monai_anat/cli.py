@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -95,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("checkpoint", help="the file that you obtained from its owner")
     convert.add_argument("out", help="folder for the encoder")
     convert.add_argument("--architecture", default="swin_b", choices=sorted(_ARCHITECTURES))
-    convert.add_argument("--family", default="auto", help="auto, or the family of the file")
-    convert.add_argument("--branch", default="student", choices=("student", "teacher"))
+    convert.add_argument("--family", default="auto", choices=("auto", *networks.FAMILIES), help="who wrote the file")
+    convert.add_argument("--branch", choices=("student", "teacher"), help="default: the one that its authors use")
     convert.set_defaults(run=_convert)
 
     check = verbs.add_parser("check-bundle", help="list what a bundle would execute, without executing it")
@@ -176,9 +177,14 @@ def _convert(options: argparse.Namespace) -> None:
     name, arguments, image_size = _ARCHITECTURES[options.architecture]
     backbone = getattr(networks, name)(**arguments)
     report = networks.load_backbone(backbone, options.checkpoint, options.family, branch=options.branch)
+    if report.norm_eps not in (None, backbone.config.get("norm_eps")):
+        weights = backbone.state_dict()
+        backbone = getattr(networks, name)(**arguments, norm_eps=report.norm_eps)
+        backbone.load_state_dict(weights)
+        logger.info(f"the encoder is written with norm_eps={report.norm_eps}")
     provenance = {
         "family": report.family,
-        "branch": options.branch,
+        "branch": report.branch,
         "note": "converted by the user; see the owner's terms",
     }
     networks.save_encoder(backbone, options.out, image_size=image_size, mean=0.5056, std=0.252, provenance=provenance)
@@ -198,9 +204,15 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 _SWIN_B = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
-_ARCHITECTURES: dict[str, tuple[str, dict[str, object], int]] = {
+_ARCHITECTURES: dict[str, tuple[str, dict[str, Any], int]] = {
+    "convnext_b": ("ConvNeXtBackbone", {}, 448),
+    "convnext_t": ("ConvNeXtBackbone", {"depths": (3, 3, 9, 3), "dims": (96, 192, 384, 768)}, 224),
     "resnet18": ("ResNetBackbone", {"depth": 18}, 224),
+    "resnet18_expand": ("ResNetBackbone", {"depth": 18, "stem": "expand"}, 224),
     "resnet50": ("ResNetBackbone", {"depth": 50}, 224),
+    "resnet50_expand": ("ResNetBackbone", {"depth": 50, "stem": "expand"}, 224),
     "swin_b": ("SwinBackbone", _SWIN_B, 448),
     "swin_t": ("SwinBackbone", {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}, 224),
+    "vit_b_16": ("ViTBackbone", {"class_token": True}, 224),
+    "vit_b_32_448": ("ViTBackbone", {"image_size": 448, "patch_size": 32, "class_token": True}, 448),
 }

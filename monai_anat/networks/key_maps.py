@@ -12,12 +12,15 @@ from typing import Any
 
 from torch import Tensor
 
+from monai_anat.networks import renames
 from monai_anat.networks.stems import Normalization
 
 __all__ = ["FAMILIES", "Family", "describe_architecture", "select_backbone", "tensors_in"]
 
 RADIOGRAPH = Normalization((0.5056,), (0.252,))
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = Normalization((0.5,), (0.5,))
+UNCHANGED = Normalization((0.0,), (1.0,))
 
 #: what training scripts put before the names of a backbone
 PREFIXES = ("module.", "backbone.", "swin_model.", "vit_model.", "encoder.", "encoder_q.")
@@ -36,9 +39,10 @@ class Family:
             keys, ``""`` for a file without nesting).
         markers: prefixes of the backbone's keys; when one occurs, keys without it belong to something else.
         drop: patterns of full keys, after prefixes are gone, that are no part of the backbone.
-        rename: name in the file -> name in the backbone.
+        convert: tensors of the backbone under the file's names -> under the backbone's own.
+        by_position: the names say nothing; the tensors follow one another as in the backbone.
         normalization: of the images that the weights were trained on; None where the record says it (our own files).
-        norm_eps: epsilon of the norms, where the family has one.
+        norm_eps: epsilon of the norms by class of backbone, where the family has one.
     """
 
     origin: str
@@ -46,13 +50,18 @@ class Family:
     branches: Mapping[str, tuple[str, ...]]
     markers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
-    rename: Callable[[str], str] = str
+    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    by_position: bool = False
     normalization: Normalization | None = None
-    norm_eps: float | None = None
+    norm_eps: Mapping[str, float] = field(default_factory=dict)
 
 
 _HEADS = (r"head\..*", r"bias", r"decoder\..*", r"mlp\..*", r"mlp_local\..*", r"fc\..*")
+#: stored by Lamps and ACE, used by no encoder
+_UNUSED = ("mask_token", "absolute_pos_embed")
 _MODEL_MARKERS = ("backbone.", "swin_model.", "vit_model.")
+_OUTER = ("model", "state_dict", "")
+_NESTED = r"(?:(?:model|state_dict)/)?(?:module\.)*"
 
 #: in the order in which ``family="auto"`` tries them
 FAMILIES: dict[str, Family] = {
@@ -69,7 +78,69 @@ FAMILIES: dict[str, Family] = {
         markers={"student": _MODEL_MARKERS, "teacher": _MODEL_MARKERS},
         drop=(*_HEADS, *CONSTANTS),
         normalization=RADIOGRAPH,
-        norm_eps=1e-5,
+        norm_eps={"SwinBackbone": 1e-5},
+    ),
+    "adam_v2": Family(
+        origin="Adam-v2 (arXiv 2404.15672)",
+        signature=(
+            r"(?:student|teacher)/(?:module\.)*backbone\.(?:downsample_layers|conv1)\."
+            r"|model/(?:module\.)*(?:student|teacher)\.backbone\."
+        ),
+        branches={"teacher": ("teacher", "model"), "student": ("student", "model")},
+        markers={"teacher": ("backbone.", "teacher.backbone."), "student": ("backbone.", "student.backbone.")},
+        drop=(r"head\..*", r"fc\..*"),
+        normalization=IMAGENET,
+        norm_eps={"ConvNeXtBackbone": 1e-6},
+    ),
+    "lamps": Family(
+        origin="Lamps, by the authors of PEAC",
+        signature=(
+            r"(?:(?:student|teacher)/)?(?:module\.)*(?:peac_global|peac_local|vitdecoder|popar_head|composer|decomposer)\."
+        ),
+        branches={"student": ("student", ""), "teacher": ("teacher",)},
+        markers={"student": ("backbone.",), "teacher": ("backbone.",)},
+        drop=(*_HEADS, *_UNUSED, *CONSTANTS),
+        normalization=RADIOGRAPH,
+        norm_eps={"SwinBackbone": 1e-6, "ViTBackbone": 1e-6},
+    ),
+    "ace": Family(
+        origin="ACE, by the authors of PEAC",
+        signature=r"(?:(?:student|teacher)/)?(?:module\.)*(?:DenseHead|upsample|downsample)\.",
+        branches={"student": ("student", ""), "teacher": ("teacher",)},
+        markers={"student": ("backbone.",), "teacher": ("backbone.",)},
+        drop=(*_HEADS, *_UNUSED, *CONSTANTS),
+        normalization=RADIOGRAPH,
+        norm_eps={"SwinBackbone": 1e-6, "ViTBackbone": 1e-6},
+    ),
+    "mlvicx": Family(
+        origin="MLVICX (arXiv 2403.11504)",
+        signature=r"(?:(?:online|model)/)?(?:module\.)*(?:projetion|resize_project|cbt[1-5])\.",
+        branches={"student": ("online", "model", "")},
+        drop=(r"projetion\..*", r"resize_project\..*"),
+        by_position=True,
+        normalization=IMAGENET,
+    ),
+    "dira": Family(
+        origin="DiRA (arXiv 2204.10437), the encoder of its U-Net",
+        signature=(
+            r"(?:state_dict/)?(?:module\.)*(?:encoder_[qk]\.)?(?:backbone\.)?"
+            r"(?:encoder\.layer1\.|decoder\.blocks\.|segmentation_head\.)"
+        ),
+        branches={"student": ("state_dict", ""), "teacher": ("state_dict",)},
+        markers={
+            "student": ("encoder_q.backbone.encoder.", "encoder_q.encoder.", "backbone.encoder.", "encoder."),
+            "teacher": ("encoder_k.backbone.encoder.", "encoder_k.encoder."),
+        },
+        drop=(r"fc\..*",),
+        normalization=UNCHANGED,
+    ),
+    "adam": Family(
+        origin="Adam (arXiv 2309.15358), or MoCo",
+        signature=r"(?:state_dict/)?(?:module\.)*(?:encoder_[qk]\.|fc\.0\.weight)",
+        branches={"student": ("state_dict", ""), "teacher": ("state_dict",)},
+        markers={"student": ("encoder_q.",), "teacher": ("encoder_k.",)},
+        drop=(r"fc\..*",),
+        normalization=IMAGENET,
     ),
     "popar": Family(
         origin="POPAR (DART 2022, Medical Image Analysis 2025)",
@@ -82,20 +153,78 @@ FAMILIES: dict[str, Family] = {
         markers={"student": _MODEL_MARKERS},
         drop=(*_HEADS, *CONSTANTS),
         normalization=RADIOGRAPH,
-        norm_eps=1e-5,
+        norm_eps={"SwinBackbone": 1e-5},
     ),
     "swin": Family(
-        origin="the official Swin Transformer, trained on ImageNet",
-        signature=r"(?:(?:model|state_dict)/)?(?:module\.)*layers\.0\.blocks\.0\.attn\.qkv\.weight",
-        branches={"student": ("model", "state_dict", "")},
+        origin="the official Swin Transformer or timm's, trained on ImageNet",
+        signature=_NESTED + r"layers\.0\.blocks\.0\.attn\.qkv\.weight",
+        branches={"student": _OUTER},
         drop=(r"head\..*", *CONSTANTS),
+        convert=renames.from_timm_swin,
         normalization=IMAGENET,
-        norm_eps=1e-5,
+        norm_eps={"SwinBackbone": 1e-5},
+    ),
+    "huggingface_swin": Family(
+        origin="Hugging Face's Swin Transformer, trained on ImageNet",
+        signature=r"(?:swin\.)?encoder\.layers\.0\.blocks\.0\.layernorm_before\.weight",
+        branches={"student": ("",)},
+        drop=(r"classifier\..*", r"decoder\..*", r"(?:swin\.)?embeddings\.mask_token", *CONSTANTS),
+        convert=renames.from_huggingface_swin,
+        normalization=IMAGENET,
+        norm_eps={"SwinBackbone": 1e-5},
+    ),
+    "timm_vit": Family(
+        origin="timm's Vision Transformer, trained on images with mean and deviation 0.5",
+        signature=_NESTED + r"blocks\.0\.attn\.qkv\.weight",
+        branches={"student": _OUTER},
+        drop=(r"head\..*", r"fc_norm\..*"),
+        normalization=HALF,
+        norm_eps={"ViTBackbone": 1e-6},
+    ),
+    "huggingface_vit": Family(
+        origin="Hugging Face's Vision Transformer, trained on images with mean and deviation 0.5",
+        signature=r"(?:vit\.)?(?:encoder\.layer|layers)\.0\.layernorm_before\.weight",
+        branches={"student": ("",)},
+        drop=(
+            r"classifier\..*",
+            r"decoder\..*",
+            r"(?:vit\.)?pooler\..*",
+            r"(?:vit\.)?embeddings\.mask_token",
+        ),
+        convert=renames.from_huggingface_vit,
+        normalization=HALF,
+        norm_eps={"ViTBackbone": 1e-12},
+    ),
+    "convnext": Family(
+        origin="the official ConvNeXt, trained on ImageNet",
+        signature=_NESTED + r"downsample_layers\.0\.0\.weight",
+        branches={"student": _OUTER},
+        drop=(r"head\..*",),
+        normalization=IMAGENET,
+        norm_eps={"ConvNeXtBackbone": 1e-6},
+    ),
+    "timm_convnext": Family(
+        origin="timm's ConvNeXt, trained on ImageNet",
+        signature=_NESTED + r"stages\.0\.blocks\.0\.conv_dw\.weight",
+        branches={"student": _OUTER},
+        drop=(r"head\.fc\..*",),
+        convert=renames.from_timm_convnext,
+        normalization=IMAGENET,
+        norm_eps={"ConvNeXtBackbone": 1e-6},
+    ),
+    "huggingface_convnext": Family(
+        origin="Hugging Face's ConvNeXt, trained on ImageNet",
+        signature=r"(?:convnext\.)?encoder\.stages\.0\.layers\.0\.dwconv\.weight",
+        branches={"student": ("",)},
+        drop=(r"classifier\..*",),
+        convert=renames.from_huggingface_convnext,
+        normalization=IMAGENET,
+        norm_eps={"ConvNeXtBackbone": 1e-6},
     ),
     "torchvision_resnet": Family(
         origin="torchvision's ResNet, trained on ImageNet",
-        signature=r"(?:(?:model|state_dict)/)?(?:module\.)*layer1\.0\.conv1\.weight",
-        branches={"student": ("model", "state_dict", "")},
+        signature=_NESTED + r"layer1\.0\.conv1\.weight",
+        branches={"student": _OUTER},
         drop=(r"fc\..*",),
         normalization=IMAGENET,
     ),
@@ -133,20 +262,23 @@ def select_backbone(
     tensors = groups[outer]
     markers = family.markers.get(branch, ())
     marked = [key for key in tensors if _unwrapped(key).startswith(markers)] if markers else []
+    default = next(iter(family.branches))
+    if not marked and branch != default and outer in family.branches[default]:
+        raise KeyError(branch)  # what lies there is the other branch
     state: dict[str, Tensor] = {}
     dropped = []
     for key in marked or tensors:
         name = _unwrapped(key)
         if marked:
             name = name.removeprefix(next(marker for marker in markers if name.startswith(marker)))
-        name = family.rename(_stripped(name))
+        name = _stripped(name)
         if any(re.fullmatch(pattern, name) for pattern in family.drop):
             dropped.append(key)
         else:
             state[name] = tensors[key]
     kept = set(marked)
     dropped += [key for key in tensors if marked and key not in kept]
-    return state, dropped
+    return family.convert(state), dropped
 
 
 def describe_architecture(state: Mapping[str, Tensor]) -> str | None:
@@ -169,6 +301,13 @@ def describe_architecture(state: Mapping[str, Tensor]) -> str | None:
             f"ViTBackbone(spatial_dims={stem.dim() - 2}, patch_size={stem.shape[2]}, embed_dim={stem.shape[0]}, "
             f"depth={depth}, class_token={'cls_token' in state}, image_size=..., num_heads=...)"
         )
+    if "stages.0.0.dwconv.weight" in state and "downsample_layers.0.0.weight" in state:
+        stages = _count(state, r"stages\.(\d+)\.")
+        depths = tuple(_count(state, rf"stages\.{s}\.(\d+)\.") for s in range(stages))
+        widths = tuple(state[f"stages.{s}.0.dwconv.weight"].shape[0] for s in range(stages))
+        scale = "" if "stages.0.0.gamma" in state else ", layer_scale=0"
+        spatial_dims = state["downsample_layers.0.0.weight"].dim() - 2
+        return f"ConvNeXtBackbone(spatial_dims={spatial_dims}, depths={depths}, dims={widths}{scale})"
     if "layer1.0.conv1.weight" in state:
         blocks = tuple(_count(state, rf"layer{s}\.(\d+)\.") for s in range(1, 5))
         bottleneck = "layer1.0.conv3.weight" in state

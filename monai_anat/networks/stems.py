@@ -31,6 +31,7 @@ class _Stem:
 #: a bias takes the constant up; without one the running mean of the normalisation that follows does, negatively
 STEMS = (
     _Stem("patch_embed.proj.weight", "patch_embed.proj.bias", 1.0),
+    _Stem("downsample_layers.0.0.weight", "downsample_layers.0.0.bias", 1.0),
     _Stem("conv1.weight", "bn1.running_mean", -1.0),
 )
 EXPANSION_SCALE, EXPANSION_SHIFT = "expansion.scale", "expansion.shift"
@@ -47,8 +48,8 @@ def convert_stem(
     With W and b the weight and bias for three channels normalised by (mu_c, s_c), and the one grey channel normalised
     by (mu, s), ``W' = s * sum_c W_c / s_c`` and ``b' = b + sum W_c (mu - mu_c) / s_c``, the sum also over the kernel.
     With equal normalisations that is the plain sum over the channels. Exact for every output that sees no padding:
-    everywhere in Swin and ViT, in the interior of a ResNet (padding stands for another grey level in each channel;
-    the outermost outputs differ, and not slightly). A ResNet with ``stem="expand"`` is exact everywhere.
+    everywhere in Swin, ViT and ConvNeXt, in the interior of a ResNet (padding stands for another grey level in each
+    channel; the outermost outputs differ, and not slightly). A ResNet with ``stem="expand"`` is exact everywhere.
     From one channel to several, the weight is repeated and divided by their number: exact for grey images.
 
     Args:
@@ -92,11 +93,14 @@ def convert_stem(
     mean, std, new_mean, new_std = _statistics(source, target, have, weight)
     exact = weight.double()
     converted[stem.weight] = (exact * (new_std / std)).sum(1, keepdim=True).to(weight.dtype)
+    note = f"the stem was converted from {have} channels to 1"
     if bool((new_mean != mean).any()) and stem.constant in state:
+        if stem.sign < 0:
+            note += ", exact but at the image's border; a ResNetBackbone with stem='expand' is exact there too"
         constant = (exact * ((new_mean - mean) / std)).flatten(1).sum(1)
         before = state[stem.constant]
         converted[stem.constant] = (before.double() + stem.sign * constant).to(before.dtype)
-    return converted, f"the stem was converted from {have} channels to 1"
+    return converted, note
 
 
 def _statistics(

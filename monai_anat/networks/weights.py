@@ -15,6 +15,7 @@ from torch import Tensor
 
 from monai_anat.networks.backbone import Backbone
 from monai_anat.networks.checkpoints import file_sha256, read_checkpoint
+from monai_anat.networks.gates import GatedBackbone
 from monai_anat.networks.key_maps import (
     FAMILIES,
     Family,
@@ -22,12 +23,14 @@ from monai_anat.networks.key_maps import (
     select_backbone,
     tensors_in,
 )
+from monai_anat.networks.renames import in_order
 from monai_anat.networks.stems import Normalization, convert_stem
 
 __all__ = ["LoadReport", "load_backbone"]
 
 logger = logging.getLogger(__name__)
 
+GATES_LEFT = "the gates were left away, so features are not those of pre-training; GatedBackbone keeps them"
 #: only Swin Transformer V2 has these parameters
 SWIN_V2 = re.compile(r"(^|\.)(logit_scale|cpb_mlp\..*|rpb_mlp\..*)$")
 
@@ -44,6 +47,7 @@ class LoadReport:
         loaded: names in the backbone that got their value from the file.
         dropped: keys of the file that are no part of a backbone.
         missing: names in the backbone that the file has no fitting value for; empty when ``strict``.
+        norm_eps: epsilon of the norms that the weights were trained with, None where the family does not say.
         notes: what else was done or should be known, one sentence each.
     """
 
@@ -55,6 +59,7 @@ class LoadReport:
     dropped: tuple[str, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    norm_eps: float | None = None
 
     def __str__(self) -> str:
         lines = [
@@ -71,9 +76,10 @@ def load_backbone(
     family: str = "auto",
     strict: bool = True,
     *,
-    branch: str = "student",
+    branch: str | None = None,
     mean: float = 0.5056,
     std: float = 0.252,
+    normalization: Normalization | None = None,
 ) -> LoadReport:
     """Load weights of any known family into a backbone.
 
@@ -84,13 +90,17 @@ def load_backbone(
     Args:
         backbone: where to; it must have the architecture of the file.
         path: a torch or safetensors file.
-        family: ``"auto"``, or one of ``monai_anat`` (checkpoints and encoders of this package), ``swin`` (official),
-            ``torchvision_resnet``, ``popar``, ``peac``.
+        family: ``"auto"``, or one of ``monai_anat`` (checkpoints and encoders of this package); of the anatomy methods
+            ``popar``, ``peac``, ``lamps``, ``ace``, ``adam``, ``adam_v2``, ``mlvicx``, ``dira``; of networks trained on
+            photographs ``swin`` (official or timm's), ``timm_vit``, ``convnext`` (official), ``timm_convnext``,
+            ``huggingface_swin``, ``huggingface_vit``, ``huggingface_convnext``, ``torchvision_resnet``.
         strict: raise when a tensor of the backbone gets no value or one of the file finds no place. Without it
             everything that fits is loaded and the rest reported.
-        branch: ``"student"``, or ``"teacher"`` where a file holds both.
+        branch: ``"student"`` or ``"teacher"`` where a file holds both; None takes the one that its authors use, the
+            teacher for Adam-v2, else the student.
         mean: mean of the normalisation of the images that the backbone will see, in [0, 1] ...
         std: ... and its standard deviation; they matter when a three-channel file is loaded for grey images.
+        normalization: of the images that the file was trained on, where it is not the family's usual one.
 
     Returns:
         Loaded, dropped and missing keys; the same goes to the log.
@@ -115,39 +125,49 @@ def load_backbone(
         raise ValueError(f"family must be auto or one of {', '.join(FAMILIES)}, got family={family!r}")
     file = Path(path)
     groups = tensors_in(read_checkpoint(file))
-    own = backbone.state_dict()
-    name = _detect(groups, own, file) if family == "auto" else family
-    layout = FAMILIES[name]
-    state, dropped = _select(layout, name, branch, groups, file)
+    family = _detect(groups, backbone.state_dict(), file) if family == "auto" else family
+    layout = FAMILIES[family]
+    branch = branch or next(iter(layout.branches))
+    # the encoder's part of a backbone with gates has the names of a plain one, whoever wrote the file
+    gated = isinstance(backbone, GatedBackbone)
+    names = {key.removeprefix("backbone.") if gated else key: key for key in backbone.state_dict()}
+    own = {name: backbone.state_dict()[key] for name, key in names.items()}
+    notes: list[str] = []
+    state, dropped = _select(layout, family, branch, groups, names, file)
+    if layout.by_position:
+        state, gates = _place(state, own, family, file)
+        dropped += gates
+        notes += [GATES_LEFT] if gates else []
     _refuse_swin_v2(state, file)
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     target = Normalization((mean,), (std,))
-    state, note = convert_stem(state, own, layout.normalization or target, target)
-    notes = []
+    trained = normalization or layout.normalization
+    state, note = convert_stem(state, own, trained or target, target)
     if note:
-        known = layout.normalization
-        trained = f" (trained on images with mean {known.mean}, std {known.std})" if known else ""
-        notes.append(note + trained)
-    notes += _eps_note(backbone, layout, name)
+        notes.append(note + (f" (trained on images with mean {trained.mean}, std {trained.std})" if trained else ""))
+    trunk = backbone.backbone if isinstance(backbone, GatedBackbone) else backbone
+    norm_eps = layout.norm_eps.get(type(trunk).__name__)
+    notes += _eps_note(trunk, norm_eps, family)
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     missing = tuple(key for key in own if key not in fitting)
     unplaced = tuple(key for key in state if key not in own)
     if missing or unplaced:
-        problem = _explain(own, state, name, file)
+        problem = _explain(own, state, family, file)
         if strict or not fitting:
             raise ValueError(problem)
         notes.append(problem)
     with torch.no_grad():
-        backbone.load_state_dict(fitting, strict=not missing)
+        backbone.load_state_dict({names[key]: value for key, value in fitting.items()}, strict=not missing)
     report = LoadReport(
         source=str(file),
         sha256=file_sha256(file),
-        family=name,
+        family=family,
         branch=branch,
-        loaded=tuple(key for key in own if key in fitting),
+        loaded=tuple(names[key] for key in own if key in fitting),
         dropped=(*dropped, *unplaced),
-        missing=missing,
+        missing=tuple(names[key] for key in missing),
         notes=tuple(notes),
+        norm_eps=norm_eps,
     )
     logger.info("%s", report)
     return report
@@ -172,11 +192,20 @@ def _detect(groups: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor
 
 
 def _select(
-    layout: Family, name: str, branch: str, groups: Mapping[str, Mapping[str, Tensor]], file: Path
+    layout: Family,
+    family: str,
+    branch: str,
+    groups: Mapping[str, Mapping[str, Tensor]],
+    names: Mapping[str, str],
+    file: Path,
 ) -> tuple[dict[str, Tensor], list[str]]:
+    """The file's tensors of one branch, its keys that are no part of it."""
+    flat = groups.get("", {})
+    if family == "monai_anat" and flat.keys() == set(names.values()):  # an encoder, not a checkpoint of training
+        return {name: flat[key] for name, key in names.items()}, []
     if branch not in layout.branches:
         raise ValueError(
-            f"branch must be one of {', '.join(layout.branches)} for a file of family {name} ({layout.origin}), "
+            f"branch must be one of {', '.join(layout.branches)} for a file of family {family} ({layout.origin}), "
             f"got branch={branch!r}"
         )
     try:
@@ -184,7 +213,7 @@ def _select(
     except KeyError as error:
         outer = " or ".join(key or "(the top level)" for key in layout.branches[branch])
         raise ValueError(
-            f"{file} was read as {name} and holds no {branch}: no tensors under {outer}; "
+            f"{file} was read as {family} and holds no {branch}: no tensors of it under {outer}; "
             f"it has tensors under {', '.join(key or '(the top level)' for key in groups) or 'nothing'}"
         ) from error
 
@@ -198,11 +227,33 @@ def _refuse_swin_v2(state: Mapping[str, Any], file: Path) -> None:
         )
 
 
-def _eps_note(backbone: Backbone, layout: Family, name: str) -> list[str]:
+def _place(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], family: str, file: Path
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors under the backbone's names, and the gates that it has no place for."""
+    gates = {key: value for key, value in sorted(state.items()) if key.startswith("cbt")}
+    own_gates = {key: value for key, value in own.items() if key.startswith("gates.")}
+    encoder = {key: value for key, value in state.items() if key not in gates}
+    own_encoder = {
+        key: value for key, value in own.items() if key not in own_gates and not key.startswith("expansion.")
+    }
+    try:
+        placed = in_order(encoder, own_encoder)
+        if own_gates:
+            placed |= in_order(gates, own_gates)
+    except ValueError as error:
+        raise ValueError(
+            f"{file} (read as {family}) does not fit the backbone: {error}; "
+            "its authors train ResNetBackbone(depth=18), inside GatedBackbone where the gates are to be kept"
+        ) from error
+    return placed, [] if own_gates else list(gates)
+
+
+def _eps_note(backbone: Backbone, norm_eps: float | None, name: str) -> list[str]:
     eps = backbone.config.get("norm_eps")
-    if layout.norm_eps is None or eps is None or eps == layout.norm_eps or type(backbone).__name__ != "SwinBackbone":
+    if norm_eps is None or eps == norm_eps:
         return []
-    note = f"{name} weights were trained with norm_eps={layout.norm_eps}, the backbone has norm_eps={eps}"
+    note = f"{name} weights were trained with norm_eps={norm_eps}, the backbone has norm_eps={eps}"
     logger.warning("%s", note)
     return [note]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -63,6 +64,30 @@ def test_convert_brings_a_published_layout_to_an_encoder(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), loaded.parameters(), strict=True))
     record = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
     assert record["provenance"]["family"] == "peac"
+
+
+def test_convert_writes_the_epsilon_of_the_family(tmp_path, monkeypatch):
+    tiny = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
+    monkeypatch.setitem(cli._ARCHITECTURES, "swin_b", ("SwinBackbone", tiny, 56))
+    backbone = networks.SwinBackbone(**tiny)
+    tensors = {f"module.backbone.{name}": value for name, value in backbone.state_dict().items()}
+    heads = {"module.composer.layer.0.weight": torch.ones(1)}
+    torch.save({"student": tensors | heads, "teacher": tensors, "args": argparse.Namespace()}, tmp_path / "lamps.pth")
+    assert cli.main(["convert", str(tmp_path / "lamps.pth"), str(tmp_path / "encoder")]) == 0
+    loaded = networks.load_encoder(tmp_path / "encoder")
+    assert loaded.config["norm_eps"] == loaded.norm.eps == 1e-6
+    record = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
+    assert (record["provenance"]["family"], record["provenance"]["branch"]) == ("lamps", "student")
+
+
+def test_convert_names_every_family_and_every_architecture_can_be_built(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--help"])
+    text = capsys.readouterr().out
+    assert all(family in text for family in networks.FAMILIES)
+    for name, arguments, _ in cli._ARCHITECTURES.values():
+        with torch.device("meta"):
+            getattr(networks, name)(**arguments)
 
 
 def test_check_bundle_counts_what_would_run(tmp_path, caplog):

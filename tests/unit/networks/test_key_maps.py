@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
-from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
+from monai_anat.networks import ConvNeXtBackbone, ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.networks.key_maps import FAMILIES, describe_architecture, select_backbone, tensors_in
 
 
@@ -45,6 +47,13 @@ def test_a_branch_that_is_not_there():
         select_backbone(FAMILIES["peac"], "teacher", {"model": {"a": torch.ones(1)}})
 
 
+def test_a_student_is_never_taken_for_the_teacher():
+    with pytest.raises(KeyError):
+        select_backbone(FAMILIES["monai_anat"], "teacher", {"method": {"backbone.norm.weight": torch.ones(1)}})
+    with pytest.raises(KeyError):
+        select_backbone(FAMILIES["adam"], "teacher", {"state_dict": {"module.encoder_q.bn1.bias": torch.ones(1)}})
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -54,6 +63,8 @@ def test_a_branch_that_is_not_there():
         ),
         *(lambda depth=depth: ResNetBackbone(depth=depth) for depth in (18, 34, 50, 101)),
         lambda: ResNetBackbone(depth=18, spatial_dims=3),
+        ConvNeXtBackbone,
+        lambda: ConvNeXtBackbone(spatial_dims=3, depths=(1, 2), dims=(8, 24), layer_scale=0),
     ],
 )
 def test_the_description_builds_the_same_network(build):
@@ -69,3 +80,38 @@ def test_a_vit_is_described_as_far_as_shapes_tell():
     described = describe_architecture(ViTBackbone(embed_dim=48, depth=3, num_heads=3, image_size=32).state_dict())
     assert "ViTBackbone(spatial_dims=2, patch_size=16, embed_dim=48, depth=3, class_token=False" in described
     assert describe_architecture({"x": torch.ones(1)}) is None
+
+
+def _true_size(family):
+    """A file of the published size, without values: outer key, content, and the network that is in it."""
+    with torch.device("meta"):
+        if family in ("lamps", "ace"):
+            backbone = SwinBackbone(in_channels=3, norm_eps=1e-6)
+            inner = dict(backbone.state_dict()) | {"mask_token": torch.ones(1, 1, 128)}
+            for s, depth in enumerate((2, 2, 18, 2)):
+                for b in range(depth):
+                    inner[f"layers.{s}.blocks.{b}.attn.relative_position_index"] = torch.ones(49, 49)
+            if family == "lamps":
+                inner["absolute_pos_embed"] = torch.ones(1, 12544, 128)
+            heads = ("composer.layer.6.weight",) if family == "lamps" else ("DenseHead.mlp.0.weight",)
+            prefix, outer = "module.backbone.", "student"
+        elif family == "adam":
+            backbone, prefix, outer = ResNetBackbone(in_channels=3, depth=50), "module.encoder_q.", "state_dict"
+            inner, heads = dict(backbone.state_dict()), ("encoder_q.fc.2.weight", "queue", "queue_ptr")
+        else:
+            backbone, prefix, outer = ConvNeXtBackbone(in_channels=3), "module.backbone.", "teacher"
+            inner, heads = dict(backbone.state_dict()), ("head.mlp.0.weight", "head.last_layer.weight_g")
+        tensors = {prefix + name: value for name, value in inner.items()}
+        return outer, tensors | {f"module.{name}": torch.ones(2) for name in heads}, backbone
+
+
+@pytest.mark.parametrize("family", ["lamps", "ace", "adam", "adam_v2"])
+def test_files_of_the_published_size_fit_the_published_network(family):
+    outer, tensors, backbone = _true_size(family)
+    signature = FAMILIES[family].signature
+    assert any(re.match(signature, f"{outer}/{name}") for name in tensors)
+    branch = next(iter(FAMILIES[family].branches))
+    state, dropped = select_backbone(FAMILIES[family], branch, {outer: tensors})
+    expected = {name: value.shape for name, value in backbone.state_dict().items()}
+    assert {name: value.shape for name, value in state.items()} == expected
+    assert len(dropped) == len(tensors) - len(expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
+from monai_anat.networks import ConvNeXtBackbone, ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.networks.key_maps import IMAGENET, RADIOGRAPH
 from monai_anat.networks.stems import Normalization, convert_stem
 
@@ -40,7 +40,11 @@ def _vit(channels):
     return ViTBackbone(in_channels=channels, image_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2)
 
 
-@pytest.mark.parametrize("build", [_swin, _vit])
+def _convnext(channels):
+    return ConvNeXtBackbone(in_channels=channels, depths=(1, 1), dims=(8, 16), layer_scale=0.5)
+
+
+@pytest.mark.parametrize("build", [_swin, _vit, _convnext])
 @pytest.mark.parametrize(
     ("source", "target"),
     [(RADIOGRAPH, RADIOGRAPH), (NONE, NONE), (IMAGENET, RADIOGRAPH), (IMAGENET, OTHER), (RADIOGRAPH, OTHER)],

@@ -1,0 +1,159 @@
+"""The names that timm and Hugging Face give to the same networks, brought to the official ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "from_huggingface_convnext",
+    "from_huggingface_swin",
+    "from_huggingface_vit",
+    "from_timm_convnext",
+    "from_timm_swin",
+    "in_order",
+]
+
+Rules = Sequence[tuple[str, str]]
+
+#: what every transformer block of Hugging Face has: as its files are published, and as version 5 names them in memory
+_BLOCK: Rules = (
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.(?:attention|self|relative_position_bias)\.", ".attn."),
+    (r"\.attention\.q_proj\.", ".attn.query."),
+    (r"\.attention\.k_proj\.", ".attn.key."),
+    (r"\.attention\.v_proj\.", ".attn.value."),
+    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+)
+#: the prefix ``encoder.`` may have been taken off already
+_VIT: Rules = (
+    (r"^(?:vit\.)?(?:encoder\.)?layers?\.", "blocks."),
+    (r"^(?:vit\.)?layernorm\.", "norm."),
+    (r"^(?:vit\.)?embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^(?:vit\.)?embeddings\.position_embeddings$", "pos_embed"),
+    (r"^(?:vit\.)?embeddings\.", ""),
+    *_BLOCK,
+)
+_SWIN: Rules = (
+    (r"^(?:swin\.)?(?:encoder\.)?layers\.", "layers."),
+    (r"^(?:swin\.)?layernorm\.", "norm."),
+    (r"^(?:swin\.)?embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^(?:swin\.)?embeddings\.", "patch_embed."),
+    *_BLOCK,
+)
+_CONVNEXT: Rules = (
+    (r"^(?:convnext\.)?(?:encoder\.)?stages\.(\d+)\.downsampling_layer\.", r"downsample_layers.\1."),
+    (r"^(?:convnext\.)?(?:encoder\.)?stages\.(\d+)\.layers\.", r"stages.\1."),
+    (r"^(?:convnext\.)?embeddings\.patch_embeddings\.", "downsample_layers.0.0."),
+    (r"^(?:convnext\.)?embeddings\.layernorm\.", "downsample_layers.0.1."),
+    (r"^(?:convnext\.)?layernorm\.", "norm."),
+    (r"\.layernorm\.", ".norm."),
+    (r"\.layer_scale_parameter$", ".gamma"),
+)
+_TIMM_CONVNEXT: Rules = (
+    (r"^stem\.", "downsample_layers.0."),
+    (r"^stages\.(\d+)\.downsample\.", r"downsample_layers.\1."),
+    (r"^stages\.(\d+)\.blocks\.", r"stages.\1."),
+    (r"\.conv_dw\.", ".dwconv."),
+    (r"\.mlp\.fc([12])\.", r".pwconv\1."),
+    (r"^head\.norm\.", "norm."),
+)
+
+
+def from_huggingface_vit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ViT of Hugging Face: other names, and query, key and value as three layers instead of one."""
+    return _joined(_renamed(state, _VIT))
+
+
+def from_huggingface_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Swin of Hugging Face: other names, and query, key and value as three layers instead of one."""
+    return _joined(_renamed(state, _SWIN))
+
+
+def from_huggingface_convnext(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ConvNeXt of Hugging Face: other names."""
+    return _renamed(state, _CONVNEXT)
+
+
+def from_timm_convnext(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ConvNeXt of timm: other names."""
+    return _renamed(state, _TIMM_CONVNEXT)
+
+
+def from_timm_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Swin, official or of timm: since 0.9 timm counts the merging of patches to the stage that follows it.
+
+    Example:
+        >>> state = {"layers.0.blocks.0.norm1.bias": torch.ones(1), "layers.1.downsample.norm.bias": torch.ones(1)}
+        >>> list(from_timm_swin(state))
+        ['layers.0.blocks.0.norm1.bias', 'layers.0.downsample.norm.bias']
+    """
+    pattern = re.compile(r"layers\.(\d+)\.downsample\.")
+    stages = {int(match.group(1)) for name in state if (match := pattern.match(name))}
+    if not stages or 0 in stages:
+        return dict(state)
+    return {
+        pattern.sub(lambda match: f"layers.{int(match.group(1)) - 1}.downsample.", name): tensor
+        for name, tensor in state.items()
+    }
+
+
+def in_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name tensors by their position, for files whose names say nothing.
+
+    Position alone would take anything: the last part of the name (weight, running_mean, ...) and all sizes but the
+    stem's channels have to agree as well.
+
+    Args:
+        state: the file's tensors, in its order.
+        own: the tensors that they are meant for, in the order in which they are computed.
+
+    Returns:
+        The tensors of ``state`` under the names of ``own``.
+
+    Raises:
+        ValueError: naming the first position that does not agree.
+    """
+    if len(state) != len(own):
+        raise ValueError(f"the file's encoder has {len(state)} tensors and the backbone {len(own)}")
+    placed: dict[str, Tensor] = {}
+    for (theirs, tensor), (ours, target) in zip(state.items(), own.items(), strict=True):
+        shapes = [list(t.shape) for t in (tensor, target)]
+        if not placed:  # the stem may have other channels
+            shapes = [shape[:1] + shape[2:] for shape in shapes]
+        if theirs.rpartition(".")[2] != ours.rpartition(".")[2] or shapes[0] != shapes[1]:
+            raise ValueError(
+                f"tensor {len(placed)} is {theirs} {tuple(tensor.shape)} in the file and {ours} {tuple(target.shape)} "
+                "in the backbone"
+            )
+        placed[ours] = tensor
+    return placed
+
+
+def _renamed(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
+    named = {}
+    for name, tensor in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        named[name] = tensor
+    return named
+
+
+def _joined(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Query, key and value of a block under one another, as the official networks keep them."""
+    joined = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(r"(.*\.attn\.)(query|key|value)\.(\w+)", name)
+        if match is None:
+            joined[name] = tensor
+        elif match.group(2) == "query":
+            start, kind = match.group(1), match.group(3)
+            parts = [state.get(f"{start}{part}.{kind}") for part in ("query", "key", "value")]
+            joined[f"{start}qkv.{kind}"] = torch.cat([part for part in parts if part is not None])
+    return joined
