@@ -68,7 +68,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         # every process's loss moves these rows; the sum over processes and DDP's division by their number cancel
-        total = gradient.clone()
+        total = gradient.clone(memory_format=torch.contiguous_format)  # collectives take no other layout
         dist.all_reduce(total)
         own: Tensor = total.unflatten(0, (-1, dist.get_world_size()))[:, dist.get_rank()]
         return own

@@ -1,5 +1,6 @@
 """Pre-training methods: one file each, with the networks, the loss terms and the views of its paper."""
 
+from .ace import ACEMethod, ACEViewsd
 from .adam import AdamMethod, AdamViewsd
 from .adam_v2 import AdamV2Method, AdamV2Viewsd
 from .base import (
@@ -13,8 +14,12 @@ from .base import (
     used_terms,
     uses_batch_statistics,
 )
+from .contrast_views import ContrastViewsd, ViewDraw, alter_view, cut_view
+from .dira import DiRAMethod, DiRAViewsd
 from .lamps import LampsMethod
 from .lamps_views import LampsViewsd
+from .mlvicx import MLVICXMethod, MLVICXViewsd
+from .momentum_contrast import MomentumContrastMethod
 from .peac import PEACMethod, PEACViewsd
 from .popar import Corruption, POPARMethod, POPARViewsd, corrupt, draw_corruption, order_of
 from .views import MEAN, STD, RandViewsd
@@ -22,13 +27,21 @@ from .views import MEAN, STD, RandViewsd
 __all__ = [
     "MEAN",
     "STD",
+    "ACEMethod",
+    "ACEViewsd",
     "AdamMethod",
     "AdamV2Method",
     "AdamV2Viewsd",
     "AdamViewsd",
+    "ContrastViewsd",
     "Corruption",
+    "DiRAMethod",
+    "DiRAViewsd",
     "LampsMethod",
     "LampsViewsd",
+    "MLVICXMethod",
+    "MLVICXViewsd",
+    "MomentumContrastMethod",
     "PEACMethod",
     "PEACViewsd",
     "POPARMethod",
@@ -36,10 +49,13 @@ __all__ = [
     "RandViewsd",
     "SSLMethod",
     "TeacherStudentMethod",
+    "ViewDraw",
+    "alter_view",
     "check_cells",
     "check_pair",
     "check_view",
     "corrupt",
+    "cut_view",
     "draw_corruption",
     "mean_token",
     "order_of",
