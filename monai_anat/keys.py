@@ -9,7 +9,10 @@ at import and not a ``KeyError`` after an hour.
 """
 
 __all__ = [
+    "AUGMENTED_1",
+    "AUGMENTED_2",
     "CORRESPONDENCE",
+    "CROP_OFFSET",
     "IMAGE",
     "INDEX",
     "LABEL",
@@ -18,9 +21,11 @@ __all__ = [
     "PAIR_COUNT",
     "PARTS",
     "PHASE",
+    "QUADRANTS",
     "TARGET",
     "VIEW_1",
     "VIEW_2",
+    "WINDOWS",
 ]
 
 #: the radiograph or volume as it was loaded, (C, H, W[, D])
@@ -36,10 +41,19 @@ LOCAL_VIEWS = "local_views"
 PARTS = "parts"
 #: the clean, unshuffled first view, which the network restores
 TARGET = "target"
+#: the two crops with another contrast, brightness and sharpness, (C, H, W[, D])
+AUGMENTED_1 = "augmented_1"
+AUGMENTED_2 = "augmented_2"
+#: (2 * 2^d, C, h, w[, d]) the quadrants of the first, then of the second crop; in each the first axis runs fastest
+QUADRANTS = "quadrants"
+#: (2, d) first cell of the window of the first and of the second crop that the network is shown
+WINDOWS = "windows"
 #: (N,) permutation: position j of the shuffled view shows original cell ``order[j]``
 ORDER = "order"
 #: (N,) index in view 2 of the cell that shows the same anatomy as cell i of view 1, or -1
 CORRESPONDENCE = "correspondence"
+#: (2,) cells (row, column) from the first cell of a large crop to that of a small one
+CROP_OFFSET = "crop_offset"
 #: the sample's number in its dataset, and the phase of a phased method; both written by the dataset
 INDEX = "index"
 PHASE = "phase"

@@ -94,7 +94,7 @@ class DistillationCenter(nn.Module):
         """Remember logits (B, K) for the next :meth:`update`; only in training."""
         if self.training:
             total = teacher_logits.detach().to(self.center.dtype).sum(0)
-            self._seen.append(torch.cat([total, total.new_tensor([len(teacher_logits)])]))
+            self._seen.append(torch.cat([total, total.new_full((1,), len(teacher_logits))]))
 
     @torch.no_grad()
     def update(self) -> None:

@@ -99,7 +99,7 @@ def matching_cross_entropy(logits: Tensor, targets: Tensor, positive_weight: flo
         raise ValueError(f"positive_weight must be in [0, 1], got {positive_weight}; ACE has 0.99 and 0.9")
     wide = torch.promote_types(logits.dtype, torch.float32)
     logits, targets = logits.to(wide), targets.to(wide)
-    weight = torch.lerp(targets.new_tensor(1 - positive_weight), targets.new_tensor(positive_weight), targets)
+    weight = (2 * positive_weight - 1) * targets + (1 - positive_weight)
     return F.binary_cross_entropy_with_logits(logits, targets, weight=weight)
 
 

@@ -1,0 +1,373 @@
+"""ACE: a token of a large crop is made of the tokens of a small crop that show its parts, and the reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from torch import Tensor, nn
+
+from ..keys import CROP_OFFSET, IMAGE, VIEW_1, VIEW_2
+from ..losses import (
+    DistillationCenter,
+    matching_cross_entropy,
+    self_distillation,
+    shifted_inside,
+    soft_match_targets,
+)
+from ..networks import Backbone, DenseHead, DownsamplingHead, PrototypeHead, UpsamplingHead, masked_mean, to_tokens
+from ..schedules import Progress
+from ..transforms import (
+    Appearance,
+    PartWholeCropsDraw,
+    RandAppearance,
+    change_appearance,
+    check_part_whole_grid,
+    cut_part_whole_crops,
+    draw_part_whole_crops,
+    draw_resized_crop_box,
+    equalize_regions,
+    per_axis,
+    resized_crop,
+    sharpen,
+)
+from .base import TeacherStudentMethod, check_view, token_grid, used_terms
+from .views import MEAN, STD, RandViewsd
+
+__all__ = ["ACEMethod", "ACEViewsd"]
+
+#: sharpening and limit of the equalisation where they are drawn, as commonly set for photographs
+_SHARPEN_AMOUNT, _EQUALIZE_CLIP = (0.2, 0.5), (1.0, 4.0)
+#: cells around the matching one that count softly as matches, on the large crop's grid and on the small one's
+_DECOMPOSITION_RADIUS, _COMPOSITION_RADIUS = 2, 1
+#: weights alpha of a match, in the decomposition and in the composition
+_DECOMPOSITION_ALPHA, _COMPOSITION_ALPHA = 0.99, 0.9
+
+
+class ACEViewsd(RandViewsd):
+    """Make the batch item of :class:`ACEMethod`: a large and a small crop, and how far they are apart.
+
+    A random part of the image (``area`` of it) is resampled to ``source_grid`` cells per side. The large crop covers
+    ``scale * grid_size`` cells and is brought to the size of the small one, ``grid_size`` cells at full resolution; so
+    a token of the large crop covers a block of whole tokens of the small one, see
+    :func:`~monai_anat.transforms.draw_part_whole_crops`. Brightness and contrast, blur, sharpness and local contrast of
+    each crop change independently; student and teacher see the same images. No flip: the heart is on the left. ACE
+    (arXiv:2501.10131).
+
+    The sample gets ``view_1`` (large) and ``view_2`` (small), (C, h, w) each and normalised, and ``crop_offset`` (2,),
+    cells from the first cell of the large crop to that of the small one (row, column).
+
+    Differs from the released code: coordinates are (row, column) throughout (there, with the scale of 2, 8.64 % of the
+    pairs show the same anatomy).
+
+    Args:
+        keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
+        grid_size: tokens per side of a view, one number or one per axis; a multiple of the scale.
+        cell_size: pixels per side of a cell, the last stride of the backbone.
+        source_grid: cells per side of the resampled image.
+        scale: cells per token of the large crop along rows and columns: (2, 2), (1, 2), (2, 1) or (1, 1).
+        area: smallest and largest share of the image that is resampled.
+        appearance: brightness, contrast and blur; by default up to .2, each with probability .5. ``blur_sigma`` is in
+            pixels, so views of another size want another.
+        sharpen_prob: share of crops that are sharpened.
+        equalize_prob: share of crops whose local contrast is equalised (CLAHE).
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+
+    Raises:
+        ValueError: for grids that do not fit each other, a probability outside [0, 1], or (when called) a volume.
+
+    >>> views = ACEViewsd(grid_size=4, cell_size=8, source_grid=10).set_random_state(0)
+    >>> sample = views({"image": torch.rand(1, 90, 96)})
+    >>> {key: tuple(value.shape) for key, value in sample.items()}
+    {'view_1': (1, 32, 32), 'view_2': (1, 32, 32), 'crop_offset': (2,)}
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        grid_size: int | Sequence[int] = 14,
+        cell_size: int | Sequence[int] = 32,
+        source_grid: int | Sequence[int] = 32,
+        *,
+        scale: Sequence[int] = (2, 2),
+        area: tuple[float, float] = (0.85, 1.0),
+        appearance: RandAppearance | None = None,
+        sharpen_prob: float = 0.3,
+        equalize_prob: float = 0.3,
+        mean: float = MEAN,
+        std: float = STD,
+    ) -> None:
+        super().__init__(keys, mean, std)
+        _check_scale(scale)
+        self.source_grid, self.grid_size = check_part_whole_grid(source_grid, grid_size, scale)
+        self.cell_size = per_axis(cell_size, 2, "cell_size")
+        for name, prob in (("sharpen", sharpen_prob), ("equalize", equalize_prob)):
+            if not 0 <= prob <= 1:
+                raise ValueError(f"{name}_prob must be a probability in [0, 1], got {prob}")
+        self.scale = tuple(scale)
+        self.area = area
+        self.appearance = RandAppearance(0.2, 0.2, jitter_prob=0.5) if appearance is None else appearance
+        self.sharpen_prob = sharpen_prob
+        self.equalize_prob = equalize_prob
+        draw_resized_crop_box(np.random.RandomState(0), (8, 8), area)  # raises for a wrong area
+        self.box = np.zeros((2, 0), np.int64)
+        self.crops = PartWholeCropsDraw((), ())
+        #: of each crop: brightness, contrast and blur; sharpening; limit of the equalisation; 0 where not
+        self.changes: list[tuple[Appearance, float, float]] = []
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for an image of spatial shape ``data``; kept as ``box``, ``crops`` and ``changes``."""
+        self.box = draw_resized_crop_box(self.R, data, self.area)
+        self.crops = draw_part_whole_crops(self.R, self.source_grid, self.grid_size, self.scale)
+        self.changes = []
+        for _ in range(2):
+            appearance = self.appearance.draw(self.R)
+            sharpened, equalized = self.R.random_sample(2) < (self.sharpen_prob, self.equalize_prob)
+            amount, clip = self.R.uniform(*_SHARPEN_AMOUNT), self.R.uniform(*_EQUALIZE_CLIP)
+            self.changes.append((appearance, amount if sharpened else 0.0, clip if equalized else 0.0))
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make both crops of one image, and their offset."""
+        if pixels.ndim != 3:
+            raise ValueError(
+                f"the image must be (C, H, W), got {tuple(pixels.shape)}; ACE is 2D, PEAC and POPAR take volumes"
+            )
+        self.randomize(tuple(pixels.shape[1:]))
+        size = [g * c for g, c in zip(self.source_grid, self.cell_size, strict=True)]
+        source = resized_crop(pixels, self.box, size, "bicubic")
+        crops = cut_part_whole_crops(source, self.crops, self.grid_size, self.cell_size, self.scale)
+        large, small = (self._change(crop, *change) for crop, change in zip(crops, self.changes, strict=True))
+        offset = torch.tensor(self.crops.offset, dtype=torch.long)
+        return {VIEW_1: self.normalize(large), VIEW_2: self.normalize(small), CROP_OFFSET: offset}
+
+    def _change(self, crop: Tensor, appearance: Appearance, amount: float, clip: float) -> Tensor:
+        crop = change_appearance(crop, appearance, self.appearance.fill)
+        crop = sharpen(crop, amount) if amount else crop
+        return equalize_regions(crop, clip) if clip else crop
+
+
+class ACEMethod(TeacherStudentMethod):
+    r"""Anatomically consistent embeddings in composition and decomposition, by a student and its moving average.
+
+    View 1 is a large crop :math:`l`, view 2 a small one :math:`s` of the same image; a token of the large crop covers
+    k x l tokens of the small one (2 x 2). With the unit tokens :math:`t` of the teacher's dense head, and those of the
+    student's dense head up-sampled (:math:`u`, each token predicts its parts) and down-sampled (:math:`d`, the parts
+    predict their whole), the terms are
+
+    - "decomposition": every small token finds its place among the parts of the large one, :math:`z = t_s \cdot u_l /
+      \tau`, soft targets of radius 2, weighted cross-entropy with :math:`\alpha = .99`;
+    - "composition": every large token finds its place among the wholes of the small one, :math:`z = t_l \cdot d_s /
+      \tau`, soft targets of radius 1, :math:`\alpha = .9`;
+    - "global_consistency": :math:`[H(t_s, s_l) + H(t_l, s_s)] / 2`, self-distillation of the mean token of the overlap.
+
+    ("ACE: Anatomically Consistent Embeddings in Composition and Decomposition", arXiv:2501.10131.) Only these two
+    directions of matching, as in the paper. 2D only.
+
+    Differs from the released code: tokens are matched by their true overlap (there, rows and columns are exchanged and
+    8.64 % of the pairs show the same anatomy); the centre observes and the prototype head sees the rows of the overlap
+    alone; the student's predictions are scaled to unit length (``normalize_student=False`` gives the released scale);
+    statistics of the dense head are those of all processes; the teacher uses the running ones.
+
+    Args:
+        backbone: any 2D backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
+        image_size: side of a view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
+        scale: that of :class:`ACEViewsd`.
+        num_prototypes: of the prototype head; a small run wants fewer.
+        hidden_features: width of the prototype head's hidden layers.
+        bottleneck_features: width of its last layer.
+        global_weight: of "global_consistency". A weight of 0 leaves the term and its heads away, here and below.
+        decomposition_weight: of "decomposition".
+        composition_weight: of "composition".
+        temperature: tau of the matching.
+        normalize_student: scale the up- and down-sampled tokens to unit length, so that no logit exceeds 1 / tau.
+        student_temperature: of the self-distillation.
+        teacher_temperature: of its target.
+        center_momentum: of the centre of the teacher's scores.
+        frozen_epochs: first epochs in which the prototypes stay where they are.
+
+    Raises:
+        ValueError: for a backbone that is not 2D, cells that do not tile the view, a grid that is no multiple of the
+            scale, a negative weight, or a temperature that is not positive.
+
+    >>> from monai_anat.networks import SwinBackbone
+    >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
+    >>> method = ACEMethod(backbone, image_size=16, num_prototypes=32, hidden_features=16, bottleneck_features=8)
+    >>> views = {name: torch.rand(2, 1, 16, 16) for name in ("view_1", "view_2")}
+    >>> sorted(method({**views, "crop_offset": torch.tensor([[0, 2], [2, 4]])}, Progress(0, 1, 0, 1)))
+    ['composition', 'decomposition', 'global_consistency']
+    """
+
+    made_by = "ACEViewsd"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        image_size: int | tuple[int, ...] = 448,
+        scale: Sequence[int] = (2, 2),
+        num_prototypes: int = 65536,
+        hidden_features: int = 2048,
+        bottleneck_features: int = 256,
+        global_weight: float = 0.1,
+        decomposition_weight: float = 0.5,
+        composition_weight: float = 0.5,
+        temperature: float = 0.07,
+        normalize_student: bool = True,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        center_momentum: float = 0.9,
+        frozen_epochs: int = 1,
+    ) -> None:
+        super().__init__()
+        if backbone.spatial_dims != 2:
+            raise ValueError(
+                f"backbone must be 2D, got spatial_dims={backbone.spatial_dims}; ACE is for radiographs, "
+                "PEACMethod and POPARMethod take volumes"
+            )
+        if min(temperature, student_temperature, teacher_temperature) <= 0:
+            raise ValueError(
+                f"temperatures must be positive, got {temperature=}, {student_temperature=}, {teacher_temperature=}; "
+                "ACE has 0.07, 0.1 and 0.04"
+            )
+        self.loss_weights = used_terms(
+            decomposition=decomposition_weight, composition=composition_weight, global_consistency=global_weight
+        )
+        self.grid = token_grid(backbone, image_size)
+        self.image_size = tuple(cells * backbone.strides[-1] for cells in self.grid)
+        self.scale = _check_scale(scale)
+        if any(side % step for side, step in zip(self.grid, self.scale, strict=True)):
+            raise ValueError(
+                f"the view must have a multiple of scale={self.scale} tokens, got {self.grid} for "
+                f"image_size={image_size} and strides[-1]={backbone.strides[-1]}; take an even number of cells"
+            )
+        self.temperature = temperature
+        self.normalize_student = normalize_student
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.frozen_epochs = frozen_epochs
+        features = backbone.num_features
+        self.backbone = backbone
+        self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
+        if {"decomposition", "composition"} & set(self.loss_weights):
+            self.dense_head = DenseHead(features)
+            self.teacher["dense_head"] = self.teacher_of(self.dense_head)
+        if "decomposition" in self.loss_weights:
+            self.upsampling_head = UpsamplingHead(features, self.scale)
+        if "composition" in self.loss_weights:
+            self.downsampling_head = DownsamplingHead(features, self.scale)
+        if "global_consistency" in self.loss_weights:
+            self.prototype_head = PrototypeHead(
+                features, num_prototypes, hidden_features=hidden_features, bottleneck_features=bottleneck_features
+            )
+            self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
+            self.center = DistillationCenter(num_prototypes, center_momentum)
+            self.find_unused_parameters = frozen_epochs > 0
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute the terms of ``view_1`` (large), ``view_2`` (small), (B, C, H, W) each, and ``crop_offset`` (B, 2).
+
+        Args:
+            batch: what :class:`ACEViewsd` makes, collated. Without any matching cells the targets are 0, and so is the
+                mean token of the overlap.
+            progress: its epoch says whether the prototypes are frozen.
+
+        Returns:
+            The unweighted terms by name.
+
+        Raises:
+            KeyError: if a key is missing.
+            ValueError: if the views or the offsets do not fit the backbone.
+        """
+        large, small, offset = self._inputs(batch)
+        student_large, student_small = self.forward_together(self.backbone, large, small)  # (B, D, h, w) each
+        with torch.no_grad():
+            teacher_large, teacher_small = self.forward_together(self.teacher["backbone"], large, small)
+        # small token i is part i + offset of the large crop; large token i is whole i - offset / scale of the small one
+        to_large = offset
+        to_small = torch.stack([-offset[:, axis] // step for axis, step in enumerate(self.scale)], 1)
+        parts = [side * step for side, step in zip(self.grid, self.scale, strict=True)]
+        wholes = [side // step for side, step in zip(self.grid, self.scale, strict=True)]
+        terms = {}
+        if "decomposition" in self.loss_weights:
+            predicted = self.upsampling_head(self.dense_head(student_large))
+            targets = soft_match_targets(to_large, self.grid, parts, _DECOMPOSITION_RADIUS)
+            logits = self._logits(teacher_small, predicted)
+            terms["decomposition"] = matching_cross_entropy(logits, targets, _DECOMPOSITION_ALPHA)
+        if "composition" in self.loss_weights:
+            predicted = self.downsampling_head(self.dense_head(student_small))
+            targets = soft_match_targets(to_small, self.grid, wholes, _COMPOSITION_RADIUS)
+            logits = self._logits(teacher_large, predicted)
+            terms["composition"] = matching_cross_entropy(logits, targets, _COMPOSITION_ALPHA)
+        if "global_consistency" in self.loss_weights:
+            inside = shifted_inside(to_small, self.grid, wholes), shifted_inside(to_large, self.grid, parts)
+            student, teacher = (student_large, student_small), (teacher_large, teacher_small)
+            frozen = progress.epoch < self.frozen_epochs
+            terms["global_consistency"] = self._global_term(student, teacher, inside, frozen)
+        return terms
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the centre of the teacher's scores."""
+        if "global_consistency" in self.loss_weights:
+            self.center.update()
+
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Pair the backbone, the dense head and the prototype head with their teachers."""
+        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the student's backbone."""
+        return {"encoder": self.backbone}
+
+    def _inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        large, small, offset = self.take(batch, VIEW_1, VIEW_2, CROP_OFFSET)
+        check_view(VIEW_1, large, self.image_size, self.made_by)
+        check_view(VIEW_2, small, self.image_size, self.made_by)
+        if offset.shape != (len(large), 2):
+            raise ValueError(
+                f"{CROP_OFFSET} must be (B, 2), cells (row, column) from the large crop to the small one, got "
+                f"{tuple(offset.shape)} for {len(large)} images; {self.made_by} makes it"
+            )
+        return large, small, offset
+
+    def _logits(self, seen: Tensor, predicted: Tensor) -> Tensor:
+        """Similarities (B, N, M) of the teacher's tokens of a feature map with what the student predicts."""
+        with torch.no_grad():
+            tokens = to_tokens(self.teacher["dense_head"](seen))  # (B, N, D), unit length
+        predictions = to_tokens(predicted)  # (B, M, D)
+        predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+        if self.normalize_student:
+            predictions = F.normalize(predictions, dim=2)
+        return tokens @ predictions.mT / self.temperature
+
+    def _global_term(
+        self,
+        student: tuple[Tensor, Tensor],
+        teacher: tuple[Tensor, Tensor],
+        inside: tuple[Tensor, Tensor],
+        frozen: bool,
+    ) -> Tensor:
+        student_rows, teacher_rows = (
+            torch.cat([masked_mean(to_tokens(m), mask) for m, mask in zip(maps, inside, strict=True)])  # (2B, D)
+            for maps in (student, teacher)
+        )
+        student_large, student_small = self.prototype_head(student_rows, frozen_prototypes=frozen).chunk(2)
+        with torch.no_grad():
+            scores = self.teacher["prototype_head"](teacher_rows)
+        self.center.observe(scores)
+        teacher_large, teacher_small = scores.chunk(2)
+        both = [
+            self_distillation(s, t, self.center.center, self.student_temperature, self.teacher_temperature)
+            for s, t in ((student_large, teacher_small), (student_small, teacher_large))
+        ]
+        return torch.stack(both).mean()
+
+
+def _check_scale(scale: Sequence[int]) -> tuple[int, int]:
+    if len(scale) != 2 or any(step not in (1, 2) for step in scale):
+        raise ValueError(f"scale must be two numbers of 1 or 2 (rows, columns), got {tuple(scale)}; ACE has (2, 2)")
+    return scale[0], scale[1]
