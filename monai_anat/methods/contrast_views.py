@@ -1,0 +1,166 @@
+"""Two views of one image for methods that contrast images: cropped, flipped if asked, changed in appearance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from monai.config import KeysCollection
+from torch import Tensor
+
+from ..keys import IMAGE, VIEW_1, VIEW_2
+from ..transforms import (
+    Appearance,
+    Distortion,
+    RandAppearance,
+    RandCutSwap,
+    RandDistort,
+    change_appearance,
+    distort,
+    draw_resized_crop_box,
+    plain_tensor,
+    resized_crop,
+)
+from .views import MEAN, STD, RandViewsd
+
+__all__ = ["ContrastViewsd", "ViewDraw", "alter_view", "asymmetric_appearances", "cut_view"]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewDraw:
+    """One draw of a view: its ``box`` (2, d) in the image, then what is done to the crop."""
+
+    box: npt.NDArray[np.int64]
+    flipped: bool = False
+    appearance: Appearance = field(default_factory=Appearance)
+    distortion: Distortion = field(default_factory=Distortion)
+
+
+def cut_view(
+    pixels: Tensor, draw: ViewDraw, size: int | Sequence[int], mode: Literal["bilinear", "bicubic"] = "bilinear"
+) -> Tensor:
+    """Apply the geometry of a draw: crop, resampled to one size, and flip; pure.
+
+    Args:
+        pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        draw: the draw.
+        size: of the view in pixels, one number or one per axis.
+        mode: of the resampling.
+
+    Returns:
+        (C, h, w[, d]), floating point in [0, 1]; flipped along the columns, left to right.
+    """
+    crop = resized_crop(pixels, draw.box, size, mode)
+    return crop.flip(2) if draw.flipped else crop
+
+
+def alter_view(crop: Tensor, draw: ViewDraw) -> Tensor:
+    """Apply what a draw changes of the grey levels: appearance, then distortion; pure.
+
+    Args:
+        crop: what :func:`cut_view` made.
+        draw: the same draw.
+
+    Returns:
+        The view as the network sees it, before normalisation, in [0, 1].
+    """
+    return plain_tensor(distort(change_appearance(crop, draw.appearance), draw.distortion))
+
+
+def asymmetric_appearances() -> tuple[RandAppearance, RandAppearance]:
+    """The two augmentations of BYOL (arXiv:2006.07733), which VICReg and Barlow Twins share, on grey images.
+
+    Returns:
+        Brightness and contrast by up to 40 % with probability .8 in both; the first view is always blurred and never
+        solarised, the second is blurred with probability .1 and solarised with probability .2.
+    """
+    return RandAppearance(blur_prob=1.0), RandAppearance(blur_prob=0.1, solarize_prob=0.2)
+
+
+class ContrastViewsd(RandViewsd):
+    """Make two views of one image, each by its own draws: the augmentation of MoCo v2 on grey images.
+
+    A random box is cut out and resampled, flipped with ``flip_prob``, changed in brightness and contrast, blurred, and
+    distorted if a ``distorter`` is given (Chen et al., 2020, arXiv:2003.04297). Saturation, hue and greyscale do
+    nothing on one channel. The published flip probability is .5; here it is 0, since the heart is on the left. With
+    the distorter of an anatomy method, a comparison with that method is one of objectives and not of augmentation.
+
+    The sample gets ``view_1`` and ``view_2``, each (C, h, w[, d]) and normalised.
+
+    Args:
+        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        image_size: side of a view in pixels, one number or one per axis.
+        area: smallest and largest share of the image that a view shows.
+        flip_prob: probability of exchanging left and right, for each view by itself.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+        appearance: what else changes, for both views or one for each; the jitter and blur of MoCo v2 by default.
+        distorter: what distorts the views after that; nothing by default.
+        mode: of the resampling, "bilinear" or "bicubic".
+
+    Raises:
+        ValueError: for a probability outside [0, 1], or shares outside (0, 1].
+
+    >>> views = ContrastViewsd(image_size=32).set_random_state(0)
+    >>> sample = views({"image": np.zeros((1, 80, 64), np.uint8)})
+    >>> {key: tuple(value.shape) for key, value in sample.items()}
+    {'view_1': (1, 32, 32), 'view_2': (1, 32, 32)}
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        image_size: int | Sequence[int] = 224,
+        *,
+        area: tuple[float, float] = (0.2, 1.0),
+        flip_prob: float = 0.0,
+        mean: float = MEAN,
+        std: float = STD,
+        appearance: RandAppearance | tuple[RandAppearance, RandAppearance] | None = None,
+        distorter: RandDistort | RandCutSwap | None = None,
+        mode: Literal["bilinear", "bicubic"] = "bilinear",
+    ) -> None:
+        super().__init__(keys, mean, std)
+        if not 0 <= flip_prob <= 1:
+            raise ValueError(f"flip_prob must be a probability in [0, 1], got {flip_prob}")
+        if not 0 < area[0] <= area[1] <= 1:
+            raise ValueError(f"area must be two shares of the image in (0, 1], the smaller first, got {area}")
+        self.image_size = image_size
+        self.area = (area[0], area[1])
+        self.flip_prob = flip_prob
+        appearance = RandAppearance() if appearance is None else appearance
+        self.appearances = appearance if isinstance(appearance, tuple) else (appearance, appearance)
+        self.distorter = distorter
+        self.mode: Literal["bilinear", "bicubic"] = mode
+        self.draws: tuple[ViewDraw, ...] = ()
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw both views of an image of spatial shape ``data``; the draws are kept as ``draws``."""
+        self.draws = tuple(self._draw(data, appearance) for appearance in self.appearances)
+
+    def _draw(self, spatial_shape: Sequence[int], appearance: RandAppearance) -> ViewDraw:
+        box = draw_resized_crop_box(self.R, spatial_shape, self.area)
+        view_shape = np.broadcast_to(self.image_size, len(spatial_shape)).tolist()
+        return ViewDraw(
+            box,
+            flipped=bool(self.R.random_sample() < self.flip_prob),
+            appearance=appearance.draw(self.R),
+            distortion=Distortion() if self.distorter is None else self.distorter.draw(self.R, view_shape),
+        )
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make the two views of one image."""
+        self.randomize(tuple(pixels.shape[1:]))
+        crops = [cut_view(pixels, draw, self.image_size, self.mode) for draw in self.draws]
+        return self.entries(crops)
+
+    def entries(self, crops: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Make the batch item of the clean crops."""
+        names = (VIEW_1, VIEW_2)
+        return {
+            name: self.normalize(alter_view(crop, draw))
+            for name, crop, draw in zip(names, crops, self.draws, strict=True)
+        }

@@ -1,0 +1,232 @@
+"""MLVICX: two views agree and use all dimensions, in the pooled last stage and in the maps of all stages together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from monai.config import KeysCollection
+from torch import Tensor
+
+from ..keys import IMAGE, VIEW_1, VIEW_2
+from ..losses import covariance, invariance, variance
+from ..networks import Backbone, ExpanderHead, FusionHead, GatedBackbone
+from ..processes import gather_rows
+from ..schedules import Progress
+from ..transforms import RandDistort
+from .base import SSLMethod, check_pair, mean_token, used_terms, uses_batch_statistics
+from .contrast_views import ContrastViewsd, asymmetric_appearances
+from .views import MEAN, STD
+
+__all__ = ["MLVICXMethod", "MLVICXViewsd"]
+
+#: share of the image that a view shows, and the probability that it is flipped
+PRESETS: dict[str, tuple[tuple[float, float], float]] = {"published": ((0.08, 1.0), 0.5), "anatomy": ((0.4, 1.0), 0.0)}
+
+
+class MLVICXViewsd(ContrastViewsd):
+    """Make the batch item of :class:`MLVICXMethod`: VICReg's asymmetric pair of views on a grey image.
+
+    Each view is a random crop, resampled by cubic interpolation, flipped, and changed in brightness and contrast; view
+    1 is always blurred and never solarised, view 2 is blurred once in ten times and solarised once in five (MLVICX,
+    arXiv:2403.11504, after VICReg, arXiv:2105.04906). Saturation, hue and greyscale do nothing on one channel.
+
+    The published settings are those of photographs: crops of 8 to 100 % of the area, and flips, which exchange the
+    sides of the heart. The preset "anatomy" is a suggestion: crops of 40 to 100 %, no flip.
+
+    The sample gets ``view_1`` and ``view_2``, each (C, H, W) and normalised.
+
+    Args:
+        keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
+        image_size: side of a view in pixels, one number or one per axis.
+        preset: "published" or "anatomy", for the two arguments that follow.
+        area: smallest and largest share of the image that a view shows; the preset's if not given.
+        flip_prob: probability of exchanging left and right, for each view by itself; the preset's if not given.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+        distorter: what distorts the views after that; nothing by default.
+
+    Raises:
+        ValueError: for an unknown preset, a probability outside [0, 1] or shares outside (0, 1]; when called, for a
+            volume.
+
+    >>> sample = MLVICXViewsd(image_size=32).set_random_state(0)({"image": torch.rand(1, 80, 64)})
+    >>> {key: tuple(value.shape) for key, value in sample.items()}
+    {'view_1': (1, 32, 32), 'view_2': (1, 32, 32)}
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        image_size: int | Sequence[int] = 224,
+        *,
+        preset: Literal["published", "anatomy"] = "published",
+        area: tuple[float, float] | None = None,
+        flip_prob: float | None = None,
+        mean: float = MEAN,
+        std: float = STD,
+        distorter: RandDistort | None = None,
+    ) -> None:
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(map(repr, PRESETS))}, got {preset!r}")
+        preset_area, preset_flip = PRESETS[preset]
+        super().__init__(
+            keys,
+            image_size,
+            area=preset_area if area is None else area,
+            flip_prob=preset_flip if flip_prob is None else flip_prob,
+            mean=mean,
+            std=std,
+            mode="bicubic",
+            appearance=asymmetric_appearances(),
+            distorter=distorter,
+        )
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make the two views of one image."""
+        if pixels.ndim != 3:
+            raise ValueError(f"MLVICXViewsd is 2D only, got an image {tuple(pixels.shape)}; PEACViewsd takes volumes")
+        return super().views(pixels)
+
+
+class MLVICXMethod(SSLMethod):
+    r"""Multi-level variance-covariance exploration: VICReg on a global and on a multi-level embedding.
+
+    One network sees both views; there is no teacher. Of each view, the global embedding is that of the pooled last map,
+    the local one that of the maps of all stages (:class:`~monai_anat.networks.FusionHead`). The map of every stage
+    passes a gate before the next stage (:class:`~monai_anat.networks.GatedBackbone`). With
+
+    .. math:: V(z_1, z_2) = 25\, s(z_1, z_2) + 25\, \tfrac12 [v(z_1) + v(z_2)] + c(z_1) + c(z_2)
+
+    (:func:`~monai_anat.losses.invariance`, :func:`~monai_anat.losses.variance`,
+    :func:`~monai_anat.losses.covariance`) the loss is :math:`V_{global} + \lambda V_{local}` (MLVICX,
+    arXiv:2403.11504). The terms are "global_invariance", "global_variance", "global_covariance" and the same of
+    "local". Variance and covariance are statistics of the batch: they are taken over the rows of all processes, and
+    micro-batches change them.
+
+    Differs from the released code: the convolutions of the fusion learn (there they are made anew in every forward
+    pass); the gates belong to the exported encoder (there fine-tuning drops them); widths are read from the backbone,
+    so that ResNet-50, Swin and ViT work (there only networks of basic blocks do); pooling goes before projection, and
+    the covariance is taken from the Gram matrix where the batch is smaller than the embedding: the same values.
+    The paper writes a weight of the local part without its value; the code has 1.
+
+    Args:
+        backbone: a backbone of this package in 2D, with gates or without. ResNet-18 in the paper.
+        gates: put gates between the stages of a backbone that has none. False leaves them away, here and in the
+            exported encoder; then any backbone of the contract works, a MONAI network too.
+        global_dim: width of the global embedding and of its head.
+        local_dim: width of the local embedding and of its head.
+        fused_channels: common width of the maps of the local head.
+        fused_size: common side of the maps.
+        pooled_size: positions per side of the fused map that the local embedding is made of.
+        local_weight: :math:`\lambda`; 0 leaves the local head away.
+        invariance_weight: of both invariance terms.
+        variance_weight: of both variance terms.
+        covariance_weight: of both covariance terms.
+        final_norm: end both heads with a BatchNorm, as the paper's code does and VICReg does not.
+
+    Raises:
+        TypeError: if gates are asked for on a backbone that cannot have them.
+        ValueError: for a volumetric backbone, ``gates=False`` with a gated backbone, or weights that leave no term.
+
+    >>> from monai_anat.networks import SwinBackbone
+    >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4)
+    >>> method = MLVICXMethod(backbone, global_dim=32, local_dim=32, fused_channels=8, fused_size=8)
+    >>> views = {"view_1": torch.randn(4, 1, 32, 32), "view_2": torch.randn(4, 1, 32, 32)}
+    >>> sorted(method(views, Progress(0, 1, 0, 1)))[:3]
+    ['global_covariance', 'global_invariance', 'global_variance']
+    """
+
+    made_by = "MLVICXViewsd"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        gates: bool = True,
+        global_dim: int = 4096,
+        local_dim: int = 4096,
+        fused_channels: int = 512,
+        fused_size: int = 64,
+        pooled_size: int = 4,
+        local_weight: float = 1.0,
+        invariance_weight: float = 25.0,
+        variance_weight: float = 25.0,
+        covariance_weight: float = 1.0,
+        final_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        if backbone.spatial_dims != 2:
+            raise ValueError(
+                f"MLVICXMethod is 2D only, got a backbone with spatial_dims={backbone.spatial_dims}; PEACMethod and "
+                "POPARMethod take volumes"
+            )
+        gated = isinstance(backbone, GatedBackbone)
+        if gated and not gates:
+            raise ValueError("gates=False needs a backbone without gates, got a GatedBackbone; give its .backbone")
+        self.loss_weights = used_terms(
+            global_invariance=invariance_weight,
+            global_variance=variance_weight,
+            global_covariance=covariance_weight,
+            local_invariance=local_weight * invariance_weight,
+            local_variance=local_weight * variance_weight,
+            local_covariance=local_weight * covariance_weight,
+        )
+        self.backbone = GatedBackbone(backbone=backbone) if gates and not gated else backbone
+        self.global_head = ExpanderHead(self.backbone.num_features, global_dim, final_norm=final_norm)
+        if local_weight > 0:
+            self.local_head = FusionHead(
+                self.backbone.stage_channels,
+                local_dim,
+                fused_channels=fused_channels,
+                fused_size=fused_size,
+                pooled_size=pooled_size,
+                final_norm=final_norm,
+            )
+        self._stages = self.backbone.forward_stages
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W).
+
+        Args:
+            batch: what :class:`MLVICXViewsd` makes, collated.
+            progress: not used.
+
+        Returns:
+            The unweighted terms by name.
+
+        Raises:
+            KeyError: if a key is missing.
+            ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
+        """
+        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
+        check_pair(view_1, view_2)
+        maps_1, maps_2 = self._maps(view_1, view_2)
+        pairs = {"global": tuple(self.global_head(mean_token(maps[-1])) for maps in (maps_1, maps_2))}
+        if hasattr(self, "local_head"):
+            pairs["local"] = tuple(self.local_head(maps) for maps in (maps_1, maps_2))
+        terms = {}
+        for level, embeddings in pairs.items():
+            z_1, z_2 = (gather_rows(z.to(torch.promote_types(z.dtype, torch.float32))) for z in embeddings)
+            for term in (invariance, variance, covariance):
+                name = f"{level}_{term.__name__}"
+                if name in self.loss_weights:
+                    terms[name] = term(z_1, z_2)
+        return terms
+
+    def exported(self) -> dict[str, torch.nn.Module]:
+        """Keep the backbone, gates included."""
+        return {"encoder": self.backbone}
+
+    def compile_networks(self, **options: Any) -> None:
+        """Compile the backbone as it is called here, for the maps of all its stages, and the heads."""
+        super().compile_networks(**options)
+        self._stages = torch.compile(self.backbone.forward_stages, **options)
+
+    def _maps(self, view_1: Tensor, view_2: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The maps of all stages of each view, in one forward pass where no layer sees the batch."""
+        if uses_batch_statistics(self.backbone):
+            return self._stages(view_1), self._stages(view_2)
+        joint = [feature_map.chunk(2) for feature_map in self._stages(torch.cat([view_1, view_2]))]
+        return [maps[0] for maps in joint], [maps[1] for maps in joint]
