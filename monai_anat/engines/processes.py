@@ -33,8 +33,9 @@ def join_processes() -> torch.device:
 
 
 def leave_processes() -> None:
-    """Leave the group again; nothing for a single process."""
+    """Leave the group again, all at once: no process ends while another still writes; nothing for a single process."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 
