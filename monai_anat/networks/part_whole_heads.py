@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 __all__ = ["CompositionHead", "DecompositionHead"]
@@ -12,10 +15,14 @@ class CompositionHead(nn.Sequential):
 
     Linear(P D, D), ReLU, Linear(D, D) on the parts one behind the other: the composability head of Adam-v2
     (Hosseinzadeh Taher et al., CVPR 2024, arXiv:2404.15672), with the keys of the published files, ``0`` and ``2``.
+    The composer of Lamps (arXiv 2512.22872) has ``hidden_features=(D, D)`` and ``layer_norm=True``; in its published
+    files the keys follow ``composer.layer``.
 
     Args:
         in_features: width D of an embedding.
         num_parts: P.
+        hidden_features: width of each hidden layer; one of D when not given.
+        layer_norm: normalise before each ReLU; the first Linear then has no bias.
 
     Raises:
         ValueError: for a width below 1 or fewer than two parts.
@@ -26,10 +33,17 @@ class CompositionHead(nn.Sequential):
         torch.Size([2, 32])
     """
 
-    def __init__(self, in_features: int, num_parts: int = 4) -> None:
-        _check(in_features, num_parts)
-        layers = nn.Linear(num_parts * in_features, in_features), nn.ReLU(inplace=True)
-        super().__init__(*layers, nn.Linear(in_features, in_features))
+    def __init__(
+        self,
+        in_features: int,
+        num_parts: int = 4,
+        *,
+        hidden_features: Sequence[int] | None = None,
+        layer_norm: bool = False,
+    ) -> None:
+        hidden = (in_features,) if hidden_features is None else tuple(hidden_features)
+        _check(in_features, num_parts, hidden)
+        super().__init__(*_layers((num_parts * in_features, *hidden, in_features), layer_norm))
         self.in_features = in_features
         self.num_parts = num_parts
 
@@ -43,11 +57,15 @@ class DecompositionHead(nn.Sequential):
     """Predict the embeddings of the parts from that of the whole.
 
     Linear(D, D), ReLU, Linear(D, P D), cut into P: the decomposability head of Adam-v2 (Hosseinzadeh Taher et al.,
-    CVPR 2024, arXiv:2404.15672), with the keys of the published files, ``0`` and ``2``.
+    CVPR 2024, arXiv:2404.15672), with the keys of the published files, ``0`` and ``2``. The decomposer of Lamps
+    (arXiv 2512.22872) has ``hidden_features=(P * D,)`` and ``layer_norm=True``; in its published files the keys follow
+    ``decomposer.layer``.
 
     Args:
         in_features: width D of an embedding.
         num_parts: P.
+        hidden_features: width of each hidden layer; one of D when not given.
+        layer_norm: normalise before each ReLU; the first Linear then has no bias.
 
     Raises:
         ValueError: for a width below 1 or fewer than two parts.
@@ -58,10 +76,17 @@ class DecompositionHead(nn.Sequential):
         torch.Size([2, 4, 32])
     """
 
-    def __init__(self, in_features: int, num_parts: int = 4) -> None:
-        _check(in_features, num_parts)
-        layers = nn.Linear(in_features, in_features), nn.ReLU(inplace=True)
-        super().__init__(*layers, nn.Linear(in_features, num_parts * in_features))
+    def __init__(
+        self,
+        in_features: int,
+        num_parts: int = 4,
+        *,
+        hidden_features: Sequence[int] | None = None,
+        layer_norm: bool = False,
+    ) -> None:
+        hidden = (in_features,) if hidden_features is None else tuple(hidden_features)
+        _check(in_features, num_parts, hidden)
+        super().__init__(*_layers((in_features, *hidden, num_parts * in_features), layer_norm))
         self.in_features = in_features
         self.num_parts = num_parts
 
@@ -71,9 +96,20 @@ class DecompositionHead(nn.Sequential):
         return parts.unflatten(1, (self.num_parts, self.in_features))
 
 
-def _check(in_features: int, num_parts: int) -> None:
+def _layers(widths: Sequence[int], layer_norm: bool) -> list[nn.Module]:
+    """Linear, [LayerNorm,] ReLU for every hidden width, then a Linear."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths[:-1]):
+        layers.append(nn.Linear(before, after, bias=bool(layers) or not layer_norm))
+        layers += [nn.LayerNorm(after), nn.ReLU(inplace=True)] if layer_norm else [nn.ReLU(inplace=True)]
+    return [*layers, nn.Linear(widths[-2], widths[-1])]
+
+
+def _check(in_features: int, num_parts: int, hidden: Sequence[int]) -> None:
     if in_features < 1 or num_parts < 2:
         raise ValueError(
             f"in_features must be at least 1 and num_parts at least 2, got in_features={in_features} and "
             f"num_parts={num_parts}; a structure cut into 2 x 2 has 4 parts"
         )
+    if not hidden or min(hidden) < 1:
+        raise ValueError(f"hidden_features must name one width or more, each at least 1, got {tuple(hidden)}")

@@ -33,6 +33,11 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "matched_consistency": lambda: (randn(2, 4, 8), randn(2, 4, 8, seed=1), torch.tensor([[1, -1, 0, 3], [-1] * 4])),
     "order_cross_entropy": lambda: (randn(2, 4, 4), torch.tensor([[0, 1, 2, 3], [3, 0, 1, 2]])),
     "restoration_mse": lambda: (randn(2, 1, 6, 6), randn(2, 1, 6, 6, seed=1)),
+    "smooth_l1": lambda: (
+        randn(2, 4, 8),
+        randn(2, 4, 8, seed=1),
+        torch.tensor([[True, False, True, True], [False] * 4]),
+    ),
 }
 
 

@@ -1,0 +1,289 @@
+"""The views of Lamps: what each of its objectives needs, cut out of one deformed image."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.config import KeysCollection
+from torch import Tensor
+
+from ..keys import (
+    AUGMENTED_1,
+    AUGMENTED_2,
+    CORRESPONDENCE,
+    IMAGE,
+    ORDER,
+    PHASE,
+    QUADRANTS,
+    VIEW_1,
+    VIEW_2,
+    WINDOWS,
+)
+from ..transforms import (
+    Appearance,
+    ElasticDraw,
+    GridCropsDraw,
+    RandAppearance,
+    RandElastic,
+    change_appearance,
+    crop_slices,
+    displacement_field,
+    draw_grid_crops,
+    draw_integers,
+    draw_resized_crop_box,
+    match_cells,
+    per_axis,
+    pixel_positions,
+    required_shape,
+    sample_at,
+    split_quadrants,
+)
+from .views import MEAN, STD, RandViewsd
+
+__all__ = ["OBJECTIVES", "LampsDraw", "LampsViewsd", "check_objectives", "source_region"]
+
+#: in the order in which they take turns by default
+OBJECTIVES = ("consistency", "extrapolation", "order", "hierarchy")
+
+
+@dataclass(frozen=True, eq=False)
+class LampsDraw:
+    """What is drawn for one image; what the phase does not need is None or empty.
+
+    Attributes:
+        canvas: pixels of the plane on which the views lie.
+        box: (2, d) part of the image that is resampled to the canvas; None leaves the image as it is.
+        deformation: of the canvas, before anything is cut from it.
+        crops: where the views lie on the canvas.
+        appearances: of the two augmented views, then of all quadrants.
+        windows: (2, d), first cell of the kept window of each view.
+        order: (N,), in which the cells of both views are shuffled.
+    """
+
+    canvas: tuple[int, ...]
+    box: npt.NDArray[np.int64] | None
+    deformation: ElasticDraw | None
+    crops: GridCropsDraw
+    appearances: tuple[Appearance, ...] = ()
+    windows: npt.NDArray[np.int64] | None = None
+    order: npt.NDArray[np.int64] | None = None
+
+
+class LampsViewsd(RandViewsd):
+    """Make the batch item of :class:`LampsMethod`: two overlapping views on one grid, and what the phase needs of them.
+
+    A box of the image (RandomResizedCrop) is resampled to a canvas of ``grid_size + margin + 1`` cells, and with some
+    probability deformed by ONE displacement field in the same resampling; only then are the views and their quadrants
+    cut, as :class:`PEACViewsd` places them, so that part and whole stay in register. Contrast, brightness and sharpness
+    of each augmented view and quadrant change by themselves. No flip: the heart is on the left. Lamps (arXiv
+    2512.22872).
+
+    The sample gets ``view_1`` and ``view_2``, clean, each (C, h, w[, d]), and by objective
+
+    - consistency: ``augmented_1``, ``augmented_2`` and ``correspondence`` (N,), the cell of view 2 that shows the same
+      anatomy as cell i of view 1, or -1;
+    - extrapolation: ``windows`` (2, d), the first cell of the kept window of each view;
+    - order: ``order`` (N,), in which the cells of both views are to be shuffled;
+    - hierarchy: ``augmented_1``, ``augmented_2`` and ``quadrants`` (2 * 2^d, C, h/2, w/2[, d/2]), those of view 1, then
+      those of view 2, in the order of :func:`~monai_anat.transforms.split_quadrants`.
+
+    A ``phase`` in the sample (see :class:`~monai_anat.schedules.TurnPhase`) is the index of the one objective that is
+    served; without it all are.
+
+    Differs from the released code: one elastic deformation for everything that is cut from an image (there, quadrants
+    and views were deformed apart, and part and whole misregistered by up to 20 pixels); one resampling, linear, not an
+    enlargement to 1,024 pixels and a reduction to 608; only what the phase needs is made.
+
+    Args:
+        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        grid_size: cells per side of a view, one number or one per axis.
+        cell_size: pixels per side of a cell, the last stride of the backbone.
+        margin: how many cells the two views may be apart along an axis, less than ``grid_size``.
+        kept: cells per side of the window that the network is shown for extrapolation.
+        objectives: those of the method, in the same order.
+        area: smallest and largest share of the image in the box; None resamples nothing but deformed images.
+        ratio: smallest and largest aspect ratio of the box.
+        elastic: the deformation; that of the paper by default.
+        appearance: the change of appearance; that of the paper by default.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+
+    Raises:
+        ValueError: for a margin that lets the views lie apart, a window that leaves no cell missing, an odd grid for
+            quadrants, unknown objectives, or (when called) an image smaller than the grid or a phase that is none.
+
+    >>> views = LampsViewsd(grid_size=4, cell_size=8, margin=1, kept=3).set_random_state(0)
+    >>> sample = views({"image": torch.rand(1, 48, 48), "phase": 3})
+    >>> {key: tuple(value.shape) for key, value in sample.items() if key in ("view_1", "augmented_2", "quadrants")}
+    {'view_1': (1, 32, 32), 'augmented_2': (1, 32, 32), 'quadrants': (8, 1, 16, 16)}
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        grid_size: int | Sequence[int] = 14,
+        cell_size: int | Sequence[int] = 32,
+        margin: int | Sequence[int] = 4,
+        *,
+        kept: int | Sequence[int] = 11,
+        objectives: Sequence[str] = OBJECTIVES,
+        area: tuple[float, float] | None = (0.85, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        elastic: RandElastic | None = None,
+        appearance: RandAppearance | None = None,
+        mean: float = MEAN,
+        std: float = STD,
+    ) -> None:
+        super().__init__(keys, mean, std)
+        if not (np.min(margin) >= 0 and (np.asarray(margin) < np.asarray(grid_size)).all()):
+            raise ValueError(
+                f"margin must be at least 0 and less than grid_size, so that the views overlap, got margin={margin} "
+                f"and grid_size={grid_size}; Lamps takes 4 of 14"
+            )
+        check_objectives(objectives, grid_size, kept)
+        self.grid_size = grid_size
+        self.cell_size = cell_size
+        self.margin = margin
+        self.kept = kept
+        self.objectives = tuple(objectives)
+        self.area = area
+        self.ratio = ratio
+        self.elastic = RandElastic() if elastic is None else elastic
+        self.appearance = _appearance() if appearance is None else appearance
+        self.wanted = frozenset(objectives)
+        self.drawn: LampsDraw | None = None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace the image of a sample by what its phase needs."""
+        phase = data.get(PHASE)
+        if phase is not None and not 0 <= phase < len(self.objectives):
+            raise ValueError(
+                f"phase must be the index of one of the objectives {list(self.objectives)}, got {phase}; "
+                f"give the dataset phase=TurnPhase({len(self.objectives)})"
+            )
+        self.wanted = frozenset(self.objectives if phase is None else [self.objectives[phase]])
+        return super().__call__(data)
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for an image of spatial shape ``data`` what the phase needs; the draw is kept as ``drawn``."""
+        R, dims = self.R, len(data)
+        grid = np.asarray(per_axis(self.grid_size, dims, "grid_size"))
+        canvas = data
+        if self.area is not None:
+            canvas = required_shape(self.grid_size, self.cell_size, np.add(self.margin, 1).tolist(), dims)
+        box = None if self.area is None else draw_resized_crop_box(R, data, self.area, self.ratio)
+        deformation = self.elastic.draw(R, dims)
+        crops = draw_grid_crops(R, canvas, self.grid_size, self.cell_size, self.margin)
+        seen = 0
+        if self.wanted & {"consistency", "hierarchy"}:
+            seen = 2 + (2 * 2**dims if "hierarchy" in self.wanted else 0)
+        appearances = tuple(self.appearance.draw(R) for _ in range(seen))
+        windows = order = None
+        if "extrapolation" in self.wanted:
+            spare = np.broadcast_to(grid - np.asarray(per_axis(self.kept, dims, "kept")), (2, dims))
+            windows = draw_integers(R, np.zeros((2, dims), np.int64), spare)
+        if "order" in self.wanted:
+            order = R.permutation(prod(grid.tolist()))
+        self.drawn = LampsDraw(tuple(canvas), box, deformation, crops, appearances, windows, order)
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make what the phase needs of one image."""
+        shape = tuple(pixels.shape[1:])
+        dims = len(shape)
+        needed = required_shape(self.grid_size, self.cell_size, self.margin, dims)
+        if any(side < least for side, least in zip(shape, needed, strict=True)):
+            raise ValueError(
+                f"image must have a spatial shape of at least {needed} for grid_size={self.grid_size}, "
+                f"cell_size={self.cell_size} and margin={self.margin}, got {shape}; grow it first with its aspect "
+                "kept, or take a smaller cell_size or margin"
+            )
+        self.randomize(shape)
+        draw = self.drawn
+        if draw is None:
+            raise RuntimeError("randomize() of a subclass must leave its draw in self.drawn")
+        region = source_region(pixels, draw, needed)
+        crops = [
+            region[(slice(None), *crop_slices(offset, self.grid_size, self.cell_size))]
+            for offset in (draw.crops.offset_1, draw.crops.offset_2)
+        ]
+        looks = iter(draw.appearances)
+
+        def changed(part: Tensor) -> Tensor:
+            return self.normalize(change_appearance(part, next(looks)))
+
+        out = {VIEW_1: self.normalize(crops[0]), VIEW_2: self.normalize(crops[1])}
+        if self.wanted & {"consistency", "hierarchy"}:
+            out |= {AUGMENTED_1: changed(crops[0]), AUGMENTED_2: changed(crops[1])}
+        if "hierarchy" in self.wanted:
+            quadrants = [part for crop in crops for part in split_quadrants(crop, dims)]
+            out[QUADRANTS] = torch.stack([changed(part) for part in quadrants])  # (2 * 2^d, C, h/2, w/2)
+        if "consistency" in self.wanted:
+            out[CORRESPONDENCE] = match_cells(draw.crops.offset_1, draw.crops.offset_2, self.grid_size)
+        if draw.windows is not None:
+            out[WINDOWS] = torch.from_numpy(draw.windows)
+        if draw.order is not None:
+            out[ORDER] = torch.from_numpy(draw.order)
+        return out
+
+
+def source_region(pixels: Tensor, draw: LampsDraw, shape: Sequence[int]) -> Tensor:
+    """Cut the grid that holds both views out of an image: resampled and deformed in one step, or as it is.
+
+    Args:
+        pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        draw: its box, deformation and place of the grid.
+        shape: pixels of the grid.
+
+    Returns:
+        (C, *shape); codes stay codes where nothing is resampled.
+    """
+    if draw.box is None and draw.deformation is None:
+        window = (slice(at, at + side) for at, side in zip(draw.crops.origin, shape, strict=True))
+        return pixels[(slice(None), *window)]
+    axes = [1] * len(shape)
+    positions = pixel_positions(shape) + torch.tensor(draw.crops.origin).reshape(-1, *axes)
+    if draw.deformation is not None:
+        positions += displacement_field(shape, draw.deformation)
+    if draw.box is not None:
+        corner, sides = (torch.from_numpy(row).to(torch.float32).reshape(-1, *axes) for row in draw.box)
+        canvas = torch.tensor(draw.canvas).reshape(-1, *axes)
+        positions = corner + (positions + 0.5) * (sides / canvas) - 0.5
+    return sample_at(pixels, positions)
+
+
+def check_objectives(objectives: Sequence[str], grid: int | Sequence[int], kept: int | Sequence[int]) -> None:
+    """Raise unless the objectives are known and the grid suits them.
+
+    Args:
+        objectives: which take part.
+        grid: cells per side of a view.
+        kept: cells per side of the window that is shown for extrapolation.
+
+    Raises:
+        ValueError: naming what was given and the way out.
+    """
+    unknown = [objective for objective in objectives if objective not in OBJECTIVES]
+    if unknown or not objectives:
+        raise ValueError(f"objectives must be a list of one or more of {list(OBJECTIVES)}, got {objectives!r}")
+    cells, window = np.asarray(grid), np.asarray(kept)
+    if "extrapolation" in objectives and not ((window >= 1).all() and (window < cells).all()):
+        raise ValueError(
+            f"kept must be at least 1 and less than the cells per side, so that some are missing, got kept={kept} "
+            f"and a grid of {grid}; Lamps keeps 11 of 14"
+        )
+    if "hierarchy" in objectives and (cells % 2).any():
+        raise ValueError(
+            f"quadrants need an even number of cells per side, got a grid of {grid}; change image_size or the cells by "
+            'one, or leave "hierarchy" out of the objectives'
+        )
+
+
+def _appearance() -> RandAppearance:
+    """The change of appearance of the paper: blur by the kernels of 3 to 7 pixels."""
+    return RandAppearance(brightness=0.2, contrast=0.2, jitter_prob=0.5, blur_sigma=(0.8, 1.4), blur_prob=0.5)

@@ -1,0 +1,166 @@
+"""Elastic deformation by one displacement field, and the resampling of an image at any positions.
+
+A method that compares parts with their whole cuts them all out of ONE deformed image: then part and whole stay in
+register.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from monai.config import NdarrayOrTensor
+from monai.networks.layers import GaussianFilter
+from monai.transforms import RandomizableTransform
+from torch import Tensor
+
+from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from .draws import draw_seed, random_generator
+
+__all__ = ["ElasticDraw", "RandElastic", "displacement_field", "pixel_positions", "sample_at"]
+
+
+@dataclass(frozen=True, eq=False)
+class ElasticDraw:
+    """One draw of an elastic deformation; all lengths in pixels.
+
+    Attributes:
+        corners: (d + 1, d) displacements of the corners of a simplex inside the image, which fix an affine map.
+        magnitude: largest displacement before smoothing.
+        smoothness: standard deviation of the Gaussian that smooths the displacements.
+        seed: of the displacements.
+    """
+
+    corners: npt.NDArray[np.float64]
+    magnitude: float
+    smoothness: float
+    seed: int
+
+
+def pixel_positions(shape: Sequence[int]) -> Tensor:
+    """Name the position of every pixel.
+
+    Args:
+        shape: of an image without channels, d axes.
+
+    Returns:
+        (d, H, W[, D]) float32.
+
+    >>> pixel_positions((1, 3))[1]
+    tensor([[0., 1., 2.]])
+    """
+    axes = [torch.arange(side, dtype=torch.float32) for side in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def displacement_field(shape: Sequence[int], draw: ElasticDraw) -> Tensor:
+    """Lay a smooth random field and an affine map over an image, as Simard et al. (ICDAR 2003) and Albumentations do.
+
+    Each pixel gets a displacement uniform in [-magnitude, magnitude], smoothed by a Gaussian; the affine part moves the
+    corners of a simplex (a sixth of the image from its edges, along the shortest axis) by those of the draw.
+
+    Args:
+        shape: of the image without channels, pixels.
+        draw: what is applied.
+
+    Returns:
+        (d, H, W[, D]) float32, in pixels: where to look, relative to each pixel.
+
+    >>> still = ElasticDraw(np.zeros((3, 2)), magnitude=0.0, smoothness=4.0, seed=0)
+    >>> displacement_field((8, 8), still).abs().max()
+    tensor(0.)
+    """
+    dims = len(shape)
+    third = min(shape) / 3
+    first = torch.tensor([side / 2 - third for side in shape]).reshape(-1, *[1] * dims)
+    corners = torch.from_numpy(draw.corners).to(torch.float32)
+    along = (pixel_positions(shape) - first) / (2 * third)  # 0 at the first corner, 1 at the one along the axis
+    field = corners[0].reshape(-1, *[1] * dims) + torch.tensordot((corners[1:] - corners[0]).T, along, dims=1)
+    if draw.magnitude > 0:
+        noise = torch.rand((1, dims, *shape), generator=random_generator(draw.seed, field)).mul_(2).sub_(1)
+        field += draw.magnitude * GaussianFilter(dims, draw.smoothness)(noise)[0]
+    return field
+
+
+def sample_at(img: Tensor, positions: Tensor) -> Tensor:
+    """Read an image at any positions, linearly between pixels; outside, it is reflected at its edge.
+
+    Args:
+        img: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        positions: (d, h, w[, d]) in pixels of the image.
+
+    Returns:
+        (C, h, w[, d]) float32 or wider.
+
+    >>> sample_at(torch.tensor([[[0.0, 1.0, 2.0]]]), torch.tensor([[[0.0]], [[1.5]]])).item()
+    1.5
+    """
+    pixels = unit_range(img)
+    last = torch.tensor([max(side - 1, 1) for side in pixels.shape[1:]], dtype=pixels.dtype)
+    unit = positions.to(pixels.dtype).movedim(0, -1) / last * 2 - 1  # (h, w, d)
+    # grid_sample wants (x, y[, z]), the last axis first
+    grid = unit.flip(-1)[None]
+    return F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="reflection", align_corners=True)[0]
+
+
+class RandElastic(RandomizableTransform):
+    """Deform an image elastically; see :func:`displacement_field`.
+
+    The defaults are those of Lamps (arXiv 2512.22872), for images of about 600 pixels; scale all three lengths with
+    the image.
+
+    Args:
+        prob: share of images that are deformed.
+        magnitude: largest displacement before smoothing, pixels.
+        smoothness: standard deviation of the Gaussian that smooths the displacements, pixels.
+        affine: how far each corner of the affine part moves at most along an axis, pixels.
+
+    Raises:
+        ValueError: for a probability outside [0, 1] or a negative length.
+
+    >>> RandElastic(prob=1.0).set_random_state(0)(np.zeros((1, 32, 32), np.float32)).shape
+    (1, 32, 32)
+    """
+
+    backend = BACKENDS
+
+    def __init__(
+        self, prob: float = 0.5, magnitude: float = 30.0, smoothness: float = 6.0, affine: float = 20.0
+    ) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob must be a probability in [0, 1], got {prob}")
+        if min(magnitude, affine) < 0 or smoothness <= 0:
+            raise ValueError(
+                f"magnitude and affine must be at least 0 and smoothness positive, got {magnitude=}, {affine=} and "
+                f"{smoothness=}; to leave the deformation out, set prob to 0"
+            )
+        super().__init__(prob)
+        self.magnitude = magnitude
+        self.smoothness = smoothness
+        self.affine = affine
+        self.deformation: ElasticDraw | None = None
+
+    def draw(self, R: np.random.RandomState, spatial_dims: int) -> ElasticDraw | None:
+        """Draw a deformation, or None where the image stays as it is, from any generator."""
+        if R.random_sample() >= self.prob:
+            return None
+        corners = R.uniform(-self.affine, self.affine, (spatial_dims + 1, spatial_dims))
+        return ElasticDraw(corners, self.magnitude, self.smoothness, draw_seed(R))
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for an image of spatial shape ``data``; the draw is kept as ``deformation``."""
+        self.deformation = self.draw(self.R, len(data))
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        """Deform one image (C, H, W[, D]) to grey levels in [0, 1]; with ``randomize=False`` as the last one was."""
+        if randomize:
+            self.randomize(tuple(img.shape[1:]))
+        pixels = plain_tensor(img)
+        if self.deformation is None:
+            return same_kind(unit_range(pixels), img)
+        shape = tuple(pixels.shape[1:])
+        return same_kind(sample_at(pixels, pixel_positions(shape) + displacement_field(shape, self.deformation)), img)
