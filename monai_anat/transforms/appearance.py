@@ -146,7 +146,10 @@ def _rotation(angle: float, plane: Sequence[int], normalized: bool) -> npt.NDArr
 
 @dataclass(frozen=True)
 class Appearance:
-    """One draw of a change of appearance; the defaults change nothing."""
+    """One draw of a change of appearance; the defaults change nothing.
+
+    ``fill`` is the grey level of what a rotation by ``angle`` degrees brings into view.
+    """
 
     brightness: float = 1.0
     contrast: float = 1.0
@@ -154,15 +157,15 @@ class Appearance:
     blur_sigma: float = 0.0
     solarized: bool = False
     angle: float = 0.0
+    fill: float = 0.0
 
 
-def change_appearance(pixels: Tensor, appearance: Appearance, fill: float = 0.0) -> Tensor:
+def change_appearance(pixels: Tensor, appearance: Appearance) -> Tensor:
     """Apply a draw: brightness and contrast, blur, solarisation, rotation, in this order; pure.
 
     Args:
         pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         appearance: what to change.
-        fill: grey level of what a rotation brings into view.
 
     Returns:
         (C, H, W[, D]), floating point in [0, 1]; the input itself where it is floating point and nothing changes.
@@ -174,7 +177,7 @@ def change_appearance(pixels: Tensor, appearance: Appearance, fill: float = 0.0)
     out = adjust_brightness_contrast(out, appearance.brightness, appearance.contrast, appearance.contrast_first)
     out = gaussian_blur(out, appearance.blur_sigma)
     out = solarize(out) if appearance.solarized else out
-    return rotate(out, appearance.angle, fill)
+    return rotate(out, appearance.angle, appearance.fill)
 
 
 class RandAppearance(Randomizable, Transform):
@@ -245,6 +248,7 @@ class RandAppearance(Randomizable, Transform):
             blur_sigma=_between(*self.blur_sigma, sigma) if blurred < self.blur_prob else 0.0,
             solarized=solarized < self.solarize_prob,
             angle=_between(-self.angle, self.angle, angle),
+            fill=self.fill,
         )
 
     def randomize(self, data: Sequence[int] | None = None) -> None:
@@ -260,7 +264,7 @@ class RandAppearance(Randomizable, Transform):
         if self.appearance.angle:
             index_map = np.eye(pixels.ndim - 1, pixels.ndim)
             index_map[:2, [0, 1, -1]] = _rotation(self.appearance.angle, pixels.shape[1:3], normalized=False)
-        changed = change_appearance(pixels, self.appearance, self.fill)
+        changed = change_appearance(pixels, self.appearance)
         return same_kind(changed.clone() if changed is pixels else changed, img, index_map)
 
 

@@ -158,6 +158,13 @@ def test_draws_follow_their_ranges_and_probabilities() -> None:
         assert share / 4000 == pytest.approx(prob, abs=0.03)
 
 
+def test_the_fill_is_part_of_the_draw() -> None:
+    transform = RandAppearance(jitter_prob=0.0, blur_prob=0.0, angle=30.0, fill=0.7).set_random_state(1)
+    out = transform(torch.zeros(1, 16, 16))
+    assert out[0, 0, 0] == pytest.approx(0.7)
+    assert transform.appearance.fill == 0.7
+
+
 def test_there_is_no_flip() -> None:
     """A mark on the left stays on the left in every draw, rotation aside."""
     pixels = torch.full((1, 32, 32), 0.2)
