@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Criterion", "discriminator_loss", "generator_loss"]
+__all__ = ["discriminator_loss", "generator_loss"]
 
-Criterion = Literal["least_squares", "bce"]
+_Criterion = Literal["least_squares", "bce"]
 
 
-def generator_loss(restored_scores: Tensor, criterion: Criterion = "least_squares") -> Tensor:
+def generator_loss(restored_scores: Tensor, criterion: _Criterion = "least_squares") -> Tensor:
     r"""Say how far the discriminator is from taking restored images for real ones.
 
     Least squares: :math:`E[(D(\hat x) - 1)^2]` (Mao et al., ICCV 2017, arXiv:1611.04076, equation 9 with c = 1), the
@@ -41,7 +41,7 @@ def generator_loss(restored_scores: Tensor, criterion: Criterion = "least_square
     return _distance(restored_scores, 1.0, criterion)
 
 
-def discriminator_loss(real_scores: Tensor, restored_scores: Tensor, criterion: Criterion = "least_squares") -> Tensor:
+def discriminator_loss(real_scores: Tensor, restored_scores: Tensor, criterion: _Criterion = "least_squares") -> Tensor:
     r"""Say how far the discriminator is from telling real from restored images.
 
     Least squares: :math:`\tfrac12 (E[(D(x) - 1)^2] + E[D(\hat x)^2])`; cross-entropy:
@@ -64,7 +64,7 @@ def discriminator_loss(real_scores: Tensor, restored_scores: Tensor, criterion: 
     return (_distance(real_scores, 1.0, criterion) + _distance(restored_scores, 0.0, criterion)) / 2
 
 
-def _distance(scores: Tensor, label: float, criterion: Criterion) -> Tensor:
+def _distance(scores: Tensor, label: float, criterion: _Criterion) -> Tensor:
     if criterion not in ("least_squares", "bce"):
         raise ValueError(f'criterion must be "least_squares" or "bce", got {criterion!r}; DiRA has least squares')
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
