@@ -146,7 +146,7 @@ class ACEViewsd(RandViewsd):
         return {VIEW_1: self.normalize(large), VIEW_2: self.normalize(small), CROP_OFFSET: offset}
 
     def _change(self, crop: Tensor, appearance: Appearance, amount: float, clip: float) -> Tensor:
-        crop = change_appearance(crop, appearance, self.appearance.fill)
+        crop = change_appearance(crop, appearance)
         crop = sharpen(crop, amount) if amount else crop
         return equalize_regions(crop, clip) if clip else crop
 
