@@ -36,6 +36,16 @@ TINY = {
         "num_heads": [2, 4],
     },
 }
+#: what a bundle needs besides
+TINY_OF: dict[str, dict[str, Any]] = {
+    "cxr_adam_v2_pretraining": {
+        "stages": [["L", 0], ["LCD", 0]],
+        "stage_epochs": [1, 1],
+        "local_size": 24,
+        "num_prototypes": 64,
+    },
+    "cxr_peac_pretraining": {"margin": 2},
+}
 
 
 def files_of(name: str) -> list[Path]:
@@ -112,10 +122,8 @@ def test_targets_are_full_public_names_and_short_ones_resolve(name):
 @pytest.mark.parametrize("name", BUNDLES)
 def test_properties_are_complete(name, tmp_path):
     for kind, files in (("train", ("train", "cpu_demo")), ("inference", ("inference",))):
-        options = {**TINY, "output_dir": str(tmp_path)} if kind == "train" else {"datalist": TINY["datalist"]}
-        options |= {"cell_size": 8, "margin": 2} if "peac" in name and kind == "train" else {}
-        if kind == "inference":
-            options["network_def"] = TINY["network_def"]
+        tiny = {**TINY, **TINY_OF.get(name, {}), "output_dir": str(tmp_path)}
+        options = tiny if kind == "train" else {key: TINY[key] for key in ("datalist", "network_def")}
         workflow = ConfigWorkflow(
             config_file=config_of(name, *files),
             meta_file=config_of(name, "metadata")[0],
@@ -142,7 +150,7 @@ def run(
 ) -> str:
     """Run the bundle's real command on the tiny settings."""
     folder.mkdir(parents=True, exist_ok=True)
-    tiny = {**TINY, **({"margin": 2} if "peac" in name else {})}
+    tiny = {**TINY, **TINY_OF.get(name, {})}
     (folder / "tiny.json").write_text(json.dumps(tiny))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     configs = [*config_of(name, *files), str(folder / "tiny.json")]
