@@ -178,7 +178,7 @@ class ACEMethod(TeacherStudentMethod):
         image_size: side of a view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
         scale: that of :class:`ACEViewsd`.
         num_prototypes: of the prototype head; a small run wants fewer.
-        hidden_features: width of the prototype head's hidden layers.
+        head_features: width of the prototype head's hidden layers.
         bottleneck_features: width of its last layer.
         global_weight: of "global_consistency". A weight of 0 leaves the term and its heads away, here and below.
         decomposition_weight: of "decomposition".
@@ -188,7 +188,7 @@ class ACEMethod(TeacherStudentMethod):
         student_temperature: of the self-distillation.
         teacher_temperature: of its target.
         center_momentum: of the centre of the teacher's scores.
-        frozen_epochs: first epochs in which the prototypes stay where they are.
+        frozen_prototype_epochs: first epochs in which the prototypes stay where they are.
 
     Raises:
         ValueError: for a backbone that is not 2D, cells that do not tile the view, a grid that is no multiple of the
@@ -196,7 +196,7 @@ class ACEMethod(TeacherStudentMethod):
 
     >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
-    >>> method = ACEMethod(backbone, image_size=16, num_prototypes=32, hidden_features=16, bottleneck_features=8)
+    >>> method = ACEMethod(backbone, image_size=16, num_prototypes=32, head_features=16, bottleneck_features=8)
     >>> views = {name: torch.rand(2, 1, 16, 16) for name in ("view_1", "view_2")}
     >>> sorted(method({**views, "crop_offset": torch.tensor([[0, 2], [2, 4]])}, Progress(0, 1, 0, 1)))
     ['composition', 'decomposition', 'global_consistency']
@@ -211,7 +211,7 @@ class ACEMethod(TeacherStudentMethod):
         image_size: int | tuple[int, ...] = 448,
         scale: Sequence[int] = (2, 2),
         num_prototypes: int = 65536,
-        hidden_features: int = 2048,
+        head_features: int = 2048,
         bottleneck_features: int = 256,
         global_weight: float = 0.1,
         decomposition_weight: float = 0.5,
@@ -221,7 +221,7 @@ class ACEMethod(TeacherStudentMethod):
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.04,
         center_momentum: float = 0.9,
-        frozen_epochs: int = 1,
+        frozen_prototype_epochs: int = 1,
     ) -> None:
         super().__init__()
         if backbone.spatial_dims != 2:
@@ -249,7 +249,7 @@ class ACEMethod(TeacherStudentMethod):
         self.normalize_student = normalize_student
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
-        self.frozen_epochs = frozen_epochs
+        self.frozen_prototype_epochs = frozen_prototype_epochs
         features = backbone.num_features
         self.backbone = backbone
         self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
@@ -262,11 +262,11 @@ class ACEMethod(TeacherStudentMethod):
             self.downsampling_head = DownsamplingHead(features, self.scale)
         if "global_consistency" in self.loss_weights:
             self.prototype_head = PrototypeHead(
-                features, num_prototypes, hidden_features=hidden_features, bottleneck_features=bottleneck_features
+                features, num_prototypes, hidden_features=head_features, bottleneck_features=bottleneck_features
             )
             self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
             self.center = DistillationCenter(num_prototypes, center_momentum)
-            self.find_unused_parameters = frozen_epochs > 0
+            self.find_unused_parameters = frozen_prototype_epochs > 0
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """Compute the terms of ``view_1`` (large), ``view_2`` (small), (B, C, H, W) each, and ``crop_offset`` (B, 2).
@@ -306,7 +306,7 @@ class ACEMethod(TeacherStudentMethod):
         if "global_consistency" in self.loss_weights:
             inside = shifted_inside(to_small, self.grid, wholes), shifted_inside(to_large, self.grid, parts)
             student, teacher = (student_large, student_small), (teacher_large, teacher_small)
-            frozen = progress.epoch < self.frozen_epochs
+            frozen = progress.epoch < self.frozen_prototype_epochs
             terms["global_consistency"] = self._global_term(student, teacher, inside, frozen)
         return terms
 

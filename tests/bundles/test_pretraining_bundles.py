@@ -38,6 +38,7 @@ TINY = {
 }
 #: what a bundle needs besides
 TINY_OF: dict[str, dict[str, Any]] = {
+    "cxr_ace_pretraining": {"image_size": 48, "num_prototypes": 64},  # an even number of cells
     "cxr_adam_pretraining": {"levels": [0, 2], "stage_epochs": [1, 1], "queue_size": 16},
     "cxr_adam_v2_pretraining": {
         "stages": [["L", 0], ["LCD", 0]],
