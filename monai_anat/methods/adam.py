@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
 from ..keys import IMAGE, PHASE, VIEW_1, VIEW_2
-from ..losses import KeyQueue, pruned_info_nce
 from ..networks import Backbone
 from ..schedules import Progress
-from ..transforms import (
-    Appearance,
-    RandAppearance,
-    anatomy_cell_boxes,
-    bisection_grid,
-    change_appearance,
-    draw_resized_crop_box,
-    per_axis,
-    resized_crop,
-)
-from .base import TeacherStudentMethod, mean_token
+from ..transforms import RandAppearance, anatomy_cell_boxes, bisection_grid, draw_resized_crop_box, per_axis
+from .contrast_views import ViewDraw, alter_view, cut_view
+from .momentum_contrast import MomentumContrastMethod
 from .views import MEAN, STD, RandViewsd
 
 __all__ = ["AdamMethod", "AdamViewsd"]
@@ -37,12 +26,6 @@ __all__ = ["AdamMethod", "AdamViewsd"]
 Level = int | Sequence[int]
 
 LEVELS: tuple[Level, ...] = (0, 2, 4)
-
-
-@dataclass(frozen=True, eq=False)
-class _ViewDraw:
-    box: npt.NDArray[np.int64]
-    appearance: Appearance
 
 
 class AdamViewsd(RandViewsd):
@@ -95,7 +78,7 @@ class AdamViewsd(RandViewsd):
         self.ratio = ratio
         self.appearance = RandAppearance(angle=30.0) if appearance is None else appearance
         self.stage = 0
-        self.draws: tuple[_ViewDraw, ...] = ()
+        self.draws: tuple[ViewDraw, ...] = ()
 
     def randomize(self, data: Sequence[int]) -> None:
         """Draw for an image of spatial shape ``data``, at the level of ``stage``; kept as ``draws``."""
@@ -110,10 +93,10 @@ class AdamViewsd(RandViewsd):
             )
         self.draws = tuple(self._draw_view(cell) for _ in range(2))
 
-    def _draw_view(self, cell: npt.NDArray[np.int64]) -> _ViewDraw:
+    def _draw_view(self, cell: npt.NDArray[np.int64]) -> ViewDraw:
         box = draw_resized_crop_box(self.R, cell[1].tolist(), self.area, self.ratio)
         box[0] += cell[0]
-        return _ViewDraw(box, self.appearance.draw(self.R))
+        return ViewDraw(box, appearance=self.appearance.draw(self.R))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the image of a sample by the views of its stage.
@@ -130,14 +113,13 @@ class AdamViewsd(RandViewsd):
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
         """Draw, and make ``view_1`` and ``view_2`` of one image."""
         self.randomize(tuple(pixels.shape[1:]))
-        return {name: self._view(pixels, draw) for name, draw in zip((VIEW_1, VIEW_2), self.draws, strict=True)}
+        return {
+            name: self.normalize(alter_view(cut_view(pixels, draw, self.image_size), draw))
+            for name, draw in zip((VIEW_1, VIEW_2), self.draws, strict=True)
+        }
 
-    def _view(self, pixels: Tensor, draw: _ViewDraw) -> Tensor:
-        crop = resized_crop(pixels, draw.box, self.image_size)
-        return self.normalize(change_appearance(crop, draw.appearance, self.appearance.fill))
 
-
-class AdamMethod(TeacherStudentMethod):
+class AdamMethod(MomentumContrastMethod):
     r"""Contrast anatomical cells from coarse to fine, without the negatives that show the same anatomy.
 
     With query :math:`q` (student, view 1), key :math:`k` (teacher, view 2) and the queue :math:`n_j` of earlier keys,
@@ -168,7 +150,7 @@ class AdamMethod(TeacherStudentMethod):
             False prunes from the first step, against the keys of the stage before too.
 
     Raises:
-        ValueError: for no levels, or a temperature or threshold that cannot be.
+        ValueError: for no levels, a negative one, or a temperature that is not positive.
 
     >>> from monai_anat.networks import ResNetBackbone
     >>> method = AdamMethod(ResNetBackbone(depth=18), queue_size=16)
@@ -192,23 +174,18 @@ class AdamMethod(TeacherStudentMethod):
         prune_threshold: float | None = 0.8,
         reset_queue: bool = True,
     ) -> None:
-        super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}; MoCo v2 and Adam have 0.2")
+        super().__init__(
+            backbone,
+            embedding_dim=embedding_dim,
+            hidden_dim=hidden_dim,
+            queue_size=queue_size,
+            temperature=temperature,
+        )
         self.loss_weights = {"contrast": 1.0}
         self.levels = _checked(levels)
-        self.temperature = temperature
         self.prune_threshold = prune_threshold
         self.reset_queue = reset_queue
-        hidden = backbone.num_features if hidden_dim is None else hidden_dim
         self.backbone = backbone
-        self.projection = nn.Sequential(
-            nn.Linear(backbone.num_features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, embedding_dim)
-        )
-        self.teacher = nn.ModuleDict(
-            {"backbone": self.teacher_of(self.backbone), "projection": self.teacher_of(self.projection)}
-        )
-        self.queue = KeyQueue(queue_size, embedding_dim)
         #: keys of this stage's level that entered the queue
         self.register_buffer("level_keys", torch.zeros((), dtype=torch.long))
 
@@ -232,22 +209,13 @@ class AdamMethod(TeacherStudentMethod):
                 f"view_1 and view_2 must have one shape, got {tuple(view_1.shape)} and {tuple(view_2.shape)}; "
                 f"{self.made_by} makes both of its image_size"
             )
-        query = _embed(view_1, self.backbone, self.projection)
-        with torch.no_grad():
-            key = _embed(view_2, self.teacher["backbone"], self.teacher["projection"])
-        contrast = pruned_info_nce(query, key, self.queue.keys, self.temperature, self._threshold(progress))
-        self.queue.observe(key)
-        return {"contrast": contrast}
+        return {"contrast": self.contrast(self.backbone(view_1), view_2, self._threshold(progress))}
 
     def after_step(self, progress: Progress) -> None:
         """Enqueue the keys of the step, those of all processes."""
         if progress.of_stage.step == 0:
             self.level_keys.zero_()
         self.level_keys += self.queue.update()
-
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair the backbone and the projection with their teachers."""
-        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def exported(self) -> dict[str, nn.Module]:
         """Keep the student's backbone; the paper's embedding (Eve) is the mean of its last map."""
@@ -263,12 +231,6 @@ class AdamMethod(TeacherStudentMethod):
             return None
         full = self.level_keys >= len(self.queue.keys)
         return torch.where(full, self.prune_threshold, inf)
-
-
-def _embed(view: Tensor, backbone: nn.Module, projection: nn.Module) -> Tensor:
-    """Unit embeddings (B, D) of the views (B, C, H, W[, D]), in float32 also under autocast."""
-    embedding: Tensor = projection(mean_token(backbone(view)))
-    return F.normalize(embedding.to(torch.promote_types(embedding.dtype, torch.float32)), dim=1)
 
 
 def _checked(levels: Sequence[Level]) -> tuple[Level, ...]:
