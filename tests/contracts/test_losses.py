@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from monai_anat import losses
@@ -32,6 +33,13 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "global_consistency": lambda: (randn(3, 8), randn(3, 8, seed=1)),
     "matched_consistency": lambda: (randn(2, 4, 8), randn(2, 4, 8, seed=1), torch.tensor([[1, -1, 0, 3], [-1] * 4])),
     "order_cross_entropy": lambda: (randn(2, 4, 4), torch.tensor([[0, 1, 2, 3], [3, 0, 1, 2]])),
+    "pruned_info_nce": lambda: (
+        F.normalize(randn(3, 8)),
+        F.normalize(randn(3, 8, seed=1)),
+        F.normalize(randn(6, 8, seed=2)),
+        0.2,
+        0.5,
+    ),
     "restoration_mse": lambda: (randn(2, 1, 6, 6), randn(2, 1, 6, 6, seed=1)),
     "smooth_l1": lambda: (
         randn(2, 4, 8),
@@ -50,9 +58,18 @@ def term(request: pytest.FixtureRequest) -> tuple[Callable[..., Tensor], tuple[A
     return FUNCTIONS[request.param], CASES[request.param]()
 
 
+def is_float(argument: Any) -> bool:
+    return isinstance(argument, Tensor) and argument.is_floating_point()
+
+
 def with_gradient(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copies, of which floats require a gradient."""
-    return tuple(a.clone().requires_grad_(a.is_floating_point()) for a in arguments)
+    """Copies, of which floats require a gradient; numbers stay as they are."""
+    return tuple(a.clone().requires_grad_(is_float(a)) if isinstance(a, Tensor) else a for a in arguments)
+
+
+def gradients_of(arguments: tuple[Any, ...]) -> list[Tensor]:
+    """Of those that have one: no term has a gradient into its teacher's side."""
+    return [a.grad for a in arguments if is_float(a) and a.grad is not None]
 
 
 def test_it_is_a_non_negative_scalar_with_finite_gradients(term: tuple[Callable[..., Tensor], tuple[Any, ...]]) -> None:
@@ -61,7 +78,7 @@ def test_it_is_a_non_negative_scalar_with_finite_gradients(term: tuple[Callable[
     assert value.shape == ()
     assert value >= 0
     value.backward()
-    gradients = [a.grad for a in arguments if a.is_floating_point()]
+    gradients = gradients_of(arguments)
     assert all(torch.isfinite(g).all() for g in gradients)
     assert any(g.abs().max() > 0 for g in gradients)
 
@@ -69,26 +86,26 @@ def test_it_is_a_non_negative_scalar_with_finite_gradients(term: tuple[Callable[
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_it_is_at_least_float32(term: tuple[Callable[..., Tensor], tuple[Any, ...]], dtype: torch.dtype) -> None:
     function, arguments = term
-    value = function(*(a.to(dtype) if a.is_floating_point() else a for a in arguments))
+    value = function(*(a.to(dtype) if is_float(a) else a for a in arguments))
     assert value.dtype == torch.promote_types(dtype, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        under = function(*(a.to(dtype) if a.is_floating_point() else a for a in arguments))
+        under = function(*(a.to(dtype) if is_float(a) else a for a in arguments))
     assert under.dtype in (torch.float32, torch.float64)
     torch.testing.assert_close(under, value, check_dtype=False)
 
 
 def test_it_stays_finite_on_zeros(term: tuple[Callable[..., Tensor], tuple[Any, ...]]) -> None:
     function, arguments = term
-    zeros = with_gradient(tuple(torch.zeros_like(a) if a.is_floating_point() else a for a in arguments))
+    zeros = with_gradient(tuple(torch.zeros_like(a) if is_float(a) else a for a in arguments))
     value = function(*zeros)
     value.backward()
     assert torch.isfinite(value)
-    assert all(torch.isfinite(a.grad).all() for a in zeros if a.is_floating_point())
+    assert all(torch.isfinite(gradient).all() for gradient in gradients_of(zeros))
 
 
 def test_inputs_stay_untouched_and_repeats_agree(term: tuple[Callable[..., Tensor], tuple[Any, ...]]) -> None:
     function, arguments = term
-    before = tuple(a.clone() for a in arguments)
+    before = tuple(a.clone() if isinstance(a, Tensor) else a for a in arguments)
     first, second = function(*arguments), function(*arguments)
     assert torch.equal(first, second)
-    assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True) if isinstance(a, Tensor))

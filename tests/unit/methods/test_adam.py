@@ -82,6 +82,7 @@ MORE_CASES = {
         views=lambda: AdamViewsd(image_size=16),
         image=patterned,
         phase=2,
+        base_lr=3e-4,
     ),
     "resnet": SimpleNamespace(
         method=tiny_resnet,
