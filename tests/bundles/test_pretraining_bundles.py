@@ -46,6 +46,7 @@ TINY_OF: dict[str, dict[str, Any]] = {
         "local_size": 24,
         "num_prototypes": 64,
     },
+    "cxr_lamps_pretraining": {"image_size": 48, "kept": 4, "num_prototypes": 64},  # an even number of cells
     "cxr_peac_pretraining": {"margin": 2},
 }
 

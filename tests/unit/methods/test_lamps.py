@@ -61,7 +61,7 @@ def tiny_image(seed: int) -> np.ndarray:
     return np.random.RandomState(seed).randint(0, 256, (1, 27, 26)).astype(np.uint8)
 
 
-#: at the start of training the student is the teacher, so that two terms cannot fall at once: order_consistency is small
+#: at the start the student is the teacher, so that two terms cannot fall at once: order_consistency is small
 #: beside the chance level of order, and distillation rises to that of its prototypes while the centre moves
 FALLING = {"order_weight": 1.0, "distillation_weight": 0.001}
 
