@@ -28,6 +28,23 @@ SAMPLE = Path(__file__).resolve().parents[1] / "monai_anat" / "data" / "sample"
 PRETRAINING = {"nih": (130, 1), "hannover": (45, 2), "kermany": (25, 1)}
 #: seen on the contact sheet: oblique, or hardly any lung to be seen
 EXCLUDED = frozenset({"00003490_010", "00008691_005", "3a81faf3", "bcb814aa", "1479fa94", "fd389adb"})
+#: what NIH's ChestX-ray14 looks for, and the view, which can be learned from so few images
+CLASSES = (
+    *(
+        "AP view",
+        "Atelectasis",
+        "Cardiomegaly",
+        "Consolidation",
+        "Edema",
+        "Effusion",
+        "Emphysema",
+        "Fibrosis",
+        "Hernia",
+    ),
+    *("Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax"),
+)
+#: shares of the NIH images, one per patient, by their number in the order of a hash
+CLASSIFICATION = {"training": 0.6, "validation": 0.15, "test": 0.25}
 FIELDS = ["file", "part", "source", "source_id", "patient", "view", "annotation", "licence", "url", "doi"]
 
 
@@ -109,11 +126,31 @@ def build(folder: Path) -> None:
                 {"image": f"{stem}.jpg", "label": f"{stem}_lungs.png", "patient": row["patient_group"]}
             )
             records.append(record(row, f"{stem}.jpg", f"segmentation/{split}"))
+    write_class_labels([row for row in rows if row["source"] == "nih"], datalist["pretraining"])
     (SAMPLE / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n")
     with (SAMPLE / "attribution.csv").open("w", newline="") as handle:
         writer = csv.DictWriter(handle, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
+
+
+def write_class_labels(rows: list[dict[str, str]], items: list[dict[str, str]]) -> None:
+    """Write classification.csv: view and findings of the NIH images, divided by patient, both views in every part."""
+    by_stem = {Path(row["file"]).stem: row for row in rows}
+    chosen = [(item, by_stem[Path(item["image"]).stem]) for item in items if Path(item["image"]).stem in by_stem]
+    chosen.sort(key=lambda pair: hashlib.sha256(pair[1]["patient_group"].encode()).hexdigest())
+    lines = []
+    for is_ap in (False, True):
+        group = [pair for pair in chosen if (pair[1]["view"] != "PA") == is_ap]
+        ends = [round(len(group) * share) for share in (CLASSIFICATION["training"], 1 - CLASSIFICATION["test"])]
+        for number, (item, row) in enumerate(group):
+            split = "training" if number < ends[0] else "validation" if number < ends[1] else "test"
+            found = set(row["labels"].split("|")) | ({"AP view"} if is_ap else set())
+            lines.append([item["image"], item["patient"], split, *(int(name in found) for name in CLASSES)])
+    with (SAMPLE / "classification.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["image", "patient", "split", *CLASSES])
+        writer.writerows(sorted(lines, key=str))
 
 
 def contact_sheet(target: Path, tile: int = 96, columns: int = 20) -> None:

@@ -1,6 +1,7 @@
 """Radiographs from disk to batch: reading, lists, splits, samples."""
 
 from .bundle_check import BundleFinding, check_bundle
+from .class_labels import UNCERTAIN, check_class_labels, class_weights, read_class_labels
 from .contact_sheet import draw_contact_sheet
 from .datalists import (
     DatalistError,
@@ -32,13 +33,14 @@ from .public_sets import (
 )
 from .radiograph import Radiograph, RadiographError, read_radiograph
 from .readers import RadiographReader
-from .samples import pretraining_datalist, sample_folder, segmentation_datalist
+from .samples import classification_datalist, pretraining_datalist, sample_folder, segmentation_datalist
 from .sampling import ResumableSampler, SeededDataset, permutation, resumable_loader
 from .shards import ShardDataset, open_index, prepared_items
 from .synthetic import synthetic_radiograph
 
 __all__ = [
     "PUBLIC_SETS",
+    "UNCERTAIN",
     "BundleFinding",
     "DatalistError",
     "EmbedProgress",
@@ -57,9 +59,12 @@ __all__ = [
     "SeededDataset",
     "ShardDataset",
     "check_bundle",
+    "check_class_labels",
     "check_near_duplicates",
     "check_source",
     "check_splits",
+    "class_weights",
+    "classification_datalist",
     "default_key_file",
     "draw_contact_sheet",
     "find_images",
@@ -81,6 +86,7 @@ __all__ = [
     "radiograph_preprocessing",
     "read_chestxray14",
     "read_chexpert",
+    "read_class_labels",
     "read_mimic_cxr",
     "read_padchest",
     "read_radiograph",

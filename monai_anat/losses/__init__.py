@@ -1,6 +1,7 @@
 """Loss terms, each a free function over tensors, float32 inside under autocast; and the centre and queue they use."""
 
 from .adversarial import discriminator_loss, generator_loss
+from .classification import LabelCrossEntropyLoss, label_cross_entropy
 from .consistency import global_consistency, matched_consistency
 from .contrastive import KeyQueue, pruned_info_nce
 from .distillation import DistillationCenter, self_distillation
@@ -15,6 +16,7 @@ from .vicreg import covariance, invariance, variance, variance_covariance
 __all__ = [
     "DistillationCenter",
     "KeyQueue",
+    "LabelCrossEntropyLoss",
     "composition_distance",
     "covariance",
     "decomposition_distance",
@@ -23,6 +25,7 @@ __all__ = [
     "generator_loss",
     "global_consistency",
     "invariance",
+    "label_cross_entropy",
     "matched_consistency",
     "matching_cross_entropy",
     "multi_view_distillation",

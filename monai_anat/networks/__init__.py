@@ -3,6 +3,7 @@
 from monai_anat.networks.adapters import AdaptedBackbone, as_backbone
 from monai_anat.networks.backbone import Backbone, to_tokens
 from monai_anat.networks.checkpoints import read_checkpoint
+from monai_anat.networks.classifier import EncoderClassifier
 from monai_anat.networks.context_decoder import ContextDecoder
 from monai_anat.networks.convnext import ConvNeXtBackbone
 from monai_anat.networks.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
@@ -36,6 +37,7 @@ __all__ = [
     "DecompositionHead",
     "DenseHead",
     "DownsamplingHead",
+    "EncoderClassifier",
     "EncoderDecoder",
     "EncoderRecord",
     "ExpanderHead",

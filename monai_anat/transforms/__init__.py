@@ -68,6 +68,7 @@ from .patch_shuffle import (
     shuffle_patches,
 )
 from .resized_crops import RandResizedCrop, RandResizedCropd, draw_resized_crop_box, resized_crop
+from .ten_crop import ten_crops
 from .windows import crop_windows, split_quadrants, window_cells
 
 __all__ = [
@@ -162,6 +163,7 @@ __all__ = [
     "split_cells",
     "split_quadrants",
     "swap_boxes",
+    "ten_crops",
     "unit_range",
     "window_cells",
 ]

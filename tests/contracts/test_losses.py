@@ -31,6 +31,7 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "discriminator_loss": lambda: (randn(2, 1, 4, 4), randn(2, 1, 4, 4, seed=1)),
     "generator_loss": lambda: (randn(2, 1, 4, 4),),
     "global_consistency": lambda: (randn(3, 8), randn(3, 8, seed=1)),
+    "label_cross_entropy": lambda: (randn(2, 3), torch.tensor([[1.0, 0.2, 0.0], [0.0, 1.0, 0.0]])),
     "matched_consistency": lambda: (randn(2, 4, 8), randn(2, 4, 8, seed=1), torch.tensor([[1, -1, 0, 3], [-1] * 4])),
     "order_cross_entropy": lambda: (randn(2, 4, 4), torch.tensor([[0, 1, 2, 3], [3, 0, 1, 2]])),
     "pruned_info_nce": lambda: (

@@ -9,6 +9,7 @@ from PIL import Image
 
 from monai_anat.data import (
     check_splits,
+    classification_datalist,
     pretraining_datalist,
     read_radiograph,
     sample_folder,
@@ -33,6 +34,18 @@ def test_no_patient_in_two_parts() -> None:
     check_splits(parts)
     check_splits({"pretraining": pretraining_datalist(), "test": parts["test"]})
     check_splits({"pretraining": pretraining_datalist(), "validation": parts["validation"]})
+
+
+def test_classification_takes_the_images_of_the_nih_clinical_center_divided_by_patient() -> None:
+    parts = {split: classification_datalist(split) for split in SPLITS}
+    check_splits(parts)
+    shipped = {item["image"] for item in pretraining_datalist()}
+    for items in parts.values():
+        assert all(item["image"] in shipped and Path(item["image"]).name.startswith("nih_") for item in items)
+        views = [item["AP view"] for item in items]
+        assert views.count("1") == views.count("0")
+    with pytest.raises(ValueError, match="split must be one of"):
+        classification_datalist("train")
 
 
 def test_every_image_has_a_free_licence_and_a_source() -> None:

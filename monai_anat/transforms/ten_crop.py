@@ -1,0 +1,45 @@
+"""Several crops of one image at fixed places, for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .geometry import per_axis
+
+__all__ = ["ten_crops"]
+
+
+def ten_crops(image: Tensor, size: int | Sequence[int], *, corners: bool = True, mirror: bool = True) -> list[Tensor]:
+    """The four corners and the centre of an image, then the mirror image of each, left to right.
+
+    Args:
+        image: (..., H, W), at least as large as the crops.
+        size: of a crop in pixels, one number or one per axis.
+        corners: False takes the centre alone.
+        mirror: False leaves the mirror images out: the heart is on the left.
+
+    Returns:
+        Ten crops (..., h, w) in the order top left, top right, bottom left, bottom right, centre; five or two or one by
+        the arguments.
+
+    Raises:
+        ValueError: when the image is smaller than a crop.
+
+    >>> import torch
+    >>> [crop.flatten().tolist() for crop in ten_crops(torch.arange(9).reshape(1, 3, 3), 1, mirror=False)]
+    [[0], [2], [6], [8], [4]]
+    """
+    height, width = image.shape[-2:]
+    rows, cols = per_axis(size, 2, "size")
+    if rows > height or cols > width:
+        raise ValueError(
+            f"size must not exceed the image, got size=({rows}, {cols}) for an image of ({height}, {width}); "
+            "resize the image to at least that, 8/7 of it for the published protocols"
+        )
+    low, right = height - rows, width - cols
+    places = [(0, 0), (0, right), (low, 0), (low, right)] if corners else []
+    places.append((low // 2, right // 2))  # half a pixel up and left where a difference is odd
+    crops = [image[..., top : top + rows, left : left + cols] for top, left in places]
+    return crops + [crop.flip(-1) for crop in crops] if mirror else crops
