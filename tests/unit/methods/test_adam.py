@@ -338,7 +338,7 @@ def test_a_run_without_stages_counts_from_its_first_step() -> None:
 
 def staged_trainer() -> SSLTrainer:
     torch.manual_seed(0)
-    method = tiny_method(queue_size=8)
+    method = tiny_method(queue_size=4)  # full after one step of a stage, so each stage prunes from its second
     items = [{"image": patterned(seed)} for seed in range(8)]
     dataset = SeededDataset(items, AdamViewsd(image_size=16), seed=3, phase=StagePhase((1, 1, 1)))
     return SSLTrainer(
