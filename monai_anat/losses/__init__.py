@@ -4,6 +4,7 @@ from .adversarial import discriminator_loss, generator_loss
 from .classification import LabelCrossEntropyLoss, label_cross_entropy
 from .consistency import global_consistency, matched_consistency
 from .contrastive import KeyQueue, pruned_info_nce
+from .correlation import correlation_agreement, correlation_redundancy, redundancy_reduction
 from .distillation import DistillationCenter, self_distillation
 from .matching import matching_cross_entropy, shifted_inside, soft_match_targets
 from .multi_view import distinct_pairs, multi_view_distillation
@@ -18,6 +19,8 @@ __all__ = [
     "KeyQueue",
     "LabelCrossEntropyLoss",
     "composition_distance",
+    "correlation_agreement",
+    "correlation_redundancy",
     "covariance",
     "decomposition_distance",
     "discriminator_loss",
@@ -31,6 +34,7 @@ __all__ = [
     "multi_view_distillation",
     "order_cross_entropy",
     "pruned_info_nce",
+    "redundancy_reduction",
     "restoration_mse",
     "self_distillation",
     "shifted_inside",

@@ -24,6 +24,9 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "correlation_agreement": lambda: (randn(4, 8), randn(4, 8, seed=1)),
+    "correlation_redundancy": lambda: (randn(4, 8), randn(4, 8, seed=1)),
+    "redundancy_reduction": lambda: (randn(4, 8), randn(4, 8, seed=1)),
     "covariance": lambda: (randn(4, 8), randn(4, 8, seed=1)),
     "invariance": lambda: (randn(4, 8), randn(4, 8, seed=1)),
     "variance": lambda: (0.5 * randn(4, 8), 0.5 * randn(4, 8, seed=1)),
