@@ -120,7 +120,9 @@ def test_back_and_forth_restores_the_middle_and_corners_are_filled() -> None:
     back = rotate(rotate(pixels, 20.0), -20.0)
     torch.testing.assert_close(back[:, 12:-12, 12:-12], pixels[:, 12:-12, 12:-12], atol=0.01, rtol=0)
     assert rotate(torch.ones(1, 20, 20), 45.0)[0, 0, 0] == 0.0
-    assert rotate(torch.ones(1, 20, 20), 45.0, fill=0.25)[0, 0, 0] == 0.25
+    filled = rotate(torch.ones(1, 20, 20), 45.0, fill=0.25)
+    assert filled[0, 0, 0] == 0.25
+    assert filled[0, 10, 10] == pytest.approx(1.0)
     assert rotate(pixels, 0.0) is pixels
 
 
