@@ -174,8 +174,10 @@ def decoded(method: LampsMethod, grid: Tensor) -> Tensor:
 def test_all_terms_equal_slow_separate_forwards() -> None:
     torch.manual_seed(0)
     method, batch = moved_teacher(tiny_method()), full_batch()
+    for number, name in enumerate(("view_1", "view_2", "augmented_1", "augmented_2")):
+        batch[name] += number * image_of(*batch[name].shape, seed=number)  # crops of one image are too much alike
     with torch.no_grad():
-        for parameter in method.decoder.parameters():
+        for parameter in [*method.decoder.parameters(), *method.prototype_head.parameters()]:
             parameter.add_(0.1 * torch.randn_like(parameter))
         terms, expected = method(batch, START), slow_terms(method, batch)
     assert set(terms) == set(expected) == set(method.loss_weights)

@@ -35,3 +35,17 @@ def test_keys_are_those_of_the_published_files(head: type) -> None:
         head(4, num_parts=1)
     with pytest.raises(ValueError, match=r"in_features=0"):
         head(0)
+
+
+@pytest.mark.parametrize(
+    ("head", "hidden", "widths"),
+    [(CompositionHead, (4, 4), [(8, 4), (4, 4), (4, 4)]), (DecompositionHead, (8,), [(4, 8), (8, 8)])],
+)
+def test_normalised_hidden_layers_are_those_of_lamps(head: type, hidden: tuple, widths: list) -> None:
+    layers = head(4, 2, hidden_features=hidden, layer_norm=True)
+    linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == widths
+    assert [layer.bias is None for layer in linear] == [True] + [False] * (len(linear) - 1)
+    assert sum(isinstance(layer, torch.nn.LayerNorm) for layer in layers) == len(hidden)
+    with pytest.raises(ValueError, match=r"hidden_features must name one width or more.*got \(\)"):
+        head(4, hidden_features=())
