@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -47,10 +49,11 @@ class JointBatchNorm(_BatchNorm):
         # the variance within the processes and that between them
         var = shares[:, 1].mean(0) + (shares[:, 0] - mean).square().mean(0)
         count = processes * wide.numel() // wide.shape[1]
+        momentum = cast(float, self.momentum)  # torch's own may be None
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(var * count / (count - 1), momentum)
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
         shape = [1, -1, *[1] * (input.ndim - 2)]

@@ -77,7 +77,7 @@ class UpsamplingHead(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """(B, D, h, w) to (B, D, k h, l w)."""
-        parts = self.layer(feature_map.movedim(1, -1))  # (B, h, w, k l D)
+        parts: Tensor = self.layer(feature_map.movedim(1, -1))  # (B, h, w, k l D)
         parts = parts.unflatten(-1, (*self.scale, self.in_features))  # (B, h, w, k, l, D)
         return parts.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)  # (B, D, k h, l w)
 
