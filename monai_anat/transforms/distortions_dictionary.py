@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable
 
-from .array_kinds import BACKENDS
 from .distortions import (
     RandBezierIntensity,
     RandCutSwap,
@@ -19,6 +15,7 @@ from .distortions import (
     RandLocalPixelShuffle,
     RandOutPaint,
 )
+from .shared_draw import RandSharedDrawd
 
 __all__ = [
     "RandBezierIntensityd",
@@ -30,55 +27,8 @@ __all__ = [
     "RandOutPaintd",
 ]
 
-_ArrayTransform = (
-    RandBezierIntensity
-    | RandCutSwap
-    | RandDistort
-    | RandDistortOne
-    | RandInPaint
-    | RandLocalPixelShuffle
-    | RandOutPaint
-)
 
-
-class _RandDistortiond(Randomizable, MapTransform):
-    """Apply one array transform, with one draw, to all keys."""
-
-    backend = BACKENDS
-
-    def __init__(self, keys: KeysCollection, transform: _ArrayTransform, allow_missing_keys: bool) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.transform = transform
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> _RandDistortiond:
-        """Seed the array transform, from which all draws come."""
-        super().set_random_state(seed, state)
-        self.transform.set_random_state(seed, state)
-        return self
-
-    def randomize(self, data: Sequence[int]) -> None:
-        """Draw for images of spatial shape ``data``."""
-        self.transform.randomize(data)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Distort the images of one sample alike."""
-        out = dict(data)
-        shape: tuple[int, ...] | None = None
-        for key in self.key_iterator(out):
-            spatial = tuple(out[key].shape[1:])
-            if shape is None:
-                shape = spatial
-                self.randomize(shape)
-            elif spatial != shape:
-                raise ValueError(
-                    f"keys must have one spatial shape, got {shape} and {key!r} with {spatial}; "
-                    "distort images of different shapes by separate transforms"
-                )
-            out[key] = self.transform(out[key], randomize=False)
-        return out
-
-
-class RandLocalPixelShuffled(_RandDistortiond):
+class RandLocalPixelShuffled(RandSharedDrawd):
     """Dictionary form of :class:`RandLocalPixelShuffle`.
 
     Args:
@@ -88,6 +38,7 @@ class RandLocalPixelShuffled(_RandDistortiond):
         max_side: largest side of a window, as a fraction of the image side; at least one pixel.
         allow_missing_keys: do nothing for keys that are not there.
 
+    >>> import numpy as np
     >>> RandLocalPixelShuffled("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
     (1, 16, 16)
     """
@@ -103,7 +54,7 @@ class RandLocalPixelShuffled(_RandDistortiond):
         super().__init__(keys, RandLocalPixelShuffle(prob, num_blocks, max_side), allow_missing_keys)
 
 
-class RandBezierIntensityd(_RandDistortiond):
+class RandBezierIntensityd(RandSharedDrawd):
     """Dictionary form of :class:`RandBezierIntensity`.
 
     Args:
@@ -112,6 +63,7 @@ class RandBezierIntensityd(_RandDistortiond):
         invert_prob: share of those whose contrast is inverted.
         allow_missing_keys: do nothing for keys that are not there.
 
+    >>> import numpy as np
     >>> RandBezierIntensityd("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
     (1, 16, 16)
     """
@@ -122,7 +74,7 @@ class RandBezierIntensityd(_RandDistortiond):
         super().__init__(keys, RandBezierIntensity(prob, invert_prob), allow_missing_keys)
 
 
-class RandInPaintd(_RandDistortiond):
+class RandInPaintd(RandSharedDrawd):
     """Dictionary form of :class:`RandInPaint`.
 
     Args:
@@ -133,6 +85,7 @@ class RandInPaintd(_RandDistortiond):
         sides: range of their sides as fractions of the image side.
         allow_missing_keys: do nothing for keys that are not there.
 
+    >>> import numpy as np
     >>> RandInPaintd("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
     (1, 16, 16)
     """
@@ -149,7 +102,7 @@ class RandInPaintd(_RandDistortiond):
         super().__init__(keys, RandInPaint(prob, max_boxes, next_prob, sides), allow_missing_keys)
 
 
-class RandOutPaintd(_RandDistortiond):
+class RandOutPaintd(RandSharedDrawd):
     """Dictionary form of :class:`RandOutPaint`.
 
     Args:
@@ -160,6 +113,7 @@ class RandOutPaintd(_RandDistortiond):
         removed: range of what a box lacks of the image side, as fractions of it.
         allow_missing_keys: do nothing for keys that are not there.
 
+    >>> import numpy as np
     >>> RandOutPaintd("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
     (1, 16, 16)
     """
@@ -176,7 +130,7 @@ class RandOutPaintd(_RandDistortiond):
         super().__init__(keys, RandOutPaint(prob, max_boxes, next_prob, removed), allow_missing_keys)
 
 
-class RandDistortd(_RandDistortiond):
+class RandDistortd(RandSharedDrawd):
     """Dictionary form of :class:`RandDistort`, the distortion chain of POPAR and PEAC.
 
     Args:
@@ -192,6 +146,7 @@ class RandDistortd(_RandDistortiond):
         next_prob: probability with which each further box is reached, given the one before.
         allow_missing_keys: do nothing for keys that are not there.
 
+    >>> import numpy as np
     >>> RandDistortd("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
     (1, 16, 16)
     """
@@ -224,7 +179,7 @@ class RandDistortd(_RandDistortiond):
         super().__init__(keys, transform, allow_missing_keys)
 
 
-class RandDistortOned(_RandDistortiond):
+class RandDistortOned(RandSharedDrawd):
     """Dictionary form of :class:`RandDistortOne`: exactly one of four distortions.
 
     Args:
@@ -237,6 +192,7 @@ class RandDistortOned(_RandDistortiond):
         invert_prob: share of the intensity maps that invert contrast.
         allow_missing_keys: do nothing for keys that are not there.
 
+    >>> import numpy as np
     >>> RandDistortOned("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
     (1, 16, 16)
     """
@@ -256,7 +212,7 @@ class RandDistortOned(_RandDistortiond):
         super().__init__(keys, transform, allow_missing_keys)
 
 
-class RandCutSwapd(_RandDistortiond):
+class RandCutSwapd(RandSharedDrawd):
     """Dictionary form of :class:`RandCutSwap`, the distortions of DiRA.
 
     Args:
@@ -273,6 +229,7 @@ class RandCutSwapd(_RandDistortiond):
         swap_sides: range of their sides.
         allow_missing_keys: do nothing for keys that are not there.
 
+    >>> import numpy as np
     >>> RandCutSwapd("image")({"image": np.zeros((1, 32, 32), np.uint8)})["image"].shape
     (1, 32, 32)
     """
