@@ -10,6 +10,7 @@ from .base import (
     check_pair,
     check_view,
     mean_token,
+    split_groups,
     token_grid,
     used_terms,
     uses_batch_statistics,
@@ -19,9 +20,11 @@ from .dira import DiRAMethod, DiRAViewsd
 from .lamps import LampsMethod
 from .lamps_views import LampsViewsd
 from .mlvicx import MLVICXMethod, MLVICXViewsd
+from .moco import MoCoV2Method
 from .momentum_contrast import MomentumContrastMethod
 from .peac import PEACMethod, PEACViewsd
 from .popar import Corruption, POPARMethod, POPARViewsd, corrupt, draw_corruption, order_of
+from .simsiam import SimSiamMethod
 from .views import MEAN, STD, RandViewsd
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "LampsViewsd",
     "MLVICXMethod",
     "MLVICXViewsd",
+    "MoCoV2Method",
     "MomentumContrastMethod",
     "PEACMethod",
     "PEACViewsd",
@@ -48,6 +52,7 @@ __all__ = [
     "POPARViewsd",
     "RandViewsd",
     "SSLMethod",
+    "SimSiamMethod",
     "TeacherStudentMethod",
     "ViewDraw",
     "alter_view",
@@ -59,6 +64,7 @@ __all__ = [
     "draw_corruption",
     "mean_token",
     "order_of",
+    "split_groups",
     "token_grid",
     "used_terms",
     "uses_batch_statistics",

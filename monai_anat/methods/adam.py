@@ -203,12 +203,7 @@ class AdamMethod(MomentumContrastMethod):
             KeyError: if a view is missing.
             ValueError: if the run has more stages than the method has levels, or the views differ in shape.
         """
-        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
-        if view_1.shape != view_2.shape:
-            raise ValueError(
-                f"view_1 and view_2 must have one shape, got {tuple(view_1.shape)} and {tuple(view_2.shape)}; "
-                f"{self.made_by} makes both of its image_size"
-            )
+        view_1, view_2 = self.take_pair(batch)
         return {"contrast": self.contrast(self.backbone(view_1), view_2, self._threshold(progress))}
 
     def after_step(self, progress: Progress) -> None:

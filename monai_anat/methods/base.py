@@ -24,6 +24,7 @@ __all__ = [
     "check_pair",
     "check_view",
     "mean_token",
+    "split_groups",
     "token_grid",
     "used_terms",
     "uses_batch_statistics",
@@ -262,6 +263,34 @@ def check_pair(view_1: Tensor, view_2: Tensor) -> None:
             f"the batch must hold at least 2 images, since the terms are statistics over it, got {images}; "
             "set batch_size (and micro_batch_size) to 2 or more: 32 at least to learn from, 256 in the papers"
         )
+
+
+def split_groups(
+    groups: Sequence[dict[str, Any]], module: nn.Module, name: str, **entries: Any
+) -> list[dict[str, Any]]:
+    """Give the parameters of one module parameter groups of their own.
+
+    Args:
+        groups: what :meth:`SSLMethod.param_groups` makes.
+        module: whose parameters are set apart.
+        name: put in front of the names of their groups.
+        entries: what their groups say otherwise: ``scheduled=False``, another ``optimizer``, ...
+
+    Returns:
+        Groups with the same parameters, without empty ones.
+
+    >>> head = nn.Linear(1, 1)
+    >>> groups = [{"name": "decayed", "params": [head.weight, nn.Parameter(torch.ones(1))]}]
+    >>> [(group["name"], len(group["params"])) for group in split_groups(groups, head, "head")]
+    [('decayed', 1), ('head_decayed', 1)]
+    """
+    own = {id(parameter) for parameter in module.parameters()}
+    split = []
+    for group in groups:
+        rest = [parameter for parameter in group["params"] if id(parameter) not in own]
+        apart = [parameter for parameter in group["params"] if id(parameter) in own]
+        split += [{**group, "params": rest}, {**group, "params": apart, "name": f"{name}_{group['name']}", **entries}]
+    return [group for group in split if group["params"]]
 
 
 def check_cells(name: str, cells: Tensor, grid: Sequence[int], made_by: str) -> None:

@@ -11,12 +11,12 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..keys import IMAGE, TARGET, VIEW_1, VIEW_2
+from ..keys import IMAGE, TARGET
 from ..losses import discriminator_loss, generator_loss, restoration_mse
 from ..networks import Backbone, BackboneUNet
 from ..schedules import Progress
 from ..transforms import RandAppearance, RandCutSwap, RandDistort
-from .base import used_terms
+from .base import split_groups, used_terms
 from .contrast_views import ContrastViewsd
 from .momentum_contrast import MomentumContrastMethod
 
@@ -208,7 +208,7 @@ class DiRAMethod(MomentumContrastMethod):
             KeyError: if a key is missing.
             ValueError: if the views or the target do not fit the network.
         """
-        view_1, view_2, target = self.take(batch, VIEW_1, VIEW_2, TARGET)
+        (target,), (view_1, view_2) = self.take(batch, TARGET), self.take_pair(batch)
         stages = self.network.encode(view_1)
         restored = torch.sigmoid(self.network.decode(stages).float())  # (B, C, H, W) in [0, 1]
         terms = {
@@ -231,15 +231,13 @@ class DiRAMethod(MomentumContrastMethod):
         }
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Give the discriminator a group of its own, for the optimiser ``adversary`` and without decay."""
+        """Give the discriminator groups of its own, for the optimiser ``adversary`` and without decay."""
         groups = super().param_groups(weight_decay)
         if "adversarial" not in self.loss_weights:
             return groups
-        players = list(self.discriminator.parameters())
-        owned = {id(parameter) for parameter in players}
-        others = [{**group, "params": [p for p in group["params"] if id(p) not in owned]} for group in groups]
-        adversary = {"params": players, "weight_decay": 0.0, "decayed": False, "optimizer": "adversary"}
-        return [group for group in others if group["params"]] + [{"name": "adversary", **adversary}]
+        return split_groups(
+            groups, self.discriminator, "adversary", optimizer="adversary", weight_decay=0.0, decayed=False
+        )
 
     def exported(self) -> dict[str, nn.Module]:
         """Keep the student's backbone and the decoder; both load strictly into another ``BackboneUNet``."""

@@ -15,6 +15,7 @@ from monai_anat.methods import (
     check_cells,
     check_pair,
     check_view,
+    split_groups,
     token_grid,
     used_terms,
     uses_batch_statistics,
@@ -205,3 +206,20 @@ def test_which_networks_see_the_batch() -> None:
     assert uses_batch_statistics(network)
     assert not uses_batch_statistics(network.eval())
     assert uses_batch_statistics(nn.BatchNorm1d(3, track_running_stats=False).eval())
+
+
+def test_groups_of_a_module_are_set_apart_with_their_entries():
+    body, head = nn.Linear(2, 2), nn.Linear(2, 1)
+    groups = [
+        {"name": "decayed", "params": [body.weight, head.weight], "weight_decay": 0.1},
+        {"name": "undecayed", "params": [body.bias, head.bias], "weight_decay": 0.0},
+        {"name": "other", "params": [nn.Parameter(torch.ones(1))], "weight_decay": 0.0},
+    ]
+    split = split_groups(groups, head, "head", scheduled=False)
+    names = {group["name"]: group for group in split}
+    assert list(names) == ["decayed", "head_decayed", "undecayed", "head_undecayed", "other"]
+    assert [id(p) for g in split for p in g["params"]].count(id(head.weight)) == 1
+    assert names["head_decayed"]["params"] == [head.weight]
+    assert (names["head_decayed"]["weight_decay"], names["head_decayed"]["scheduled"]) == (0.1, False)
+    assert "scheduled" not in names["decayed"]
+    assert groups[0]["params"] == [body.weight, head.weight]

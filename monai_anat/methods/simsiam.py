@@ -1,0 +1,94 @@
+"""SimSiam: one view predicts the embedding of the other, which stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..keys import VIEW_1, VIEW_2
+from ..losses import global_consistency
+from ..networks import Backbone, ExpanderHead, JointBatchNorm
+from ..schedules import Progress
+from .base import SSLMethod, check_pair, mean_token, split_groups
+
+__all__ = ["SimSiamMethod"]
+
+
+class SimSiamMethod(SSLMethod):
+    r"""Siamese networks without negatives, teacher or queue; what keeps them from collapsing is the stopped gradient.
+
+    With the embeddings :math:`z_1, z_2` of two views and a predictor's :math:`p_i = h(z_i)`, the term "similarity" is
+
+    .. math:: -\tfrac12 \left[ \cos(p_1, \mathrm{sg}\, z_2) + \cos(p_2, \mathrm{sg}\, z_1) \right]
+
+    averaged over the batch, -1 at best: Chen and He, "Exploring Simple Siamese Representation Learning", CVPR 2021,
+    arXiv:2011.10566, equations 1 to 4. The views are :class:`ContrastViewsd`. Batch normalisation of the heads is over
+    all processes.
+
+    The learning rate of the predictor stays constant, as published: its groups say ``scheduled=False``.
+
+    Args:
+        backbone: any backbone of the contract, 2D or 3D; ResNet-50 in the paper.
+        embedding_dim: width of the three layers of the projection, all with batch normalisation, and of the prediction.
+        hidden_dim: width of the predictor's hidden layer.
+
+    Raises:
+        ValueError: for a width below 1, or (when called) views of different shapes or a batch of one.
+
+    >>> import torch
+    >>> from monai_anat.networks import ResNetBackbone
+    >>> method = SimSiamMethod(ResNetBackbone(depth=18), embedding_dim=32, hidden_dim=8)
+    >>> view = torch.rand(4, 1, 32, 32)
+    >>> sorted(method({"view_1": view, "view_2": view}, Progress(0, 1, 0, 1)))
+    ['similarity']
+    """
+
+    made_by = "ContrastViewsd"
+
+    def __init__(self, backbone: Backbone, *, embedding_dim: int = 2048, hidden_dim: int = 512) -> None:
+        super().__init__()
+        if hidden_dim < 1:
+            raise ValueError(f"hidden_dim must be at least 1, got {hidden_dim}; SimSiam has 512 for 2048")
+        self.loss_weights = {"similarity": 1.0}
+        self.backbone = backbone
+        self.projection = ExpanderHead(backbone.num_features, embedding_dim, bias=False, final_norm=True)
+        self.projection[-1].requires_grad_(False)  # the last normalisation has no weight and no bias
+        self.predictor = nn.Sequential(
+            nn.Linear(embedding_dim, hidden_dim, bias=False),
+            JointBatchNorm(hidden_dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden_dim, embedding_dim),
+        )
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute "similarity" of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
+
+        Args:
+            batch: what :class:`ContrastViewsd` makes, collated.
+            progress: not used.
+
+        Returns:
+            The one term.
+
+        Raises:
+            KeyError: if a view is missing.
+            ValueError: if the views differ in shape, or for a batch of one.
+        """
+        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
+        check_pair(view_1, view_2)
+        maps = self.forward_together(self.backbone, view_1, view_2)
+        # one after the other: each view is normalised by its own statistics
+        z_1, z_2 = (self.projection(mean_token(feature_map)) for feature_map in maps)
+        p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
+        distance = global_consistency(p_1, z_2.detach()) + global_consistency(p_2, z_1.detach())  # 2 - 2 cos each
+        return {"similarity": distance / 4 - 1}
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Set the predictor apart, whose learning rate stays."""
+        return split_groups(super().param_groups(weight_decay), self.predictor, "predictor", scheduled=False)
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the backbone."""
+        return {"encoder": self.backbone}
