@@ -208,7 +208,8 @@ class AdamV2Viewsd(RandViewsd):
 
 def _inside(structure: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Boxes (n, 2, d) of a structure (2, d), as boxes of the image."""
-    return boxes + np.stack([structure[0], np.zeros_like(structure[0])])
+    moved: npt.NDArray[np.int64] = boxes + np.stack([structure[0], np.zeros_like(structure[0])])
+    return moved
 
 
 class AdamV2Method(TeacherStudentMethod):
@@ -422,4 +423,4 @@ class AdamV2Method(TeacherStudentMethod):
         if local_views.ndim != 5:
             raise ValueError(f"local_views must be (B, V, C, h, w), got {tuple(local_views.shape)}")
         embeddings = mean_token(self.backbone(local_views.flatten(0, 1)))  # (B * V, D)
-        return embeddings.unflatten(0, local_views.shape[:2]).unbind(1)
+        return embeddings.reshape(*local_views.shape[:2], -1).unbind(1)

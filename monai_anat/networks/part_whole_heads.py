@@ -49,7 +49,7 @@ class CompositionHead(nn.Sequential):
 
     def forward(self, parts: Tensor) -> Tensor:
         """The whole (B, D) of the parts (B, P, D), which always come in the same order."""
-        whole: Tensor = super().forward(parts.flatten(1))  # (B, P * D)
+        whole: Tensor = super().forward(parts.flatten(1))  # type: ignore[no-untyped-call]  # (B, P * D)
         return whole
 
 
@@ -92,8 +92,8 @@ class DecompositionHead(nn.Sequential):
 
     def forward(self, whole: Tensor) -> Tensor:
         """The parts (B, P, D) of the whole (B, D)."""
-        parts: Tensor = super().forward(whole)
-        return parts.unflatten(1, (self.num_parts, self.in_features))
+        flat: Tensor = super().forward(whole)  # type: ignore[no-untyped-call]
+        return flat.reshape(-1, self.num_parts, self.in_features)
 
 
 def _layers(widths: Sequence[int], layer_norm: bool) -> list[nn.Module]:

@@ -272,8 +272,9 @@ def slow_terms(method: AdamV2Method, batch: dict[str, Tensor]) -> dict[str, Tens
 def test_terms_equal_slow_separate_formulas(phase: int) -> None:
     torch.manual_seed(0)
     method, batch = moved_teacher(tiny_method()), batch_of(tiny_views(), phase)
-    for parameter in method.localizability_head.parameters():
-        parameter.data.mul_(20)  # logits that tell views apart
+    for head in (method.localizability_head, method.teacher["localizability_head"]):
+        for parameter in head.parameters():
+            parameter.data.mul_(20)  # logits that tell views apart
     terms, slow = method(batch, progress()), slow_terms(method, batch)
     assert set(terms) == ({"localizability"} if phase == 1 else TERMS)
     for name in terms:
