@@ -3,6 +3,7 @@
 from .ace import ACEMethod, ACEViewsd
 from .adam import AdamMethod, AdamViewsd
 from .adam_v2 import AdamV2Method, AdamV2Viewsd
+from .barlow_twins import BarlowTwinsMethod
 from .base import (
     SSLMethod,
     TeacherStudentMethod,
@@ -15,7 +16,7 @@ from .base import (
     used_terms,
     uses_batch_statistics,
 )
-from .contrast_views import ContrastViewsd, ViewDraw, alter_view, cut_view
+from .contrast_views import ContrastViewsd, ViewDraw, alter_view, asymmetric_appearances, cut_view
 from .dira import DiRAMethod, DiRAViewsd
 from .lamps import LampsMethod
 from .lamps_views import LampsViewsd
@@ -25,6 +26,7 @@ from .momentum_contrast import MomentumContrastMethod
 from .peac import PEACMethod, PEACViewsd
 from .popar import Corruption, POPARMethod, POPARViewsd, corrupt, draw_corruption, order_of
 from .simsiam import SimSiamMethod
+from .vicreg import VICRegMethod
 from .views import MEAN, STD, RandViewsd
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "AdamV2Method",
     "AdamV2Viewsd",
     "AdamViewsd",
+    "BarlowTwinsMethod",
     "ContrastViewsd",
     "Corruption",
     "DiRAMethod",
@@ -54,8 +57,10 @@ __all__ = [
     "SSLMethod",
     "SimSiamMethod",
     "TeacherStudentMethod",
+    "VICRegMethod",
     "ViewDraw",
     "alter_view",
+    "asymmetric_appearances",
     "check_cells",
     "check_pair",
     "check_view",

@@ -1,0 +1,100 @@
+"""Barlow Twins: each dimension of the embedding agrees between two views, and repeats no other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..keys import VIEW_1, VIEW_2
+from ..losses import correlation_agreement, correlation_redundancy
+from ..networks import Backbone, ExpanderHead
+from ..processes import gather_rows
+from ..schedules import Progress
+from .base import SSLMethod, check_pair, mean_token, used_terms
+
+__all__ = ["BarlowTwinsMethod"]
+
+
+class BarlowTwinsMethod(SSLMethod):
+    r"""The cross-correlation matrix C of two views' embeddings over the batch becomes the identity.
+
+    The terms are "agreement" :math:`\sum_i (1 - C_{ii})^2` and "redundancy" :math:`\sum_{i \ne j} C_{ij}^2`, weighted 1
+    and .005: Zbontar et al., "Barlow Twins", ICML 2021, arXiv:2103.03230, equation 1. C is a statistic of the batch: it
+    and the BatchNorms of the projector are over all processes, and micro-batches change it.
+
+    The views are :class:`ContrastViewsd` with ``appearance=asymmetric_appearances()``, as published without colour.
+    ``monai.losses.BarlowTwinsLoss`` is not used: its value for equal views is D / B^2 and not 0, which for the batches
+    of one workstation outweighs what is to be learned (:func:`~monai_anat.losses.correlation_agreement`).
+
+    Biases and normalisation layers learn at a rate of their own, as published: .0048 where weights have .2.
+
+    Args:
+        backbone: any backbone of the contract; ResNet-50 in the paper.
+        embedding_dim: width of the three layers of the projector.
+        redundancy_weight: of "redundancy".
+        undecayed_lr_scale: learning rate of biases and normalisation layers, as a factor.
+
+    Raises:
+        ValueError: for a width below 1, a weight below 0, a factor that is not positive, or (when called) views of
+            different shapes or a batch of one.
+
+    >>> import torch
+    >>> from monai_anat.networks import ResNetBackbone
+    >>> method = BarlowTwinsMethod(ResNetBackbone(depth=18), embedding_dim=32)
+    >>> view = torch.rand(4, 1, 32, 32)
+    >>> sorted(method({"view_1": view, "view_2": view}, Progress(0, 1, 0, 1)))
+    ['agreement', 'redundancy']
+    """
+
+    made_by = "ContrastViewsd"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        embedding_dim: int = 8192,
+        redundancy_weight: float = 5e-3,
+        undecayed_lr_scale: float = 0.0048 / 0.2,
+    ) -> None:
+        super().__init__()
+        if not undecayed_lr_scale > 0:
+            raise ValueError(f"undecayed_lr_scale must be positive, got {undecayed_lr_scale}; 1 is one rate for all")
+        self.loss_weights = used_terms(agreement=1.0, redundancy=redundancy_weight)
+        self.undecayed_lr_scale = undecayed_lr_scale
+        self.backbone = backbone
+        self.projector = ExpanderHead(backbone.num_features, embedding_dim, bias=False)
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
+
+        Args:
+            batch: what :class:`ContrastViewsd` makes, collated.
+            progress: not used.
+
+        Returns:
+            The unweighted terms by name.
+
+        Raises:
+            KeyError: if a view is missing.
+            ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
+        """
+        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
+        check_pair(view_1, view_2)
+        maps = self.forward_together(self.backbone, view_1, view_2)
+        # one after the other: each view is normalised by its own statistics
+        z_1, z_2 = (gather_rows(self.projector(mean_token(feature_map)).float()) for feature_map in maps)
+        terms = {"agreement": correlation_agreement(z_1, z_2)}
+        if "redundancy" in self.loss_weights:
+            terms["redundancy"] = correlation_redundancy(z_1, z_2)
+        return terms
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Give what does not decay, biases and normalisation layers, its own learning rate."""
+        groups = super().param_groups(weight_decay)
+        return [group if group["decayed"] else {**group, "lr_scale": self.undecayed_lr_scale} for group in groups]
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the backbone."""
+        return {"encoder": self.backbone}

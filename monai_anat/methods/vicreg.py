@@ -1,0 +1,96 @@
+"""VICReg: two views have one embedding, whose dimensions all vary and do not repeat each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..keys import VIEW_1, VIEW_2
+from ..losses import covariance, invariance, variance
+from ..networks import Backbone, ExpanderHead
+from ..processes import gather_rows
+from ..schedules import Progress
+from .base import SSLMethod, check_pair, mean_token, used_terms
+
+__all__ = ["VICRegMethod"]
+
+
+class VICRegMethod(SSLMethod):
+    r"""Variance, invariance, covariance: a joint embedding without negatives, teacher or predictor.
+
+    With the embeddings :math:`z_1, z_2` of two views, the terms are "invariance" :math:`s(z_1, z_2)`, "variance"
+    :math:`\tfrac12 [v(z_1) + v(z_2)]` and "covariance" :math:`c(z_1) + c(z_2)` of
+    :mod:`monai_anat.losses`, weighted 25, 25 and 1: Bardes, Ponce and LeCun, "VICReg", ICLR 2022, arXiv:2105.04906,
+    equation 6. Variance and covariance are statistics of the batch: they and the BatchNorms of the expander are over
+    all processes, and micro-batches change them.
+
+    The views are :class:`ContrastViewsd` with ``appearance=asymmetric_appearances()``, as published without colour.
+    :class:`MLVICXMethod` is the same on two levels of the network.
+
+    Differs from the released code: the covariance is taken from the Gram matrix where the batch is smaller than the
+    embedding: the same values.
+
+    Args:
+        backbone: any backbone of the contract; ResNet-50 in the paper.
+        embedding_dim: width of the three layers of the expander.
+        invariance_weight: of "invariance".
+        variance_weight: of "variance".
+        covariance_weight: of "covariance".
+
+    Raises:
+        ValueError: for a width below 1, weights that leave no term, or (when called) views of different shapes or a
+            batch of one.
+
+    >>> import torch
+    >>> from monai_anat.networks import ResNetBackbone
+    >>> method = VICRegMethod(ResNetBackbone(depth=18), embedding_dim=32)
+    >>> view = torch.rand(4, 1, 32, 32)
+    >>> sorted(method({"view_1": view, "view_2": view}, Progress(0, 1, 0, 1)))
+    ['covariance', 'invariance', 'variance']
+    """
+
+    made_by = "ContrastViewsd"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        embedding_dim: int = 8192,
+        invariance_weight: float = 25.0,
+        variance_weight: float = 25.0,
+        covariance_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.loss_weights = used_terms(
+            invariance=invariance_weight, variance=variance_weight, covariance=covariance_weight
+        )
+        self.backbone = backbone
+        self.expander = ExpanderHead(backbone.num_features, embedding_dim)
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
+
+        Args:
+            batch: what :class:`ContrastViewsd` makes, collated.
+            progress: not used.
+
+        Returns:
+            The unweighted terms by name.
+
+        Raises:
+            KeyError: if a view is missing.
+            ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
+        """
+        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
+        check_pair(view_1, view_2)
+        maps = self.forward_together(self.backbone, view_1, view_2)
+        # one after the other: each view is normalised by its own statistics
+        z_1, z_2 = (gather_rows(self.expander(mean_token(feature_map)).float()) for feature_map in maps)
+        terms = {term.__name__: term for term in (invariance, variance, covariance)}
+        return {name: term(z_1, z_2) for name, term in terms.items() if name in self.loss_weights}
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the backbone."""
+        return {"encoder": self.backbone}
