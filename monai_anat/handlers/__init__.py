@@ -1,6 +1,7 @@
 """Handlers for :class:`monai_anat.engines.SSLTrainer`: what happens around the steps of training."""
 
 from .checkpoint import Checkpointer, save_atomically
+from .encoder_probe import EncoderProbe
 from .guard import NonFiniteGuard
 from .manifest import RunManifest, command_line_config, data_fingerprint
 from .probes import CollapseMonitor
@@ -10,6 +11,7 @@ from .training_log import TrainingLog
 __all__ = [
     "Checkpointer",
     "CollapseMonitor",
+    "EncoderProbe",
     "NonFiniteGuard",
     "RunManifest",
     "TeacherEMA",

@@ -165,6 +165,9 @@ class TrainingLog:
         metrics = {key: float(value) for key, value in engine.state.metrics.items()}
         if metrics:
             self._line(engine, metrics)
+        if self._writer is not None:
+            for name, picture in getattr(engine.state, "pictures", {}).items():
+                self._writer.add_image(name, picture, engine.state.iteration)
         if self._writer is not None and self.pictures_every and engine.state.epoch % self.pictures_every == 0:
             self._pictures(self._writer, engine)
 

@@ -1,0 +1,71 @@
+"""Values with their intervals, one beside another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .figures import PALETTE
+
+__all__ = ["draw_intervals"]
+
+
+def draw_intervals(
+    groups: Mapping[str, Mapping[str, tuple[float, float | None, float | None]]],
+    references: Mapping[str, Mapping[str, float]] | None = None,
+    titles: Sequence[str] | None = None,
+) -> Figure:
+    """One panel per metric, one dot with its interval per encoder.
+
+    Args:
+        groups: metric -> encoder -> value, low and high; None where there is no interval.
+        references: metric -> name of a baseline -> value, drawn as a dashed line.
+        titles: above the panels; the metrics' names if not given.
+
+    Raises:
+        ValueError: if there is no metric, or the titles are not as many.
+
+    >>> figure = draw_intervals({"Dice": {"a": (0.8, 0.7, 0.9), "b": (0.7, None, None)}}, {"Dice": {"position": 0.5}})
+    >>> len(figure.axes)
+    1
+    """
+    names = list(groups)
+    if not names or (titles is not None and len(titles) != len(names)):
+        raise ValueError(f"groups must hold a metric, and titles one name each, got {names} and {titles}")
+    encoders = list(dict.fromkeys(name for values in groups.values() for name in values))
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    height = 0.75 + 0.3 * len(encoders)
+    figure = Figure(figsize=(3.6 * columns, rows * height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes[len(names) :]:
+        axis.remove()
+    for number, (axis, metric) in enumerate(zip(axes, names, strict=False)):
+        _panel(axis, groups[metric], encoders, (references or {}).get(metric, {}))
+        axis.set_title(metric if titles is None else titles[number], fontsize=9)
+        axis.tick_params(labelsize=8, left=number % columns == 0, labelleft=number % columns == 0)
+    return figure
+
+
+def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str], references: Mapping[str, float]) -> None:
+    for place, name in enumerate(encoders):
+        if name not in values:
+            continue
+        value, low, high = values[name]
+        colour = PALETTE[place % len(PALETTE)]
+        if low is not None and high is not None:
+            axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
+        axis.plot([value], [place], "o", color=colour, markeredgecolor="black", markeredgewidth=0.6, markersize=6)
+    for style, (name, value) in zip(("--", ":", "-."), references.items(), strict=False):
+        axis.axvline(value, color="#5b6675", linestyle=style, linewidth=1.0, label=name)
+    if references:
+        axis.legend(fontsize=6.5, frameon=False, loc="best")
+    axis.set_yticks(range(len(encoders)), encoders)
+    axis.set_ylim(len(encoders) - 0.5, -0.5)
+    axis.grid(axis="x", color="#dde3ea", linewidth=0.7)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)

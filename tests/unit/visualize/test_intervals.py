@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from monai_anat.visualize import draw_intervals, encode_png
+
+
+def test_one_panel_per_metric_and_one_dot_per_encoder():
+    groups = {
+        "Dice": {"ours": (0.8, 0.7, 0.9), "theirs": (0.6, 0.5, 0.7)},
+        "error": {"ours": (0.1, None, None)},
+    }
+    figure = draw_intervals(groups, {"Dice": {"random": 0.4}}, ["Dice, higher", "error, lower"])
+    assert [axis.get_title() for axis in figure.axes] == ["Dice, higher", "error, lower"]
+    dots = [[line for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes]
+    assert [len(lines) for lines in dots] == [2, 1]
+    assert [float(line.get_xdata()[0]) for line in dots[0]] == [0.8, 0.6]
+    bars = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [0.7, 0.9]]
+    assert len(bars) == 1
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["random"]
+    assert encode_png(figure)[1:4] == b"PNG"
+
+
+def test_nothing_to_draw_is_said():
+    with pytest.raises(ValueError, match="groups must hold a metric"):
+        draw_intervals({})
+    with pytest.raises(ValueError, match="titles one name each"):
+        draw_intervals({"Dice": {"ours": (0.8, None, None)}}, titles=["a", "b"])
