@@ -6,7 +6,7 @@ from .consistency import global_consistency, matched_consistency
 from .contrastive import KeyQueue, pruned_info_nce
 from .correlation import correlation_agreement, correlation_redundancy, redundancy_reduction
 from .distillation import DistillationCenter, self_distillation
-from .matching import matching_cross_entropy, shifted_inside, soft_match_targets
+from .matching import matching_cross_entropy
 from .multi_view import distinct_pairs, multi_view_distillation
 from .ordering import order_cross_entropy
 from .part_whole import composition_distance, decomposition_distance
@@ -37,9 +37,7 @@ __all__ = [
     "redundancy_reduction",
     "restoration_mse",
     "self_distillation",
-    "shifted_inside",
     "smooth_l1",
-    "soft_match_targets",
     "variance",
     "variance_covariance",
 ]

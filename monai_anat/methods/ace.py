@@ -12,13 +12,7 @@ from monai.config import KeysCollection
 from torch import Tensor, nn
 
 from ..keys import CROP_OFFSET, IMAGE, VIEW_1, VIEW_2
-from ..losses import (
-    DistillationCenter,
-    matching_cross_entropy,
-    self_distillation,
-    shifted_inside,
-    soft_match_targets,
-)
+from ..losses import DistillationCenter, matching_cross_entropy, self_distillation
 from ..networks import Backbone, DenseHead, DownsamplingHead, PrototypeHead, UpsamplingHead, masked_mean, to_tokens
 from ..schedules import Progress
 from ..transforms import (
@@ -34,6 +28,8 @@ from ..transforms import (
     per_axis,
     resized_crop,
     sharpen,
+    shifted_inside,
+    soft_match_targets,
 )
 from .base import TeacherStudentMethod, check_view, token_grid, used_terms
 from .views import MEAN, STD, RandViewsd
@@ -250,9 +246,22 @@ class ACEMethod(TeacherStudentMethod):
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.frozen_prototype_epochs = frozen_prototype_epochs
-        features = backbone.num_features
         self.backbone = backbone
         self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
+        self._add_matching_heads()
+        if "global_consistency" in self.loss_weights:
+            self.prototype_head = PrototypeHead(
+                backbone.num_features,
+                num_prototypes,
+                hidden_features=head_features,
+                bottleneck_features=bottleneck_features,
+            )
+            self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
+            self.center = DistillationCenter(num_prototypes, center_momentum)
+            self.find_unused_parameters = frozen_prototype_epochs > 0
+
+    def _add_matching_heads(self) -> None:
+        features = self.backbone.num_features
         if {"decomposition", "composition"} & set(self.loss_weights):
             self.dense_head = DenseHead(features)
             self.teacher["dense_head"] = self.teacher_of(self.dense_head)
@@ -260,13 +269,6 @@ class ACEMethod(TeacherStudentMethod):
             self.upsampling_head = UpsamplingHead(features, self.scale)
         if "composition" in self.loss_weights:
             self.downsampling_head = DownsamplingHead(features, self.scale)
-        if "global_consistency" in self.loss_weights:
-            self.prototype_head = PrototypeHead(
-                features, num_prototypes, hidden_features=head_features, bottleneck_features=bottleneck_features
-            )
-            self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
-            self.center = DistillationCenter(num_prototypes, center_momentum)
-            self.find_unused_parameters = frozen_prototype_epochs > 0
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """Compute the terms of ``view_1`` (large), ``view_2`` (small), (B, C, H, W) each, and ``crop_offset`` (B, 2).

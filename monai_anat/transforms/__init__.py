@@ -13,6 +13,7 @@ from .appearance import (
 )
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from .bezier import BezierDraw, apply_bezier, bezier_curve, bezier_table, require_unit_range
+from .cell_matches import shifted_inside, soft_match_targets
 from .cutting import CutDraw, SwapDraw, cut_out, draw_swaps, swap_boxes
 from .distortions import (
     Distortion,
@@ -158,7 +159,9 @@ __all__ = [
     "same_kind",
     "sample_at",
     "sharpen",
+    "shifted_inside",
     "shuffle_patches",
+    "soft_match_targets",
     "solarize",
     "split_cells",
     "split_quadrants",

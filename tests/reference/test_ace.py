@@ -11,14 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_anat.losses import (
-    DistillationCenter,
-    matching_cross_entropy,
-    self_distillation,
-    shifted_inside,
-    soft_match_targets,
-)
+from monai_anat.losses import DistillationCenter, matching_cross_entropy, self_distillation
 from monai_anat.networks import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
+from monai_anat.transforms import shifted_inside, soft_match_targets
 
 TOKENS = (14, 14)
 
