@@ -104,7 +104,8 @@ def sample_at(img: Tensor, positions: Tensor) -> Tensor:
     unit = positions.to(pixels.dtype).movedim(0, -1) / last * 2 - 1  # (h, w, d)
     # grid_sample wants (x, y[, z]), the last axis first
     grid = unit.flip(-1)[None]
-    return F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="reflection", align_corners=True)[0]
+    sampled: Tensor = F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="reflection", align_corners=True)
+    return sampled[0]
 
 
 class RandElastic(RandomizableTransform):
