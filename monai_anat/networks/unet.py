@@ -94,9 +94,8 @@ class BackboneUNet(nn.Module):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile both halves: methods call each by itself."""
-        self.encode, self.decode = (  # type: ignore[method-assign]
-            torch.compile(half, *args, **kwargs) for half in (self.encode, self.decode)
-        )
+        self.encode = torch.compile(self.encode, *args, **kwargs)  # type: ignore[method-assign]
+        self.decode = torch.compile(self.decode, *args, **kwargs)  # type: ignore[method-assign]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The maps of all stages of the backbone (B, C, h, w[, d]), fine to coarse.

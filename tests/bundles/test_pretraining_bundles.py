@@ -47,6 +47,9 @@ TINY_OF: dict[str, dict[str, Any]] = {
         "num_prototypes": 64,
     },
     "cxr_lamps_pretraining": {"image_size": 48, "kept": 4, "num_prototypes": 64},  # an even number of cells
+    # its two networks see the joint batch image by image
+    "cxr_dira_pretraining": {"stage_epochs": [1, 1], "queue_size": 16, "decoder_norm": "instance"},
+    "cxr_moco_v2_pretraining": {"queue_size": 16},
     "cxr_peac_pretraining": {"margin": 2},
 }
 
