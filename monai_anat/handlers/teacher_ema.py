@@ -15,15 +15,19 @@ __all__ = ["TeacherEMA", "move_teacher"]
 
 
 @torch.no_grad()
-def move_teacher(pairs: Iterable[tuple[nn.Module, nn.Module]], momentum: float) -> None:
+def move_teacher(
+    pairs: Iterable[tuple[nn.Module, nn.Module]], momentum: float, average_statistics: bool = False
+) -> None:
     r"""Move each teacher towards its student: :math:`\theta_t \leftarrow m\,\theta_t + (1 - m)\,\theta_s`.
 
-    Parameters are paired by name. Floating-point buffers (the running statistics of batch normalisation) are copied,
-    since the teacher runs in evaluation mode and would otherwise keep its initial ones.
+    Parameters are paired by name. Buffers (the running statistics of batch normalisation) are copied, since the teacher
+    runs in evaluation mode and would otherwise keep its initial ones; or averaged as the parameters are.
 
     Args:
         pairs: (student, teacher) modules of the same structure.
         momentum: weight of the OLD teacher; 1 freezes it, 0 copies the student.
+        average_statistics: average floating-point buffers instead of copying them (EMAN; Cai et al., CVPR 2021,
+            arXiv:2101.08482), so that they fit the teacher's weights and not the student's.
 
     Raises:
         ValueError: if a pair's parameters have different names.
@@ -34,23 +38,26 @@ def move_teacher(pairs: Iterable[tuple[nn.Module, nn.Module]], momentum: float) 
     True
     """
     for student, teacher in pairs:
-        averaged, source = _paired(student.named_parameters(), teacher.named_parameters())
+        averaged = _paired(student.named_parameters(), teacher.named_parameters())
+        copied = []
+        for buffers in _paired(student.named_buffers(), teacher.named_buffers()):
+            (averaged if average_statistics and buffers[0].is_floating_point() else copied).append(buffers)
         if averaged:
-            torch._foreach_lerp_(averaged, source, 1.0 - momentum)
-        copied, source = _paired(student.named_buffers(), teacher.named_buffers())
+            torch._foreach_lerp_([t for t, _ in averaged], [s for _, s in averaged], 1.0 - momentum)
         if copied:
-            torch._foreach_copy_(copied, source)
+            torch._foreach_copy_([t for t, _ in copied], [s for _, s in copied])
 
 
 def _paired(
     student: Iterable[tuple[str, Tensor]], teacher: Iterable[tuple[str, Tensor]]
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> list[tuple[Tensor, Tensor]]:
+    """(teacher, student) tensors of the same name."""
     sources, targets = dict(student), dict(teacher)
     if sources.keys() != targets.keys():
         raise ValueError(
             f"student and teacher must have the same names, differ in {sorted(sources.keys() ^ targets.keys())}"
         )
-    return list(targets.values()), [sources[name].detach() for name in targets]
+    return [(target, sources[name].detach()) for name, target in targets.items()]
 
 
 class TeacherEMA:
@@ -61,6 +68,8 @@ class TeacherEMA:
     Args:
         momentum: weight of the old teacher, or a schedule of it (PEAC: cosine from .999 to 1). It must fit the length
             of the run: with 1,000 steps, .999 leaves a third of the random start in the teacher.
+        average_statistics: average the running statistics of batch normalisation as well, instead of copying the
+            student's. A queue of keys needs it: keys that change with the student's statistics age at once.
 
     Raises:
         TypeError: on ``attach`` to a trainer whose method has no teacher.
@@ -69,7 +78,8 @@ class TeacherEMA:
     0.996
     """
 
-    def __init__(self, momentum: Schedule | float) -> None:
+    def __init__(self, momentum: Schedule | float, average_statistics: bool = False) -> None:
+        self.average_statistics = average_statistics
         self.momentum = ConstantSchedule(momentum) if isinstance(momentum, int | float) else momentum
 
     def attach(self, engine: SSLTrainer) -> None:
@@ -84,4 +94,4 @@ class TeacherEMA:
         """Move the teacher by the momentum of this step."""
         method = engine.method
         if isinstance(method, TeacherStudentMethod):
-            move_teacher(method.pairs(), self.momentum(engine.progress))
+            move_teacher(method.pairs(), self.momentum(engine.progress), self.average_statistics)

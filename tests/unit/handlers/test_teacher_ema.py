@@ -38,6 +38,26 @@ def test_average_is_the_formula_and_buffers_are_copied():
     assert not torch.equal(student[1].running_mean, teacher[1].running_mean)
 
 
+def test_statistics_may_be_averaged_as_the_weights_are():
+    student, teacher = pair()
+    start = teacher[1].running_mean.clone(), teacher[1].running_var.clone()
+    weight = 0.9 * teacher[0].weight + 0.1 * student[0].weight
+    move_teacher([(student, teacher)], 0.9, average_statistics=True)
+    torch.testing.assert_close(teacher[1].running_mean, 0.9 * start[0] + 0.1 * student[1].running_mean)
+    torch.testing.assert_close(teacher[1].running_var, 0.9 * start[1] + 0.1 * student[1].running_var)
+    torch.testing.assert_close(teacher[0].weight, weight)
+    assert teacher[1].num_batches_tracked == student[1].num_batches_tracked == 1
+
+
+def test_the_handler_passes_on_how_statistics_move(make_trainer):
+    for average in (False, True):
+        trainer = make_trainer([TeacherEMA(1.0, average_statistics=average)], epochs=1)
+        trainer.method.student.register_buffer("statistic", torch.tensor(2.0))
+        trainer.method.teacher.register_buffer("statistic", torch.tensor(1.0))
+        trainer.run()
+        assert trainer.method.teacher.statistic == (1.0 if average else 2.0)
+
+
 def test_parameters_are_paired_by_name():
     with pytest.raises(ValueError, match=r"same names, differ in \['bias'\]"):
         move_teacher([(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))], 0.9)
