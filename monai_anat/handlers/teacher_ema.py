@@ -39,7 +39,7 @@ def move_teacher(
     """
     for student, teacher in pairs:
         averaged = _paired(student.named_parameters(), teacher.named_parameters())
-        copied = []
+        copied: list[tuple[Tensor, Tensor]] = []
         for buffers in _paired(student.named_buffers(), teacher.named_buffers()):
             (averaged if average_statistics and buffers[0].is_floating_point() else copied).append(buffers)
         if averaged:

@@ -133,7 +133,7 @@ class AdamMethod(MomentumContrastMethod):
     goes on with both encoders and the queue.
 
     Differs from the released code: the teacher moves and keys enter the queue in training only (there, validation moves
-    both); pruning is one masked cross-entropy (4 times faster for 64 queries and 65,536 keys, the same loss and gradient);
+    both); pruning is one masked cross-entropy (4 times faster for 64 queries and 65,536 keys, with the same result);
     a stage starts to prune when its own keys fill the queue; the teacher is in evaluation mode, so no statistics of a
     batch betray the positive key and keys need not be shuffled between devices. With batch normalisation, let
     ``TeacherEMA(average_statistics=True)`` move it: statistics that are copied make old keys useless.
