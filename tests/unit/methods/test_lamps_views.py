@@ -12,7 +12,17 @@ from torch import Tensor
 
 from monai_anat.methods import LampsViewsd
 from monai_anat.methods.lamps_views import LampsDraw, source_region
-from monai_anat.transforms import GridCropsDraw, RandAppearance, RandElastic, split_cells, split_quadrants
+from monai_anat.transforms import (
+    ElasticDraw,
+    GridCropsDraw,
+    RandAppearance,
+    RandElastic,
+    displacement_field,
+    pixel_positions,
+    sample_at,
+    split_cells,
+    split_quadrants,
+)
 
 SAME = RandAppearance(jitter_prob=0.0, blur_prob=0.0)
 STILL = RandElastic(prob=0.0)
@@ -100,6 +110,11 @@ def test_the_box_is_what_is_seen() -> None:
     region = source_region(rows, draw, (24, 24))
     expected = 4 + (torch.arange(24) + 2 + 0.5) / 2 - 0.5  # 14 rows of the image on 28 of the canvas
     torch.testing.assert_close(region[0, :, 3] * 40, expected)
+    field = ElasticDraw(np.array([[1.0, 0.0]] * 3), 3.0, 2.0, seed=0)
+    moved = source_region(rows, LampsDraw((40, 40), None, field, crops), (24, 24))
+    places = torch.tensor([2.0, 1.0]).reshape(2, 1, 1) + pixel_positions((24, 24)) + displacement_field((24, 24), field)
+    torch.testing.assert_close(moved, sample_at(rows, places))
+    assert (moved - rows[:, 2:26, 1:25]).abs().max() > 0.01
     plain = source_region(rows, LampsDraw((40, 40), None, None, crops), (24, 24))
     assert torch.equal(plain, rows[:, 2:26, 1:25])
 
