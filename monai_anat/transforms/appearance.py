@@ -105,10 +105,9 @@ def rotate(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
     """
     if angle == 0:
         return pixels
-    to_input = torch.from_numpy(_rotation(angle, pixels.shape[1:3], normalized=True)).to(pixels)
     planes = pixels if pixels.ndim == 3 else pixels.movedim(-1, 1).flatten(0, 1)  # (C[ D], H, W)
     planes = planes[None] - fill if fill else planes[None]
-    grid = F.affine_grid(to_input[None], list(planes.shape), align_corners=False)
+    grid = _rotated_grid(angle, pixels.shape[1:3]).to(pixels)[None]
     turned = F.grid_sample(planes, grid, align_corners=False)[0]
     turned = turned + fill if fill else turned
     return turned if pixels.ndim == 3 else turned.unflatten(0, (len(pixels), -1)).movedim(1, -1).contiguous()
@@ -130,18 +129,23 @@ def solarize(pixels: Tensor, threshold: float = 0.5) -> Tensor:
     return torch.where(pixels >= threshold, 1.0 - pixels, pixels)
 
 
-def _rotation(angle: float, plane: Sequence[int], normalized: bool) -> npt.NDArray[np.float64]:
-    """(2, 3), from places of the turned image to those of the input.
-
-    As ``affine_grid`` wants it (x before y, the sides are 2) where ``normalized``, else for (row, column) indices.
-    """
-    height, width = plane
+def _rotation(angle: float, plane: Sequence[int]) -> npt.NDArray[np.float64]:
+    """(2, 3), from (row, column, 1) of the turned image to (row, column) of the input."""
     c, s = cos(radians(angle)), sin(radians(angle))
-    if normalized:
-        return np.array([[c, -s * height / width, 0.0], [s * width / height, c, 0.0]])
     linear = np.array([[c, s], [-s, c]])
-    middle = np.array([height - 1, width - 1]) / 2
+    middle = (np.array(plane) - 1) / 2
     return np.column_stack([linear, middle - linear @ middle])
+
+
+def _rotated_grid(angle: float, plane: Sequence[int]) -> Tensor:
+    """(H, W, 2), as ``grid_sample`` wants it: x before y, the sides of the image are 2 long."""
+    height, width = plane
+    (row_by_row, row_by_col, _), (col_by_row, col_by_col, _) = _rotation(angle, plane).tolist()
+    row = torch.arange(height).sub((height - 1) / 2)[:, None]  # from the middle
+    col = torch.arange(width).sub((width - 1) / 2)[None]
+    x = (col * col_by_col + row * col_by_row) * (2 / width)
+    y = (col * row_by_col + row * row_by_row) * (2 / height)
+    return torch.stack([x, y], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ class RandAppearance(Randomizable, Transform):
         index_map = None
         if self.appearance.angle:
             index_map = np.eye(pixels.ndim - 1, pixels.ndim)
-            index_map[:2, [0, 1, -1]] = _rotation(self.appearance.angle, pixels.shape[1:3], normalized=False)
+            index_map[:2, [0, 1, -1]] = _rotation(self.appearance.angle, pixels.shape[1:3])
         changed = change_appearance(pixels, self.appearance)
         return same_kind(changed.clone() if changed is pixels else changed, img, index_map)
 
