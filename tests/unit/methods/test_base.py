@@ -15,6 +15,7 @@ from monai_anat.methods import (
     check_cells,
     check_pair,
     check_view,
+    mean_token,
     split_groups,
     token_grid,
     used_terms,
@@ -223,3 +224,12 @@ def test_groups_of_a_module_are_set_apart_with_their_entries():
     assert (names["head_decayed"]["weight_decay"], names["head_decayed"]["scheduled"]) == (0.1, False)
     assert "scheduled" not in names["decayed"]
     assert groups[0]["params"] == [body.weight, head.weight]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 6)])
+def test_the_mean_token_is_the_mean_over_all_positions_in_float32(shape: tuple[int, ...]) -> None:
+    feature_map = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+    mean = mean_token(feature_map)
+    assert mean.dtype == torch.float32
+    torch.testing.assert_close(mean, feature_map.float().mean(tuple(range(2, len(shape)))))
+    assert mean_token(feature_map.double()).dtype == torch.float64
