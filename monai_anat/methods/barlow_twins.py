@@ -33,6 +33,7 @@ class BarlowTwinsMethod(SSLMethod):
     Args:
         backbone: any backbone of the contract; ResNet-50 in the paper.
         embedding_dim: width of the three layers of the projector.
+        agreement_weight: of "agreement".
         redundancy_weight: of "redundancy".
         undecayed_lr_scale: learning rate of biases and normalisation layers, as a factor.
 
@@ -55,13 +56,14 @@ class BarlowTwinsMethod(SSLMethod):
         backbone: Backbone,
         *,
         embedding_dim: int = 8192,
+        agreement_weight: float = 1.0,
         redundancy_weight: float = 5e-3,
         undecayed_lr_scale: float = 0.0048 / 0.2,
     ) -> None:
         super().__init__()
         if not undecayed_lr_scale > 0:
             raise ValueError(f"undecayed_lr_scale must be positive, got {undecayed_lr_scale}; 1 is one rate for all")
-        self.loss_weights = used_terms(agreement=1.0, redundancy=redundancy_weight)
+        self.loss_weights = used_terms(agreement=agreement_weight, redundancy=redundancy_weight)
         self.undecayed_lr_scale = undecayed_lr_scale
         self.backbone = backbone
         self.projector = ExpanderHead(backbone.num_features, embedding_dim, bias=False)
@@ -85,10 +87,8 @@ class BarlowTwinsMethod(SSLMethod):
         maps = self.forward_together(self.backbone, view_1, view_2)
         # one after the other: each view is normalised by its own statistics
         z_1, z_2 = (gather_rows(self.projector(mean_token(feature_map)).float()) for feature_map in maps)
-        terms = {"agreement": correlation_agreement(z_1, z_2)}
-        if "redundancy" in self.loss_weights:
-            terms["redundancy"] = correlation_redundancy(z_1, z_2)
-        return terms
+        terms = {"agreement": correlation_agreement, "redundancy": correlation_redundancy}
+        return {name: term(z_1, z_2) for name, term in terms.items() if name in self.loss_weights}
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Give what does not decay, biases and normalisation layers, its own learning rate."""

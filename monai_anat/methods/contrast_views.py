@@ -70,14 +70,22 @@ def alter_view(crop: Tensor, draw: ViewDraw) -> Tensor:
     return plain_tensor(distort(change_appearance(crop, draw.appearance), draw.distortion))
 
 
-def asymmetric_appearances() -> tuple[RandAppearance, RandAppearance]:
+def asymmetric_appearances(
+    blur_sigma: tuple[float, float] = (0.1, 2.0),
+) -> tuple[RandAppearance, RandAppearance]:
     """The two augmentations of BYOL (arXiv:2006.07733), which VICReg and Barlow Twins share, on grey images.
+
+    Args:
+        blur_sigma: smallest and largest standard deviation of the blur in pixels; published for views of 224.
 
     Returns:
         Brightness and contrast by up to 40 % with probability .8 in both; the first view is always blurred and never
         solarised, the second is blurred with probability .1 and solarised with probability .2.
     """
-    return RandAppearance(blur_prob=1.0), RandAppearance(blur_prob=0.1, solarize_prob=0.2)
+    return (
+        RandAppearance(blur_sigma=blur_sigma, blur_prob=1.0),
+        RandAppearance(blur_sigma=blur_sigma, blur_prob=0.1, solarize_prob=0.2),
+    )
 
 
 class ContrastViewsd(RandViewsd):

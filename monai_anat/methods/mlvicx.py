@@ -43,6 +43,7 @@ class MLVICXViewsd(ContrastViewsd):
         preset: "published" or "anatomy", for the two arguments that follow.
         area: smallest and largest share of the image that a view shows; the preset's if not given.
         flip_prob: probability of exchanging left and right, for each view by itself; the preset's if not given.
+        blur_sigma: smallest and largest standard deviation of the blur in pixels; published for views of 224.
         mean: of the grey levels in [0, 1], for normalisation.
         std: of the grey levels in [0, 1].
         distorter: what distorts the views after that; nothing by default.
@@ -64,6 +65,7 @@ class MLVICXViewsd(ContrastViewsd):
         preset: Literal["published", "anatomy"] = "published",
         area: tuple[float, float] | None = None,
         flip_prob: float | None = None,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
         mean: float = MEAN,
         std: float = STD,
         distorter: RandDistort | None = None,
@@ -79,7 +81,7 @@ class MLVICXViewsd(ContrastViewsd):
             mean=mean,
             std=std,
             mode="bicubic",
-            appearance=asymmetric_appearances(),
+            appearance=asymmetric_appearances(blur_sigma),
             distorter=distorter,
         )
 

@@ -93,6 +93,9 @@ def test_the_anatomy_preset_never_flips_and_shows_more() -> None:
             assert draw.box[1].prod() / 1600 > 0.37  # whole pixels
     single = MLVICXViewsd(preset="anatomy", flip_prob=1.0, area=(0.1, 0.2))
     assert (single.flip_prob, single.area) == (1.0, (0.1, 0.2))
+    sharp = MLVICXViewsd(image_size=8, blur_sigma=(0.1, 0.2)).set_random_state(0)
+    sharp({"image": np.zeros((1, 40, 40), np.uint8)})
+    assert 0.1 <= sharp.draws[0].appearance.blur_sigma <= 0.2
 
 
 def test_views_refuse_what_cannot_be() -> None:
