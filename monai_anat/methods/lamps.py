@@ -132,22 +132,17 @@ class LampsMethod(TeacherStudentMethod):
             raise ValueError(f'alternate must be "epoch", "step" or "none" (all at once), got {alternate!r}')
         self.grid = token_grid(backbone, image_size)
         check_objectives(objectives, self.grid, kept)
-        weights = {
-            "distillation": distillation_weight,
-            "local_consistency": local_weight,
-            "extrapolation": extrapolation_weight,
-            "order": order_weight,
-            "order_consistency": order_consistency_weight,
-            "composition": composition_weight,
-            "decomposition": decomposition_weight,
-        }
-        taking_part = {term for objective in objectives for term in TERMS[objective]}
-        self.loss_weights = used_terms(**{term: weight for term, weight in weights.items() if term in taking_part})
-        for objective in objectives:
-            if not set(TERMS[objective]) & set(self.loss_weights):
-                raise ValueError(f"objective {objective!r} has no term left, its weights are 0; leave it out")
+        self.loss_weights = _weights_of(
+            objectives,
+            distillation=distillation_weight,
+            local_consistency=local_weight,
+            extrapolation=extrapolation_weight,
+            order=order_weight,
+            order_consistency=order_consistency_weight,
+            composition=composition_weight,
+            decomposition=decomposition_weight,
+        )
         self.image_size = tuple(cells * backbone.strides[-1] for cells in self.grid)
-        self.cell_size = backbone.strides[-1]
         self.objectives = tuple(objectives)
         self.alternate = alternate
         self.kept = per_axis(kept, len(self.grid), "kept")
@@ -156,7 +151,7 @@ class LampsMethod(TeacherStudentMethod):
         self.find_unused_parameters = alternate != "none" or self.frozen_prototype_epochs > 0
         self.backbone = backbone
         self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
-        features, parts = backbone.num_features, 2 ** len(self.grid)
+        features = backbone.num_features
         if "distillation" in self.loss_weights:
             self.prototype_head = PrototypeHead(features, num_prototypes, hidden_features=prototype_hidden)
             self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
@@ -166,6 +161,10 @@ class LampsMethod(TeacherStudentMethod):
             self.teacher["local_head"] = self.teacher_of(self.local_head)
         if "extrapolation" in self.loss_weights:
             self.decoder = ContextDecoder(features, self.grid, depth=decoder_depth, num_heads=decoder_heads)
+        self._add_simple_heads(features, 2 ** len(self.grid))
+
+    def _add_simple_heads(self, features: int, parts: int) -> None:
+        """The heads without arguments of their own; the student alone has them."""
         if "order" in self.loss_weights:
             self.order_head = OrderHead(features, prod(self.grid))
         if "composition" in self.loss_weights:
@@ -268,14 +267,14 @@ class LampsMethod(TeacherStudentMethod):
                 f"{tuple(windows.shape)}; {self.made_by} makes it"
             )
         offsets = windows.transpose(0, 1).flatten(0, 1)  # (2B, d)
-        shown = self._student_tokens(crop_windows(views, offsets, self.kept, self.cell_size))  # (2B, K, D)
+        shown = self._student_tokens(crop_windows(views, offsets, self.kept, self.backbone.strides[-1]))  # (2B, K, D)
         cells = window_cells(offsets, self.kept, self.grid)
         missing = torch.ones(teacher.shape[:2], dtype=torch.bool, device=views.device).scatter(1, cells, False)
         return smooth_l1(self.decoder(shown, cells), teacher, missing)
 
     def _order(self, batch: Mapping[str, Any], views: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         order = self._cells(batch, ORDER).repeat(2, 1)  # both views of an image are shuffled alike
-        cells = split_cells(views, self.cell_size, len(self.grid))  # (2B, N, C, h, w[, d])
+        cells = split_cells(views, self.backbone.strides[-1], len(self.grid))  # (2B, N, C, h, w[, d])
         shuffled = cells[torch.arange(len(views), device=views.device)[:, None], order]
         student = self._student_tokens(join_cells(shuffled, self.grid))
         terms = {}
@@ -322,6 +321,16 @@ class LampsMethod(TeacherStudentMethod):
         (cells,) = self.take(batch, key)
         check_cells(key, cells, self.grid, self.made_by)
         return cells
+
+
+def _weights_of(objectives: Sequence[str], **weights: float) -> dict[str, float]:
+    """The weights of the terms that the objectives have; each objective must keep one."""
+    taking_part = {term for objective in objectives for term in TERMS[objective]}
+    used = used_terms(**{term: weight for term, weight in weights.items() if term in taking_part})
+    for objective in objectives:
+        if not set(TERMS[objective]) & set(used):
+            raise ValueError(f"objective {objective!r} has no term left, its weights are 0; leave it out")
+    return used
 
 
 def _mean(tokens: Tensor) -> Tensor:
