@@ -79,7 +79,7 @@ def displacement_field(shape: Sequence[int], draw: ElasticDraw) -> Tensor:
     first = torch.tensor([side / 2 - third for side in shape]).reshape(-1, *[1] * dims)
     corners = torch.from_numpy(draw.corners).to(torch.float32)
     along = (pixel_positions(shape) - first) / (2 * third)  # 0 at the first corner, 1 at the one along the axis
-    field = corners[0].reshape(-1, *[1] * dims) + torch.tensordot((corners[1:] - corners[0]).T, along, dims=1)
+    field: Tensor = corners[0].reshape(-1, *[1] * dims) + torch.tensordot((corners[1:] - corners[0]).T, along, dims=1)
     if draw.magnitude > 0:
         noise = torch.rand((1, dims, *shape), generator=random_generator(draw.seed, field)).mul_(2).sub_(1)
         field += draw.magnitude * GaussianFilter(dims, draw.smoothness)(noise)[0]
