@@ -54,8 +54,9 @@ def equalize_regions(pixels: Tensor, clip: float) -> Tensor:
     if not clip > 0:
         raise ValueError(f"clip must be positive, got {clip}; 1 to 4 is usual")
     bins = 256
+    # blurring rounds white to a little above 1, which scikit-image refuses
     channels = [
         torch.from_numpy(equalize_adapthist(channel.cpu().double().numpy(), clip_limit=min(1.0, clip / bins)))
-        for channel in pixels
+        for channel in pixels.clamp(0.0, 1.0)
     ]
     return torch.stack(channels).to(pixels.device, torch.float32)

@@ -55,6 +55,13 @@ def test_equalisation_of_a_flat_image_is_finite_and_channels_are_apart() -> None
     assert torch.equal(equalize_regions(two, 2.0)[1:], equalize_regions(image_of(1), 2.0))
 
 
+def test_rounding_beyond_the_range_is_taken() -> None:
+    image = image_of()
+    image[0, :4, :4], image[0, 4:8, :4] = 1 + 1e-6, -1e-6
+    out = equalize_regions(image, 2.0)
+    torch.testing.assert_close(out, equalize_regions(image.clamp(0, 1), 2.0))
+
+
 def test_misfits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"amount must be at least 0, got -1"):
         sharpen(image_of(), -1)
