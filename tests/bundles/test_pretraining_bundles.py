@@ -229,5 +229,5 @@ def test_encoder_exports_to_torchscript_and_onnx(name, tmp_path):
         command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", verb, *common, *words]
         result = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
-    assert (tmp_path / "model.ts").stat().st_size > 1e8
+    assert (tmp_path / "model.ts").stat().st_size > 4 * sum(p.numel() for p in encoder.parameters())
     assert (tmp_path / "model.onnx").exists()
