@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.networks.layers import DropPath
@@ -156,11 +156,11 @@ class SwinBackbone(Backbone):
         """
         recompute = self.use_checkpoint and self.training and torch.is_grad_enabled()
         maps: list[Tensor] = []
-        for number, stage in enumerate(self.layers):
+        for number, stage in enumerate(cast(Iterable[_Stage], self.layers)):
             patches = stage(patches, recompute)
             last = stage.downsample is None
             maps.append((self.norm(patches) if last else patches).movedim(-1, 1))  # (B, C, h, w)
-            if not last:
+            if stage.downsample is not None:
                 patches = patches if between is None else between(number, maps[-1]).movedim(1, -1)
                 patches = stage.downsample(patches)
         return maps
