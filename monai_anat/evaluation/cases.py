@@ -51,12 +51,13 @@ class SegmentationCases:
         )
 
 
-def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int) -> SegmentationCases:
+def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key: str = LABEL) -> SegmentationCases:
     """Read images and masks of a MONAI datalist by the loading chain of the bundles, resized to a square.
 
     Args:
         datalist: items ``{"image": path, "label": path, ...}``; labels are images of class numbers.
         image_size: side in pixels.
+        label_key: where an item has the path of its mask.
 
     Raises:
         DatalistError: if the list is empty, an item has no label, or a label another size than its image.
@@ -68,19 +69,19 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int) -> Segmen
     """
     if not datalist:
         raise DatalistError("datalist must hold at least one item, got none; look at the split's name")
-    chain = radiograph_preprocessing(image_size, label_key=LABEL, square=True, metadata=True)
+    chain = radiograph_preprocessing(image_size, label_key=label_key, square=True, metadata=True)
     images, labels = [], []
     for item in datalist:
-        if not item.get(LABEL):
-            raise DatalistError(f"every item must have a {LABEL!r}, got only {sorted(item)} for {item.get(IMAGE)}")
+        if not item.get(label_key):
+            raise DatalistError(f"every item must have a {label_key!r}, got only {sorted(item)} for {item.get(IMAGE)}")
         loaded = chain(dict(item))
-        sizes = [tuple(int(side) for side in loaded[key].meta["spatial_shape"]) for key in (IMAGE, LABEL)]
+        sizes = [tuple(int(side) for side in loaded[key].meta["spatial_shape"]) for key in (IMAGE, label_key)]
         if sizes[0] != sizes[1]:
             raise DatalistError(
-                f"{item[LABEL]} must have the size of its image, got {sizes[1]} for {sizes[0]} (rows, columns)"
+                f"{item[label_key]} must have the size of its image, got {sizes[1]} for {sizes[0]} (rows, columns)"
             )
         images.append(loaded[IMAGE].as_tensor())
-        labels.append(loaded[LABEL].as_tensor().round().to(torch.uint8)[0])
+        labels.append(loaded[label_key].as_tensor().round().to(torch.uint8)[0])
     return SegmentationCases(
         torch.stack(images),
         torch.stack(labels),

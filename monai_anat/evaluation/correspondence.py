@@ -34,7 +34,7 @@ class CorrespondenceProbe:
         level: which feature map is used; -1 is the last.
         center: subtract the mean feature of all images first, so that what they all share does not hide the rest.
         temperature: of the sub-cell refinement; 0 takes centres of cells.
-        mean: of the normalisation that the encoder was trained with.
+        mean: of the normalisation that the encoder was trained with, one number or one per channel.
         std: of that normalisation.
         random_seeds: random initialisations to compare with; their mean is given.
         precision: "auto", "bf16" or "fp32".
@@ -48,8 +48,8 @@ class CorrespondenceProbe:
     level: int = -1
     center: bool = True
     temperature: float = 0.05
-    mean: float = 0.5056
-    std: float = 0.252
+    mean: float | Sequence[float] = 0.5056
+    std: float | Sequence[float] = 0.252
     random_seeds: Sequence[int] = (0,)
     precision: str = "fp32"
     device: str | torch.device = "cpu"
@@ -131,7 +131,8 @@ class CorrespondenceProbe:
         training = encoder.training
         encoder.eval().to(device)
         parts = []
-        for batch in ((images - self.mean) / self.std).split(16):
+        mean, std = (torch.as_tensor(value).reshape(1, -1, 1, 1) for value in (self.mean, self.std))
+        for batch in ((images.expand(-1, encoder.in_channels, -1, -1) - mean) / std).split(16):
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 parts.append(encoder.forward_features(batch.to(device))[self.level].float().cpu())
         encoder.train(training)

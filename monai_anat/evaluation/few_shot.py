@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.losses import DiceCELoss
-from monai.metrics import compute_dice
+from monai.losses import DiceCELoss, DiceLoss
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,6 +27,7 @@ from ..schedules import cosine, linear
 from ..seeding import mix
 from .augmentation import augment_batch
 from .cases import SegmentationCases, load_cases
+from .mask_scores import dice_by_structure, hd95_by_structure, structure_masks
 from .paired import nan_mean, paired_difference
 
 __all__ = ["FewShotSegmentation"]
@@ -56,6 +56,11 @@ class FewShotSegmentation:
     one with the best mean Dice on the validation patients; test patients are looked at with that rate only. Arms are
     then compared draw by draw and patient by patient.
 
+    ``frozen`` keeps the encoder as it is and trains the decoder only. ``overlapping`` takes masks whose bits are
+    structures that may cover each other (1 the first structure, 2 the second, 4 the third, ...), each with a sigmoid of
+    its own. Where a structure is in the truth and not in the prediction, its 95th percentile Hausdorff distance
+    (``hd95``, in pixels of ``image_size``) is the image diagonal.
+
     The draws of 3 images are parts of the draws of 6 (Adam, arXiv:2309.15358, has 3, 6, 12, 24); validation and test
     never shrink. AdamW with warm-up and cosine; soft Dice plus cross-entropy (MONAI's ``DiceCELoss``); gradient norm
     clipped.
@@ -72,9 +77,12 @@ class FewShotSegmentation:
         warmup: share of the steps during which the rate rises.
         weight_decay: of AdamW, on matrices only.
         class_names: the first is the background.
+        frozen: train the decoder only.
+        overlapping: labels are bit masks of structures that may cover each other.
+        label_key: where an item has the path of its mask.
         decoder_features: channels of the UPerNet decoder.
         augmentation: arguments of :func:`augment_batch` that differ from its light defaults.
-        mean: of the normalisation that the encoder was trained with.
+        mean: of the normalisation that the encoder was trained with, one number or one per channel.
         std: of that normalisation.
         precision: "auto" (bf16 where the hardware has it), "bf16" or "fp32".
         device: where to compute.
@@ -97,10 +105,13 @@ class FewShotSegmentation:
     warmup: float = 0.1
     weight_decay: float = 0.05
     class_names: Sequence[str] = ("background", "right lung", "left lung")
+    frozen: bool = False
+    overlapping: bool = False
+    label_key: str = "label"
     decoder_features: int = 64
     augmentation: Mapping[str, float] = field(default_factory=dict)
-    mean: float = 0.5056
-    std: float = 0.252
+    mean: float | Sequence[float] = 0.5056
+    std: float | Sequence[float] = 0.252
     precision: str = "auto"
     device: str | torch.device = "cpu"
     output_dir: str | os.PathLike[str] | None = None
@@ -117,7 +128,7 @@ class FewShotSegmentation:
                 "steps, shots and batch_size must be at least 1, "
                 f"got steps={self.steps}, shots={self.shots}, batch_size={self.batch_size}"
             )
-        self._loss = DiceCELoss(to_onehot_y=True, softmax=True)
+        self._loss = _OverlappingLoss() if self.overlapping else DiceCELoss(to_onehot_y=True, softmax=True)
 
     def run(self, encoder: Backbone, training: Datalist, validation: Datalist, test: Datalist) -> dict[str, Any]:
         """Compare an encoder with its own architecture from scratch.
@@ -161,7 +172,7 @@ class FewShotSegmentation:
         check_splits({"training": training, "validation": validation, "test": test})
         started = time.perf_counter()
         draws = {seed: take_shots(training, self.shots, seed) for seed in self.seeds}
-        splits = [load_cases(items, self.image_size) for items in (training, validation, test)]
+        splits = [load_cases(items, self.image_size, self.label_key) for items in (training, validation, test)]
         shots = {seed: splits[0].take([Path(str(i["image"])).name for i in items]) for seed, items in draws.items()}
         chosen, grid, trials = self._search(arms, shots, splits[1], splits[2])
         result = self._result(chosen, grid, trials, shots, splits[2])
@@ -223,8 +234,11 @@ class FewShotSegmentation:
         torch.manual_seed(mix(11, seed) >> 1)
         encoder = make()
         torch.manual_seed(mix(12, seed) >> 1)
-        decoder = UPerNetDecoder(encoder.channels, len(self.class_names), features=self.decoder_features)
-        return EncoderDecoder(encoder, decoder).to(self.device)
+        outputs = len(self.class_names) - int(self.overlapping)
+        decoder = UPerNetDecoder(encoder.channels, outputs, features=self.decoder_features)
+        network = EncoderDecoder(encoder, decoder).to(self.device)
+        network.backbone.requires_grad_(not self.frozen)
+        return network
 
     def _fit(self, network: EncoderDecoder, shots: SegmentationCases, rate: float, seed: int, bar: tqdm) -> None:
         generator = torch.Generator().manual_seed(mix(13, seed) >> 1)
@@ -232,6 +246,7 @@ class FewShotSegmentation:
         images, labels = shots.images.to(self.device), shots.labels.to(self.device)
         optimizer = torch.optim.AdamW(self._groups(network, rate))
         network.train()
+        network.backbone.train(not self.frozen)  # statistics of batch normalisation stay, too
         warmup = max(1, round(self.warmup * self.steps))
         order = _endless_order(len(images), self.batch_size, self.steps, generator)
         for step, indices in enumerate(order):
@@ -239,7 +254,10 @@ class FewShotSegmentation:
             for group in optimizer.param_groups:
                 group["lr"] = group["base"] * rising * cosine(step - warmup, self.steps - warmup, 1.0, 0.0)
             batch, truth = augment_batch(images[indices], labels[indices], generator, **self.augmentation)
-            loss = self._loss(self._logits(network, batch), truth[:, None].long())
+            target = (
+                structure_masks(truth, len(self.class_names), overlapping=True) if self.overlapping else truth[:, None]
+            )
+            loss = self._loss(self._logits(network, batch), target.long())
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -247,32 +265,44 @@ class FewShotSegmentation:
             bar.update()
 
     def _groups(self, network: EncoderDecoder, rate: float) -> list[dict[str, Any]]:
-        """Encoder and decoder with their own rates; no weight decay on norms and biases."""
+        """Encoder, unless frozen, and decoder with their own rates; no weight decay on norms and biases."""
         groups = []
-        for part, scale in ((network.backbone, self.encoder_lr_scale), (network.decoder, 1.0)):
+        parts = [(network.backbone, self.encoder_lr_scale)] * (not self.frozen) + [(network.decoder, 1.0)]
+        for part, scale in parts:
             for decayed in (True, False):
                 parameters = [parameter for parameter in part.parameters() if (parameter.ndim > 1) == decayed]
                 decay = self.weight_decay if decayed else 0.0
                 groups.append({"params": parameters, "weight_decay": decay, "lr": rate * scale, "base": rate * scale})
         return groups
 
-    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
+    def _logits(self, network: EncoderDecoder, images: Tensor) -> Tensor:
         device = torch.device(self.device)
         dtype = autocast_dtype(self.precision, device)
-        normal = (images - self.mean) / self.std  # channels_last is no faster here, and seven times slower in fp32
+        mean, std = (torch.as_tensor(value, device=device).reshape(1, -1, 1, 1) for value in (self.mean, self.std))
+        grey = images.expand(-1, network.backbone.in_channels, -1, -1)
+        normal = (grey - mean) / std  # channels_last is no faster here, and seven times slower in fp32
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             logits: Tensor = network(normal)
         return logits.float()
 
     @torch.no_grad()
-    def _score(self, network: nn.Module, cases: SegmentationCases) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    def _score(
+        self, network: EncoderDecoder, cases: SegmentationCases
+    ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
         """Dice (images, structures), NaN where the truth has none, and the masks (images, S, S)."""
-        parts = [self._logits(network, images.to(self.device)).argmax(1).cpu() for images in cases.images.split(16)]
+        parts = [self._masks(self._logits(network, images.to(self.device))).cpu() for images in cases.images.split(16)]
         masks = torch.cat(parts)
-        classes = len(self.class_names)
-        one_hot = [F.one_hot(mask.long(), classes).movedim(-1, 1) for mask in (masks, cases.labels)]
-        dice = compute_dice(one_hot[0], one_hot[1], include_background=False)
-        return dice.numpy().astype(np.float64), masks.numpy().astype(np.uint8)
+        return dice_by_structure(*self._structures(masks, cases.labels)), masks.numpy().astype(np.uint8)
+
+    def _masks(self, logits: Tensor) -> Tensor:
+        """Class numbers, or bits, (B, S, S)."""
+        if not self.overlapping:
+            return logits.argmax(1)
+        bits = 2 ** torch.arange(logits.shape[1], device=logits.device)
+        return ((logits > 0) * bits[:, None, None]).sum(dim=1)
+
+    def _structures(self, *masks: Tensor) -> tuple[Tensor, ...]:
+        return tuple(structure_masks(mask, len(self.class_names), overlapping=self.overlapping) for mask in masks)
 
     def _result(
         self,
@@ -288,6 +318,7 @@ class FewShotSegmentation:
             draws: list[dict[str, Any]] = []
             for seed, trial in by_seed.items():
                 means = nan_mean(trial.test, axis=0)
+                distances = hd95_by_structure(*self._structures(torch.as_tensor(trial.masks), test.labels))
                 draws.append(
                     {
                         "seed": seed,
@@ -295,6 +326,11 @@ class FewShotSegmentation:
                         **{structure: float(value) for structure, value in zip(structures, means, strict=True)},
                         "lowest_structure": float(means.min()),
                         "dice_by_image": [float(value) for value in nan_mean(trial.test, axis=1)],
+                        "hd95": dict(zip(structures, _json(nan_mean(distances, axis=0)), strict=True)),
+                        "by_structure": {
+                            structure: {"dice": _json(trial.test[:, index]), "hd95": _json(distances[:, index])}
+                            for index, structure in enumerate(structures)
+                        },
                     }
                 )
             dice = [draw["dice"] for draw in draws]
@@ -323,7 +359,7 @@ class FewShotSegmentation:
     def _settings(self) -> dict[str, Any]:
         names = (
             "shots seeds image_size steps learning_rates encoder_lr_scale selection_seeds batch_size warmup "
-            "weight_decay class_names decoder_features augmentation mean std precision"
+            "weight_decay class_names frozen overlapping decoder_features augmentation mean std precision"
         )
         settings = {name: getattr(self, name) for name in names.split()}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
@@ -341,6 +377,22 @@ class FewShotSegmentation:
         arrays["labels"] = test.labels.numpy()
         np.savez_compressed(folder / "few_shot_masks.npz", allow_pickle=False, **arrays)
         logger.info(f"Few-shot result and test masks are in {folder}")
+
+
+class _OverlappingLoss(nn.Module):
+    """Soft Dice plus binary cross-entropy, one sigmoid per structure; the counterpart of DiceCELoss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dice = DiceLoss(sigmoid=True)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = self.dice(logits, target) + F.binary_cross_entropy_with_logits(logits, target.to(logits))
+        return loss
+
+
+def _json(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def _endless_order(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[list[int]]:

@@ -3,46 +3,90 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data import load_datalist
-from ..networks import load_encoder, read_encoder_record
+from ..data import DatalistError, load_datalist
 from .cases import load_cases
+from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
+from .co_segmentation import CoSegmentationProbe
+from .collapse import CollapseProbe
+from .composition import ComposabilityProbe, DecomposabilityProbe
 from .correspondence import CorrespondenceProbe
 from .few_shot import FewShotSegmentation
+from .few_shot_curve import FewShotCurve
+from .frozen import FrozenEncoder
+from .frozen_protocol import FrozenProtocol
+from .interpolation import InterpolationProbe
+from .label_fractions import LabelFractionProbe
+from .landmarks import LandmarkProbe
+from .localizability import LocalizabilityProbe
 from .report import Report
-from .sections import add_correspondence, add_dice, add_masks
+from .results import save_results
+from .robustness import RobustnessProbe
+from .sections import add_correspondence, add_dice, add_masks, add_metrics
+from .symmetry import SymmetryProbe
 
 __all__ = ["PROTOCOLS", "evaluate_encoder"]
 
-#: what evaluate_encoder can run
-PROTOCOLS = ("correspondence", "few-shot")
+logger = logging.getLogger(__name__)
+
+#: protocols on frozen features of the test images; those from ``landmarks`` to ``co-segmentation`` need masks or
+#: landmarks
+FROZEN: dict[str, type[FrozenProtocol]] = {
+    protocol.name: protocol
+    for protocol in (
+        LandmarkProbe,
+        LocalizabilityProbe,
+        CoSegmentationProbe,
+        SymmetryProbe,
+        ComposabilityProbe,
+        DecomposabilityProbe,
+        InterpolationProbe,
+        RobustnessProbe,
+        CollapseProbe,
+    )
+}
+#: protocols on class labels, in training, validation and test images
+CLASSES: dict[str, type[ClassificationProbe]] = {
+    protocol.name: protocol for protocol in (LinearProbe, NearestNeighbourProbe, LabelFractionProbe)
+}
+#: what evaluate_encoder can run; the word "all" stands for every one that the data allow but the two few-shot ones
+PROTOCOLS = ("correspondence", "few-shot", FewShotCurve.name, *FROZEN, *CLASSES)
+_DEFAULT = ("correspondence", "few-shot")
 
 
 def evaluate_encoder(
     encoder_dir: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    protocols: Sequence[str] = PROTOCOLS,
+    protocols: Sequence[str] = _DEFAULT,
     *,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     device: str = "cpu",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     **few_shot: Any,
 ) -> dict[str, Any]:
     """Measure an encoder by the protocols named, and write ``evaluation.json`` and ``report.html``.
 
-    Input size and normalisation are those of the encoder's record.
+    Input size and normalisation are those of the encoder's record. Features are computed once and shared by the
+    protocols.
 
     Args:
         encoder_dir: the folder that ``save_encoder`` wrote.
-        data: datalist with masks and the sections training, validation, test (a folder or a file).
+        data: datalist with the sections that the protocols need (a folder or a file): test for those on frozen
+            features, training, validation and test for few-shot segmentation (masks) and the probes on class labels.
         out: folder for the results.
-        protocols: "correspondence" (test images) and "few-shot" (all three sections).
+        protocols: names out of ``PROTOCOLS``, or "all": every one that the data allow, but those that fine-tune. What
+            the data do not allow is then a sentence under ``skipped`` in the protocol's result, and not an error.
         seeds: draws of the few-shot comparison.
         device: where to compute.
+        options: protocol -> further arguments of its class; "encoder" -> further arguments of :class:`FrozenEncoder`.
+        cache_dir: keeps the features for later evaluations.
         few_shot: further arguments of :class:`FewShotSegmentation`.
 
     Returns:
@@ -50,28 +94,76 @@ def evaluate_encoder(
 
     Raises:
         ValueError: for an unknown protocol.
-        DatalistError: if the datalist lacks a section.
+        DatalistError: if the datalist lacks what a protocol needs.
     """
-    unknown = sorted(set(protocols) - set(PROTOCOLS))
-    if unknown or not protocols:
-        raise ValueError(f"protocols must be among {list(PROTOCOLS)}, got {list(protocols)}")
-    folder, record, encoder = Path(out), read_encoder_record(encoder_dir), load_encoder(encoder_dir)
-    settings: dict[str, Any] = {"image_size": record.image_size[0], "mean": record.mean, "std": record.std}
-    splits = {name: load_datalist(data, name) for name in ("training", "validation", "test")}
-    report = Report("What an encoder knows", f"{record.backbone}, {record.image_size[0]} pixels, from {encoder_dir}.")
+    chosen = [*FROZEN, *CLASSES] if list(protocols) == ["all"] else list(protocols)
+    given = {name: dict(value) for name, value in (options or {}).items()}
+    unknown = sorted((set(chosen) | set(given)) - {*PROTOCOLS, "encoder"})
+    if unknown or not chosen:
+        raise ValueError(f"protocols must be among {[*PROTOCOLS, 'all']}, got {unknown or list(protocols)}")
+    folder = Path(out)
+    encoder = FrozenEncoder.load(encoder_dir, device=device, cache_dir=cache_dir, **given.pop("encoder", {}))
+    lead = f"{type(encoder.backbone).__name__}, {encoder.image_size} pixels, from {encoder_dir}."
+    report = Report("What an encoder knows", lead)
     results: dict[str, Any] = {}
-    if "correspondence" in protocols:
-        probe = CorrespondenceProbe(device=device, **settings)
-        cases = load_cases(splits["test"], probe.image_size)
-        results["correspondence"] = add_correspondence(report, probe, encoder, cases)
-    if "few-shot" in protocols:
-        comparison = FewShotSegmentation(
-            seeds=seeds, device=device, output_dir=folder / "few_shot", **{**settings, **few_shot}
-        )
-        results["few-shot"] = comparison.run(encoder, *splits.values())
-        add_dice(report, results["few-shot"])
-        add_masks(report, results["few-shot"], folder / "few_shot")
+    given.setdefault("few-shot", {"seeds": seeds, **few_shot})
+    for name in chosen:
+        try:
+            results[name] = _run(name, encoder, data, folder, given.get(name, {}), report)
+        except DatalistError as error:
+            if list(protocols) != ["all"]:
+                raise
+            results[name] = {"protocol": name, "skipped": str(error)}
+            logger.info(f"{name} left out: {error}")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    save_results(results, folder)
     report.write(folder / "report.html")
     return results
+
+
+def _run(
+    name: str, encoder: FrozenEncoder, data: Any, folder: Path, options: Mapping[str, Any], report: Report
+) -> dict[str, Any]:
+    """One protocol: its result, and its section in the report."""
+    normal = {"image_size": encoder.image_size, "mean": encoder.settings["mean"], "std": encoder.settings["std"]}
+    if name == "correspondence":
+        probe = CorrespondenceProbe(**{"device": encoder.device, **normal, **options})
+        return add_correspondence(
+            report, probe, encoder.backbone, load_cases(_sections(data, "test")[0], probe.image_size)
+        )
+    if name in FROZEN:
+        result = FROZEN[name](**options).run(encoder, _sections(data, "test")[0])
+        add_metrics(report, result)
+        return result
+    training, validation, test = _sections(data, "training", "validation", "test")
+    if name == "few-shot":
+        protocol = FewShotSegmentation(
+            **{"device": encoder.device, "output_dir": folder / "few_shot", **normal, **options}
+        )
+        result = protocol.run(encoder.backbone, training, validation, test)
+        add_dice(report, result)
+        add_masks(report, result, folder / "few_shot")
+        return result
+    if name in CLASSES:
+        names = {"class_names": _label_names(data)}
+        result = CLASSES[name](**{**names, **options}).run(encoder, training, validation, test)
+    else:
+        result = FewShotCurve(**{"output_dir": folder / "few_shot_curve", **options}).run(
+            encoder, training, validation, test
+        )
+    add_metrics(report, result)
+    return result
+
+
+def _sections(data: Any, *names: str) -> list[list[dict[str, Any]]]:
+    return [load_datalist(data, name) for name in names]
+
+
+def _label_names(data: Any) -> list[str] | None:
+    """``label_names`` of the datalist, where it has them as a list."""
+    path = Path(data) / "datalist.json" if Path(data).is_dir() else Path(data)
+    if path.suffix != ".json" or not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    names = content.get("label_names") if isinstance(content, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else None

@@ -18,6 +18,7 @@ from ..transforms import RandOverlappingGridCropsd
 from ..visualize import (
     draw_correspondence,
     draw_curves,
+    draw_embedding_map,
     draw_overlapping_crops,
     draw_restorations,
     draw_segmentations,
@@ -32,6 +33,7 @@ __all__ = [
     "add_crops",
     "add_dice",
     "add_masks",
+    "add_metrics",
     "add_training",
     "difference_sentence",
     "few_shot_sentence",
@@ -104,6 +106,23 @@ def add_masks(report: Report, result: Mapping[str, Any], folder: Path) -> None:
         )
         blocks.append(ReportFigure(figure, f"Encoder: {name}"))
     report.add_section("Test images", *blocks)
+
+
+def add_metrics(report: Report, result: Mapping[str, Any]) -> None:
+    """Append the metrics of any protocol with their intervals, beside the values of its baselines."""
+    rows = []
+    for name, metric in result["metrics"].items():
+        known = metric["low"] is not None
+        interval = f"{metric['low']:.3f} to {metric['high']:.3f}" if known else ""
+        others = [baseline.get(name, {}).get("value") for baseline in result["baselines"].values()]
+        rows.append([name, metric["value"], interval, *others, metric["unit"]])
+    columns = ["metric", "encoder", "interval", *result["baselines"], "unit"]
+    blocks: list[str | ReportTable | ReportFigure] = [ReportTable(columns, rows, f"{result['n_patients']} patients")]
+    if "picture" in result:
+        picture = result["picture"]
+        figure = draw_embedding_map(picture["points"], picture["landmark"], result["landmark_names"])
+        blocks.append(ReportFigure(figure, "Windows around landmarks, by t-SNE of their embeddings"))
+    report.add_section(str(result["protocol"]).capitalize(), *blocks, *result["notes"])
 
 
 def add_crops(report: Report, item: Mapping[str, Any], grid_size: int, cell_size: int, margin: int) -> None:

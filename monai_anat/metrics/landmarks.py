@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["LUNG_LANDMARKS", "correspondence_error", "lung_landmarks", "match_landmarks", "thorax_width"]
+__all__ = [
+    "LUNG_LANDMARKS",
+    "correspondence_error",
+    "find_features",
+    "lung_landmarks",
+    "match_landmarks",
+    "read_features",
+    "thorax_width",
+]
 
 #: rows of :func:`lung_landmarks`; right and left are the patient's, so the right lung stands on the image's left
 LUNG_LANDMARKS = (
@@ -98,18 +106,58 @@ def match_landmarks(
             "feature_map and other_feature_map must both be (D, h, w) from the same encoder and image size, "
             f"got {tuple(feature_map.shape)} and {tuple(other_feature_map.shape)}"
         )
+    query = read_features(feature_map, landmarks, image_size)
+    pixels = find_features(query, other_feature_map, image_size, temperature)
+    pixels[torch.isnan(landmarks).any(dim=1)] = float("nan")
+    return pixels
+
+
+def read_features(feature_map: Tensor, points: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Dense features at points, bilinear between the centres of cells.
+
+    Args:
+        feature_map: (D, h, w).
+        points: (K, 2) row and column in pixels; undefined points read the centre of the image.
+        image_size: height and width in pixels that the map covers.
+
+    Returns:
+        (K, D)
+
+    >>> read_features(torch.arange(4.0).reshape(1, 2, 2), torch.tensor([[1.5, 3.5]]), (8, 8))
+    tensor([[0.5000]])
+    """
+    size = torch.tensor(image_size, dtype=torch.float32)
+    where = torch.nan_to_num((points + 0.5) / size * 2 - 1)  # -1 and 1 are the outer edges of the corner pixels
+    grid = where.flip(1).reshape(1, 1, -1, 2)
+    sampled = F.grid_sample(feature_map.float()[None], grid, padding_mode="border", align_corners=False)
+    return sampled[0, :, 0].T  # (K, D)
+
+
+def find_features(query: Tensor, feature_map: Tensor, image_size: tuple[int, int], temperature: float = 0.05) -> Tensor:
+    """Where in an image the most similar feature stands, by cosine, for each of several queries.
+
+    The second half of :func:`match_landmarks`, for queries from many images at once.
+
+    Args:
+        query: (K, D).
+        feature_map: (D, h, w) of the image to search.
+        image_size: height and width in pixels that the map covers.
+        temperature: of the soft arg-max over the 3 x 3 neighbourhood of the best cell; 0 takes its centre.
+
+    Returns:
+        (K, 2) row and column in pixels.
+
+    >>> find_features(torch.eye(16)[[6]], torch.eye(16).reshape(16, 4, 4), (16, 16), temperature=0.0)
+    tensor([[5.5000, 9.5000]])
+    """
     height, width = feature_map.shape[1:]
     cell = torch.tensor([image_size[0] / height, image_size[1] / width])
-    query = _read(feature_map, landmarks, image_size)  # (K, D)
-    gallery = F.normalize(other_feature_map.float(), dim=0)
-    similarity = torch.einsum("kd,dhw->khw", F.normalize(query, dim=1), gallery)
+    similarity = torch.einsum("kd,dhw->khw", F.normalize(query, dim=1), F.normalize(feature_map.float(), dim=0))
     best = similarity.flatten(1).argmax(dim=1)
     found = torch.stack([best // width, best % width], dim=1).float()
     if temperature > 0:
         found = _refine(similarity, found, temperature)
-    pixels = (found + 0.5) * cell - 0.5
-    pixels[torch.isnan(landmarks).any(dim=1)] = float("nan")
-    return pixels
+    return (found + 0.5) * cell - 0.5
 
 
 def correspondence_error(found: Tensor, truth: Tensor, scale: float = 1.0) -> Tensor:
@@ -142,15 +190,6 @@ def thorax_width(landmarks: Tensor) -> float:
     80.0
     """
     return float((landmarks[3, 1] - landmarks[2, 1]).abs())
-
-
-def _read(feature_map: Tensor, points: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Bilinear sample at pixels: (D, h, w), (K, 2) -> (K, D); undefined points read the centre."""
-    size = torch.tensor(image_size, dtype=torch.float32)
-    where = torch.nan_to_num((points + 0.5) / size * 2 - 1)  # -1 and 1 are the outer edges of the corner pixels
-    grid = where.flip(1).reshape(1, 1, -1, 2)
-    sampled = F.grid_sample(feature_map.float()[None], grid, padding_mode="border", align_corners=False)
-    return sampled[0, :, 0].T  # (K, D)
 
 
 def _refine(similarity: Tensor, found: Tensor, temperature: float) -> Tensor:

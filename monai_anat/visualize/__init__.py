@@ -3,7 +3,9 @@
 from .correspondences import draw_correspondence
 from .crops import draw_overlapping_crops
 from .curves import draw_curves
+from .embedding_map import draw_embedding_map
 from .figures import ACCENT, PALETTE, as_gray, encode_png, picture_panels, rasterize, show_gray
+from .intervals import draw_intervals
 from .segmentations import draw_segmentations
 from .views import draw_contact_sheet, draw_restorations, tile_views
 
@@ -14,6 +16,8 @@ __all__ = [
     "draw_contact_sheet",
     "draw_correspondence",
     "draw_curves",
+    "draw_embedding_map",
+    "draw_intervals",
     "draw_overlapping_crops",
     "draw_restorations",
     "draw_segmentations",

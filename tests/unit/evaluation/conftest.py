@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from monai_anat.evaluation import FrozenEncoder
 from monai_anat.networks import Backbone
 
 SIDE = 48
@@ -53,6 +55,86 @@ class Coordinates(Backbone):
             shape = (len(x), self.cells, size, 1) if axis == 2 else (len(x), self.cells, 1, size)
             maps.append(along.reshape(shape).expand(-1, -1, size, size))
         return [torch.cat(maps, dim=1)]
+
+
+class Place(Backbone):
+    """Features that say where a cell is in the image, whatever it shows."""
+
+    def __init__(self) -> None:
+        super().__init__({}, spatial_dims=2, in_channels=1, channels=(288,), strides=(4,))
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        rows, columns = (torch.arange(side // 4) for side in x.shape[2:])
+        cells = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2).float()
+        near = torch.exp(-((cells[:, None] - cells[None]) ** 2).sum(2) / 4)  # (cells, cells)
+        features = near.T.reshape(1, len(cells), len(rows), len(columns))
+        return [features.expand(len(x), -1, -1, -1) * self.weight]
+
+
+class Constant(Backbone):
+    """Collapsed: the same vector everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__({}, spatial_dims=2, in_channels=1, channels=(8,), strides=(4,))
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        return [torch.ones(len(x), 8, x.shape[2] // 4, x.shape[3] // 4) * self.weight]
+
+
+class Noise(Backbone):
+    """Features drawn anew from what each image shows: they know nothing, and the same image gives the same ones."""
+
+    def __init__(self) -> None:
+        super().__init__({}, spatial_dims=2, in_channels=1, channels=(32,), strides=(4,))
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for image in x:
+            seed = int((image.double().flatten() * torch.arange(1, image.numel() + 1)).sum().abs() * 1e3) % 2**31
+            generator = torch.Generator().manual_seed(seed)
+            maps.append(torch.randn(32, x.shape[2] // 4, x.shape[3] // 4, generator=generator))
+        return [torch.stack(maps) * self.weight]
+
+
+class Grey(Backbone):
+    """The mean grey level of each cell, and twice it: linear in the picture."""
+
+    def __init__(self) -> None:
+        super().__init__({}, spatial_dims=2, in_channels=1, channels=(2,), strides=(4,))
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        mean = torch.nn.functional.avg_pool2d(x, 4)
+        return [torch.cat([mean, 2 * mean], dim=1) * self.weight]
+
+
+def frozen(backbone: Backbone, **settings) -> FrozenEncoder:
+    """An encoder that sees pictures as they are."""
+    return FrozenEncoder(backbone, **{"image_size": SIDE, "mean": 0.0, "std": 1.0, **settings})
+
+
+@pytest.fixture(scope="session")
+def oracles() -> SimpleNamespace:
+    """Encoders whose answers are known, ready to be measured."""
+    kinds = {"place": Place, "constant": Constant, "noise": Noise, "grey": Grey, "bands": GreyBands}
+    return SimpleNamespace(frozen=frozen, **{name: lambda k=kind: frozen(k()) for name, kind in kinds.items()})
+
+
+@pytest.fixture(scope="session")
+def ramps(tmp_path_factory):
+    """Pictures whose grey level is a linear function of the place, each with slopes of its own."""
+    folder = tmp_path_factory.mktemp("ramps")
+    items = []
+    for number in range(6):
+        slope = np.random.default_rng(number).uniform(0.5, 1.5, size=2)
+        rows, columns = np.mgrid[:96, :120]
+        image = (20 + slope[0] * rows + 0.8 * slope[1] * columns).astype(np.uint8)
+        Image.fromarray(image).save(folder / f"{number}.png")
+        items.append({"image": str(folder / f"{number}.png"), "patient": f"p{number}"})
+    return items
 
 
 @pytest.fixture(scope="session")

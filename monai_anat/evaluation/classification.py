@@ -1,0 +1,382 @@
+"""Class labels read off frozen embeddings: by a linear layer, or by the nearest neighbours."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data import DatalistError, check_splits
+from ..keys import IMAGE, LABEL
+from ..metrics import area_under_pr, area_under_roc
+from ..networks import Backbone
+from .bootstrap import PatientBootstrap, undefined_metric
+from .frozen import CollapsedFeaturesError, FrozenEncoder, centred
+from .frozen_protocol import RANDOM, Items, Measured, Metrics, json_settings, patients_of, three_cases
+from .results import compare_metrics
+
+__all__ = ["ClassificationProbe", "LinearProbe", "NearestNeighbourProbe", "class_labels"]
+
+Floats = NDArray[np.float64]
+
+KINDS: dict[str, tuple[str | None, str]] = {
+    "auroc": ("higher", "AUROC"),
+    "auprc": ("higher", "average precision"),
+    "accuracy": ("higher", "share"),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Embeddings (N, D) and labels (N, C) of one split; NaN where a label is unknown."""
+
+    features: Floats
+    labels: Floats
+
+
+@dataclass(kw_only=True)
+class ClassificationProbe(ABC):
+    """What the probes on class labels share: reading labels, AUROC per class with intervals, random weights beside.
+
+    Labels are a class number, or one of 0, 1 or unknown (-1, None) for each finding; unknown ones are left out finding
+    by finding, in training and in testing. Areas under the ROC curve are one class against the rest.
+
+    Args:
+        class_names: of the classes or findings; numbers by default.
+        seed: of the resampling.
+        random_seed: of the random weights; None leaves that baseline out.
+        resamples: of the bootstrap over test patients.
+        confidence: of the intervals.
+    """
+
+    #: stands in the result and after ``--protocols``
+    name: ClassVar[str]
+
+    class_names: Sequence[str] | None = None
+    seed: int = 0
+    random_seed: int | None = 0
+    resamples: int = 1000
+    confidence: float = 0.95
+
+    def run(self, encoder: Backbone | FrozenEncoder, training: Items, validation: Items, test: Items) -> dict[str, Any]:
+        """Learn from the training images, choose by the validation images, report the test images.
+
+        Args:
+            encoder: a frozen encoder; a plain backbone is taken at the defaults of :class:`FrozenEncoder`.
+            training: items ``{"image", "label", "patient"}``.
+            validation: items that choose what there is to choose.
+            test: items that are reported.
+
+        Returns:
+            The result in the form that :mod:`monai_anat.evaluation` describes, with ``predictions`` of the test images.
+
+        Raises:
+            DatalistError: an empty split, a patient in two splits, or labels that cannot be read.
+        """
+        frozen, splits = FrozenEncoder.of(encoder), {"training": training, "validation": validation, "test": test}
+        for name, items in splits.items():
+            if not items:
+                raise DatalistError(f"{name} must hold at least one image for {self.name}, got none")
+        check_splits(splits)
+        labels = class_labels([*training, *validation, *test])
+        names = [str(name) for name in (self.class_names or range(labels.shape[1]))]
+        if len(names) != labels.shape[1]:
+            raise ValueError(f"class_names must name the {labels.shape[1]} classes of the labels, got {names}")
+        bootstrap = PatientBootstrap(
+            patients_of(test), resamples=self.resamples, confidence=self.confidence, seed=self.seed
+        )
+        parts = np.split(labels, np.cumsum([len(training), len(validation)]))
+        arms = {"": frozen} | ({} if self.random_seed is None else {RANDOM: frozen.random(self.random_seed)})
+        found: dict[str, Measured] = {}
+        for arm, one in arms.items():
+            try:
+                rows = [one.embeddings(items).astype(np.float64) for items in splits.values()]
+                centred(np.concatenate(rows))
+                data = [Split(row, part) for row, part in zip(rows, parts, strict=True)]
+                found[arm] = self.measure(data[0], data[1], data[2], splits, names, bootstrap)
+            except CollapsedFeaturesError as error:
+                metrics = {"auroc": undefined_metric(str(error), better="higher", unit="AUROC")}
+                found[arm] = Measured(metrics, extra={"collapsed": True}, notes=[f"{error}."])
+        own = found.pop("")
+        baselines = {arm: measured.metrics for arm, measured in found.items()}
+        return {
+            "protocol": self.name,
+            "settings": {**json_settings(self), "encoder": frozen.settings},
+            "n_images": len(test),
+            "n_patients": len(bootstrap.names),
+            "n_training": len(training),
+            "patients": bootstrap.fingerprint,
+            "class_names": names,
+            "metrics": own.metrics,
+            "baselines": baselines,
+            "comparisons": {arm: compare_metrics(own.metrics, other) for arm, other in baselines.items()},
+            "cases": own.cases,
+            "notes": own.notes,
+            **own.extra,
+        }
+
+    def measure(
+        self,
+        training: Split,
+        validation: Split,
+        test: Split,
+        splits: Mapping[str, Items],
+        names: Sequence[str],
+        bootstrap: PatientBootstrap,
+    ) -> Measured:
+        """Scores of the test images, and what was chosen."""
+        scores, chosen = self.predict(training, validation, test.features, is_one_of_many(splits["test"]))
+        metrics, notes = score_classes(scores, test.labels, names, bootstrap)
+        if is_one_of_many(splits["test"]):
+            right = scores.argmax(axis=1) == np.nan_to_num(test.labels).argmax(axis=1)
+            metrics["accuracy"] = bootstrap.mean(right, better="higher", unit="share")
+        predictions = {
+            "images": [str(item[IMAGE]) for item in splits["test"]],
+            "labels": [[None if np.isnan(value) else int(value) for value in row] for row in test.labels],
+            "probabilities": np.round(scores, 5).tolist(),
+        }
+
+        def describe(index: int) -> dict[str, Any]:
+            return {key: predictions[key][index] for key in ("images", "labels", "probabilities")}
+
+        extra = {"chosen": chosen, "predictions": predictions}
+        return Measured(metrics, three_cases(_log_losses(scores, test.labels), "lower", describe), extra, notes)
+
+    @abstractmethod
+    def predict(
+        self, training: Split, validation: Split, test: Floats, one_of_many: bool
+    ) -> tuple[Floats, dict[str, Any]]:
+        """Probability of each class for the test embeddings, (N, C), and what the validation images chose."""
+
+
+@dataclass(kw_only=True)
+class LinearProbe(ClassificationProbe):
+    """Logistic regression on standardised embeddings.
+
+    The penalty is the one with the lowest loss on the validation images, which, unlike their AUROC, is defined for
+    findings that no validation image has.
+
+    Args:
+        penalties: weights of the squared coefficients, as multiples of the mean loss.
+
+    >>> LinearProbe(penalties=(0.1,)).name
+    'linear'
+    """
+
+    name: ClassVar[str] = "linear"
+
+    penalties: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001)
+
+    def predict(
+        self, training: Split, validation: Split, test: Floats, one_of_many: bool
+    ) -> tuple[Floats, dict[str, Any]]:
+        """Fit with every penalty, from the strongest on, and keep the best on the validation images."""
+        mean, std = training.features.mean(axis=0), training.features.std(axis=0)
+        rows = [
+            torch.as_tensor((part - mean) / np.where(std > 1e-8, std, 1))
+            for part in (training.features, validation.features, test)
+        ]
+        truth = [torch.as_tensor(part.labels) for part in (training, validation)]
+        weight = torch.zeros(rows[0].shape[1] + 1, truth[0].shape[1], dtype=torch.float64)
+        losses: dict[float, float] = {}
+        best = weight
+        for penalty in sorted(self.penalties, reverse=True):
+            weight = _fit(weight, rows[0], truth[0], penalty, one_of_many)
+            losses[penalty] = float(_loss(_logits(weight, rows[1]), truth[1], one_of_many))
+            if losses[penalty] == min(losses.values()):
+                best = weight
+        logits = _logits(best, rows[2])
+        scores = logits.softmax(dim=1) if one_of_many else logits.sigmoid()
+        chosen = min(losses, key=lambda value: losses[value])
+        return scores.numpy(), {
+            "penalty": chosen,
+            "validation_loss": {f"{penalty:g}": round(loss, 6) for penalty, loss in losses.items()},
+        }
+
+
+@dataclass(kw_only=True)
+class NearestNeighbourProbe(ClassificationProbe):
+    """The labels of the most similar training images, weighted by ``exp(cosine / temperature)`` (arXiv:1805.01978).
+
+    Args:
+        neighbours: k; all training images where there are fewer.
+        temperature: of the weights.
+        center: subtract the training mean first, so that what all images share does not level the cosines.
+
+    >>> NearestNeighbourProbe(neighbours=5).name
+    'k-nn'
+    """
+
+    name: ClassVar[str] = "k-nn"
+
+    neighbours: int = 20
+    temperature: float = 0.07
+    center: bool = True
+
+    def predict(
+        self, training: Split, validation: Split, test: Floats, one_of_many: bool
+    ) -> tuple[Floats, dict[str, Any]]:
+        """Vote of the neighbours; nothing is chosen, so validation images are not used."""
+        mean = training.features.mean(axis=0) * self.center
+        gallery = F.normalize(torch.as_tensor(training.features - mean), dim=1)
+        known = torch.as_tensor(~np.isnan(training.labels), dtype=torch.float64)
+        labels = torch.as_tensor(np.nan_to_num(training.labels))
+        share = labels.sum(dim=0) / known.sum(dim=0).clamp(min=1)
+        k = min(self.neighbours, len(gallery))
+        scores = []
+        for part in F.normalize(torch.as_tensor(test - mean), dim=1).split(256):
+            cosine, index = (part @ gallery.T).topk(k, dim=1)
+            weight = ((cosine - cosine[:, :1]) / self.temperature).exp()[:, :, None] * known[index]
+            total = weight.sum(dim=1)
+            voted = (weight * labels[index]).sum(dim=1) / total.clamp(min=1e-12)
+            scores.append(torch.where(total > 0, voted, share))
+        return torch.cat(scores).numpy(), {"neighbours": k}
+
+
+def class_labels(items: Items) -> Floats:
+    """Labels as (N, C) of 0, 1 and NaN for unknown; class numbers become one column per class.
+
+    Raises:
+        DatalistError: a label is missing, is neither a number nor a list, or lists differ in length.
+
+    >>> class_labels([{"image": "a", "label": 2}, {"image": "b", "label": 0}]).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    >>> class_labels([{"image": "a", "label": [1, -1]}]).tolist()
+    [[1.0, nan]]
+    """
+    rows = []
+    for item in items:
+        label = item.get(LABEL)
+        values = list(label) if isinstance(label, (list, tuple)) else [label]
+        try:
+            numbers = [float("nan") if value is None else float(value) for value in values]
+        except (TypeError, ValueError):
+            numbers = []
+        whole = isinstance(label, (list, tuple)) or (numbers and numbers[0] >= 0 and numbers[0] == int(numbers[0]))
+        if not numbers or not whole:
+            raise DatalistError(
+                f"every item must have a {LABEL!r} that is a class number or a list of 0, 1 and -1 (unknown), got "
+                f"{label!r} for {item.get(IMAGE)}"
+            )
+        rows.append(numbers)
+    if len({len(row) for row in rows}) > 1 or len({isinstance(i.get(LABEL), (list, tuple)) for i in items}) > 1:
+        raise DatalistError(f"all items must have labels of one form, got lengths {sorted({len(row) for row in rows})}")
+    array = np.array(rows)
+    if is_one_of_many(items):
+        return np.asarray(np.eye(int(array.max()) + 1)[array[:, 0].astype(int)])
+    return np.where((array == 0) | (array == 1), array, np.nan)
+
+
+def is_one_of_many(items: Items) -> bool:
+    """Whether labels are class numbers, of which one holds, and not lists of findings."""
+    return not isinstance(items[0][LABEL], (list, tuple))
+
+
+def score_classes(
+    scores: Floats, labels: Floats, names: Sequence[str], bootstrap: PatientBootstrap
+) -> tuple[Metrics, list[str]]:
+    """AUROC and AUPRC per class and macro; where a class has one kind of image only, the sentence that says so."""
+    metrics: Metrics = {}
+    notes = []
+    # a repeated positive lifts the precision of all above it: replicates of the average precision lie too high
+    kinds: dict[str, dict[str, Any]] = {
+        kind: {"better": better, "unit": unit, "unbias": kind == "auprc", "width": 8 * len(scores)}
+        for kind, (better, unit) in KINDS.items()
+    }
+    for kind, area in (("auroc", area_under_roc), ("auprc", area_under_pr)):
+        better, unit = KINDS[kind]
+        defined = []
+        for index, name in enumerate(names):
+            reason = _one_sided(labels[:, index], name)
+            if reason:
+                metrics[f"{kind}/{name}"] = undefined_metric(reason, better=better, unit=unit)
+                notes += [f"{reason[0].upper()}{reason[1:]}."] if kind == "auroc" else []
+                continue
+            defined.append(index)
+            statistic = _area_statistic(area, scores[:, [index]], labels[:, [index]], bootstrap)
+            counts = [len(np.unique(bootstrap.patient_of[labels[:, index] == value])) for value in (0, 1)]
+            rarer = ("negative", "positive")[counts[1] < counts[0]]
+            metrics[f"{kind}/{name}"] = bootstrap.estimate(
+                statistic,
+                **kinds[kind],
+                patients=len(np.unique(bootstrap.patient_of[np.isfinite(labels[:, index])])),
+                limiting=(min(counts), f"{rarer} patients"),
+            )
+        if defined:
+            statistic = _area_statistic(area, scores[:, defined], labels[:, defined], bootstrap)
+            metrics[kind] = bootstrap.estimate(statistic, **kinds[kind])
+        else:
+            why = "no class has both positive and negative test images, so there is no area under a curve"
+            metrics[kind] = undefined_metric(why, better=better, unit=unit)
+    return metrics, notes
+
+
+def _one_sided(labels: Floats, name: str) -> str:
+    known = labels[np.isfinite(labels)]
+    if len(known) and known.min() != known.max():
+        return ""
+    what = "negative" if len(known) and known[0] == 0 else "positive"
+    if not len(known):
+        return f"{name} has no area under a curve: no test image has a known label"
+    return f"{name} has no area under a curve: all {len(known)} test images with a known label are {what}"
+
+
+def _area_statistic(area: Any, scores: Floats, labels: Floats, bootstrap: PatientBootstrap) -> Any:
+    """Mean area over some classes as a function of the patients' weights."""
+
+    def statistic(weights: Floats) -> Floats:
+        rows = weights[:, bootstrap.patient_of]
+        areas = []
+        for index in range(scores.shape[1]):
+            known = np.isfinite(labels[:, index])
+            areas.append(area(labels[known, index], scores[known, index], rows[:, known]))
+        stacked = np.stack(areas)
+        defined = np.isfinite(stacked)
+        count = defined.sum(axis=0)
+        return np.where(count > 0, np.where(defined, stacked, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+
+    return statistic
+
+
+def _log_losses(scores: Floats, labels: Floats) -> Floats:
+    """Mean loss of each image over its known labels, NaN where none is known."""
+    known = np.isfinite(labels)
+    losses = -np.log(np.clip(np.where(labels == 1, scores, 1 - scores), 1e-7, 1))
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, losses, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
+def _logits(weight: Tensor, rows: Tensor) -> Tensor:
+    return rows @ weight[:-1] + weight[-1]
+
+
+def _loss(logits: Tensor, truth: Tensor, one_of_many: bool) -> Tensor:
+    """Mean cross-entropy over known labels."""
+    if one_of_many:
+        return F.cross_entropy(logits, truth)
+    known = truth.isfinite()
+    losses = F.binary_cross_entropy_with_logits(logits, truth.nan_to_num(), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def _fit(start: Tensor, rows: Tensor, truth: Tensor, penalty: float, one_of_many: bool) -> Tensor:
+    """Minimise the loss of all classes at once; it is convex, so the start only saves time."""
+    weight = start.clone().requires_grad_(True)
+    optimizer = torch.optim.LBFGS([weight], max_iter=200, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        squares = weight[:-1].square().sum() / truth.shape[1]
+        loss = _loss(_logits(weight, rows), truth, one_of_many) + penalty / 2 * squares
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return weight.detach()

@@ -1,0 +1,176 @@
+"""Segmentation from 1, 3, 6, 12 labels, with the encoder frozen and fine-tuned, as one result with intervals."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data import DatalistError, take_shots
+from ..keys import IMAGE
+from ..networks import Backbone
+from .bootstrap import PatientBootstrap, undefined_metric
+from .few_shot import FewShotSegmentation
+from .frozen import FrozenEncoder, random_backbone
+from .frozen_protocol import Items, Metrics, json_settings, patients_of, three_cases
+from .results import compare_metrics
+
+__all__ = ["FewShotCurve"]
+
+MODES = ("fine-tuned", "frozen")
+KINDS: dict[str, tuple[str, str]] = {"dice": ("higher", "Dice"), "hd95": ("lower", "pixels of image_size")}
+
+
+@dataclass(kw_only=True)
+class FewShotCurve:
+    """:class:`FewShotSegmentation` over numbers of labels, with the encoder fine-tuned and frozen.
+
+    Dice and HD95 of every structure and their mean over structures, averaged over draws and test patients; intervals
+    cover both. The baseline is the same architecture from scratch (frozen: random weights). Structures that overlap are
+    read from bit masks by ``few_shot={"overlapping": True, "label_key": "label_multi", "class_names": [...]}``. With
+    fewer than ``least_patients`` test patients the result is a case series: every image is listed, and no interval is
+    given.
+
+    Args:
+        shots: labelled images per draw; numbers beyond the training images are an error.
+        modes: "fine-tuned", "frozen" or both.
+        few_shot: further arguments of :class:`FewShotSegmentation`.
+        least_patients: of the test list, for intervals.
+        scratch: compare with the architecture from scratch.
+        seed: of the resampling.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
+        output_dir: gets the results and masks of every number of labels and mode, where given.
+
+    >>> FewShotCurve(shots=(1, 3), modes=("frozen",)).name
+    'few-shot-curve'
+    """
+
+    name: ClassVar[str] = "few-shot-curve"
+
+    shots: Sequence[int] = (1, 3, 6, 12)
+    modes: Sequence[str] = MODES
+    few_shot: Mapping[str, Any] = field(default_factory=dict)
+    least_patients: int = 10
+    scratch: bool = True
+    seed: int = 0
+    resamples: int = 1000
+    confidence: float = 0.95
+    output_dir: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.shots or not self.modes or not set(self.modes) <= set(MODES):
+            raise ValueError(f"shots must not be empty and modes be among {MODES}, got {self.shots} and {self.modes}")
+
+    def run(self, encoder: Backbone | FrozenEncoder, training: Items, validation: Items, test: Items) -> dict[str, Any]:
+        """Fine-tune and score.
+
+        Args:
+            encoder: the pre-trained encoder; with a frozen one its size and normalisation are taken over.
+            training: items ``{"image", "label", "patient"}`` to draw from.
+            validation: items that choose the learning rate.
+            test: items that are reported.
+
+        Returns:
+            The result in the form that :mod:`monai_anat.evaluation` describes.
+
+        Raises:
+            ValueError: fewer training images than the largest number of shots.
+            DatalistError: a patient in two of the lists, or an empty list.
+        """
+        if not test or not validation:
+            raise DatalistError("validation and test must hold at least one image each, got an empty list")
+        for shots in self.shots:
+            take_shots(training, shots, 0)  # says at once what cannot be drawn
+        frozen = FrozenEncoder.of(encoder)
+        arms = {"pre-trained": lambda: copy.deepcopy(frozen.backbone).requires_grad_(True)}
+        if self.scratch:
+            # called under the seed of the draw
+            arms["scratch"] = lambda: random_backbone(frozen.backbone, int(torch.randint(2**31, ()))).requires_grad_(
+                True
+            )
+        bootstrap = PatientBootstrap(
+            patients_of(test), resamples=self.resamples, confidence=self.confidence, seed=self.seed
+        )
+        metrics: dict[str, Metrics] = {arm: {} for arm in arms}
+        rates: dict[str, Any] = {}
+        cases: dict[str, Any] = {}
+        series: dict[str, Any] = {}
+        for shots in self.shots:
+            for mode in self.modes:
+                label = f"{shots} labels, {mode}"
+                result = self._protocol(frozen, shots, mode).compare(arms, training, validation, test)
+                rates[label] = {arm: found["learning_rate"] for arm, found in result["arms"].items()}
+                for arm, found in result["arms"].items():
+                    metrics[arm] |= self._metrics(bootstrap, found["draws"], label)
+                own = result["arms"]["pre-trained"]["draws"]
+                series[label] = {str(draw["seed"]): draw["by_structure"] for draw in own}
+                cases = self._cases(own[0], test)
+        own_metrics = metrics.pop("pre-trained")
+        few = len(bootstrap.names) < self.least_patients
+        notes = [f"A case series: {len(bootstrap.names)} test patients are too few for intervals."] if few else []
+        return {
+            "protocol": self.name,
+            "settings": {**json_settings(self), "output_dir": None, "encoder": frozen.settings},
+            "n_images": len(test),
+            "n_patients": len(bootstrap.names),
+            "patients": bootstrap.fingerprint,
+            "metrics": own_metrics,
+            "baselines": metrics,
+            "comparisons": {} if few else {arm: compare_metrics(own_metrics, other) for arm, other in metrics.items()},
+            "cases": cases,
+            "case_series": {"images": [str(item[IMAGE]) for item in test], "scores": series},
+            "learning_rates": rates,
+            "notes": notes,
+        }
+
+    def _protocol(self, encoder: FrozenEncoder, shots: int, mode: str) -> FewShotSegmentation:
+        own: dict[str, Any] = {
+            "image_size": encoder.image_size,
+            "mean": encoder.settings["mean"],
+            "std": encoder.settings["std"],
+            "device": encoder.device,
+        }
+        if self.output_dir is not None:
+            own["output_dir"] = Path(self.output_dir) / f"{shots}_{mode}"
+        return FewShotSegmentation(**{**own, **self.few_shot, "shots": shots, "frozen": mode == "frozen"})
+
+    def _metrics(self, bootstrap: PatientBootstrap, draws: Sequence[Mapping[str, Any]], label: str) -> Metrics:
+        """Dice and HD95 of every structure, and their means."""
+        metrics: Metrics = {}
+        few = len(bootstrap.names) < self.least_patients
+        for kind, (better, unit) in KINDS.items():
+            table = {
+                name: np.array([draw["by_structure"][name][kind] for draw in draws], dtype=np.float64)
+                for name in draws[0]["by_structure"]
+            }  # (S, N) each
+            mean = _nan_mean(np.stack(list(table.values())))
+            for name, values in {"": mean, **table}.items():
+                key = "/".join(part for part in (kind, name, label) if part)
+                if np.isnan(values).all():
+                    why = f"no test mask shows {name or 'any structure'}"
+                    metrics[key] = undefined_metric(why, better=better, unit=unit)
+                    continue
+                metrics[key] = bootstrap.draw_mean(values, better=better, unit=unit)
+                if few:
+                    metrics[key] |= {"low": None, "high": None, "why": "a case series has no interval"}
+        return metrics
+
+    def _cases(self, draw: Mapping[str, Any], test: Items) -> dict[str, Any]:
+        """Best, median and worst image of the last setting's first draw; masks are in ``output_dir``."""
+        return three_cases(
+            draw["dice_by_image"], "higher", lambda index: {"image": str(test[index][IMAGE]), "index": index}
+        )
+
+
+def _nan_mean(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = np.isfinite(stacked)
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.where(known, stacked, 0).sum(axis=0) / np.maximum(count, 1), np.nan)

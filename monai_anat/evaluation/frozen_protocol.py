@@ -1,0 +1,195 @@
+"""What protocols on frozen features share: choice of images, random weights beside, form of the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..data import DatalistError
+from ..keys import IMAGE
+from ..networks import Backbone
+from .bootstrap import PatientBootstrap, undefined_metric
+from .frozen import CollapsedFeaturesError, FrozenEncoder
+from .results import compare_metrics
+
+__all__ = ["FrozenProtocol", "Measured", "patients_of", "three_cases"]
+
+Items = Sequence[Mapping[str, Any]]
+Metrics = dict[str, dict[str, Any]]
+
+RANDOM = "random initialisation"
+
+
+@dataclass
+class Measured:
+    """What a protocol found for one encoder.
+
+    Attributes:
+        metrics: name -> metric.
+        cases: what is needed to draw the best, the median and the worst case.
+        extra: further entries of the result, plain JSON values.
+        notes: sentences on what was left out, and why.
+    """
+
+    metrics: Metrics
+    cases: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class FrozenProtocol(ABC):
+    """A protocol that needs no training: measure the encoder and, beside it, its architecture with random weights.
+
+    Args:
+        max_images: more images than this are not looked at; the choice is by seed. It bounds time and memory.
+        seed: of every draw in the protocol and of the resampling.
+        random_seed: of the random weights; None leaves that baseline out.
+        resamples: of the bootstrap over patients.
+        confidence: of the intervals.
+    """
+
+    #: stands in the result and after ``--protocols``
+    name: ClassVar[str]
+    #: metric (up to the first "/") -> (better: "higher", "lower" or None; unit)
+    kinds: ClassVar[dict[str, tuple[str | None, str]]]
+    #: patients that the protocol needs at least
+    least_patients: ClassVar[int] = 2
+
+    max_images: int = 100
+    seed: int = 0
+    random_seed: int | None = 0
+    resamples: int = 1000
+    confidence: float = 0.95
+
+    def run(self, encoder: Backbone | FrozenEncoder, datalist: Items) -> dict[str, Any]:
+        """Measure an encoder.
+
+        Args:
+            encoder: a frozen encoder; a plain backbone is taken at the defaults of :class:`FrozenEncoder`.
+            datalist: items ``{"image", "patient", ...}``.
+
+        Returns:
+            The result in the form that :mod:`monai_anat.evaluation` describes.
+
+        Raises:
+            DatalistError: too few images or patients.
+            ValueError: an encoder that the protocol cannot measure.
+        """
+        frozen = FrozenEncoder.of(encoder)
+        items = self.select(datalist)
+        bootstrap = PatientBootstrap(
+            patients_of(items), resamples=self.resamples, confidence=self.confidence, seed=self.seed
+        )
+        measured = self._safely(frozen, items, bootstrap)
+        baselines = self.baselines(frozen, items, bootstrap)
+        if self.random_seed is not None:
+            baselines[RANDOM] = self._safely(frozen.random(self.random_seed), items, bootstrap).metrics
+        return {
+            "protocol": self.name,
+            "settings": {**json_settings(self), "encoder": frozen.settings},
+            "n_images": len(items),
+            "n_patients": len(bootstrap.names),
+            "patients": bootstrap.fingerprint,
+            "metrics": measured.metrics,
+            "baselines": baselines,
+            "comparisons": {name: compare_metrics(measured.metrics, other) for name, other in baselines.items()},
+            "cases": measured.cases,
+            "notes": measured.notes,
+            **measured.extra,
+        }
+
+    @abstractmethod
+    def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
+        """Measure one encoder on chosen images; raise ``CollapsedFeaturesError`` where there is nothing to score."""
+
+    def baselines(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> dict[str, Metrics]:
+        """Metrics that need no trained features, such as the same position."""
+        return {}
+
+    def select(self, datalist: Items) -> list[Mapping[str, Any]]:
+        """The images to look at.
+
+        Raises:
+            DatalistError: none, or fewer patients than the protocol needs.
+        """
+        if not datalist:
+            raise DatalistError(f"datalist must hold at least one image for {self.name}, got none; name another split")
+        items = list(datalist)
+        if len(items) > self.max_images:
+            chosen = np.random.default_rng(self.seed).permutation(len(items))[: self.max_images]
+            items = [items[index] for index in sorted(chosen.tolist())]
+        patients = set(patients_of(items))
+        if len(patients) < self.least_patients:
+            raise DatalistError(
+                f"datalist must hold at least {self.least_patients} patients for {self.name}, got {len(items)} images "
+                f"of {len(patients)}; look at the items' 'patient'"
+            )
+        return items
+
+    def kind(self, name: str) -> dict[str, Any]:
+        """``better`` and ``unit`` of a metric, as the bootstrap takes them."""
+        better, unit = self.kinds[name.split("/", maxsplit=1)[0]]
+        return {"better": better, "unit": unit}
+
+    def means(
+        self, bootstrap: PatientBootstrap, values: Mapping[str, ArrayLike], rows: ArrayLike | None = None
+    ) -> Metrics:
+        """Mean over patients of each of several values per row."""
+        return {name: bootstrap.mean(value, rows, **self.kind(name)) for name, value in values.items()}
+
+    def _safely(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
+        """The measure, or metrics without a value where the features are all equal."""
+        try:
+            return self.measure(encoder, items, bootstrap)
+        except CollapsedFeaturesError as error:
+            metrics = {name: undefined_metric(str(error), **self.kind(name)) for name in self.kinds}
+            return Measured(metrics, notes=[f"{error}."], extra={"collapsed": True})
+
+
+def json_settings(protocol: Any) -> dict[str, Any]:
+    """The arguments of a protocol, a dataclass, as JSON values."""
+    values = {entry.name: getattr(protocol, entry.name) for entry in dataclasses.fields(protocol) if entry.init}
+    settings: dict[str, Any] = json.loads(json.dumps(values, default=_plain))
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value) if isinstance(value, Path) else list(value)
+
+
+def patients_of(items: Items) -> list[str]:
+    """The patient of each item; the file where the list names none.
+
+    >>> patients_of([{"image": "x/a.png"}, {"image": "b.png", "patient": 7}])
+    ['a.png', '7']
+    """
+    return [str(item["patient"]) if item.get("patient") is not None else Path(str(item[IMAGE])).name for item in items]
+
+
+def three_cases(scores: ArrayLike, better: str, describe: Any) -> dict[str, Any]:
+    """The best, the median and the worst of some cases.
+
+    Args:
+        scores: (N,) one score per case, NaN where undefined.
+        better: "higher" or "lower".
+        describe: position of a case -> what is needed to draw it.
+
+    >>> three_cases([3.0, 1.0, 2.0], "lower", lambda index: {"number": index})["best"]
+    {'number': 1, 'score': 1.0}
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    order = np.argsort(values if better == "lower" else -values, kind="stable")
+    order = order[np.isfinite(values[order])]
+    if not len(order):
+        return {}
+    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    return {name: {**describe(int(index)), "score": float(values[index])} for name, index in chosen.items()}

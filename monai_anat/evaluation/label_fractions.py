@@ -1,0 +1,101 @@
+"""How many labels does a linear classifier on frozen embeddings need?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import take_fraction
+from ..keys import IMAGE
+from ..metrics import area_under_roc
+from .bootstrap import PatientBootstrap
+from .classification import LinearProbe, Split, is_one_of_many, score_classes
+from .frozen_protocol import Items, Measured, Metrics
+
+__all__ = ["LabelFractionProbe"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class LabelFractionProbe(LinearProbe):
+    """:class:`LinearProbe` on shares of the training patients; validation and test never shrink.
+
+    A share takes whole patients, and smaller shares of a draw are parts of its larger ones. The macro AUROC at a share
+    is the mean over draws; its interval covers draws and test patients.
+
+    Args:
+        fractions: shares of the training images.
+        draws: one draw of patients per seed.
+
+    >>> LabelFractionProbe(fractions=(0.1, 1.0)).name
+    'label-fractions'
+    """
+
+    name: ClassVar[str] = "label-fractions"
+
+    fractions: tuple[float, ...] = (0.01, 0.1, 0.25, 0.5, 1.0)
+    draws: Sequence[int] = (0, 1, 2, 3, 4)
+
+    def measure(
+        self,
+        training: Split,
+        validation: Split,
+        test: Split,
+        splits: Mapping[str, Items],
+        names: Sequence[str],
+        bootstrap: PatientBootstrap,
+    ) -> Measured:
+        """Macro AUROC at every share."""
+        _, notes = score_classes(np.zeros_like(test.labels), test.labels, names, bootstrap)
+        defined = [
+            index
+            for index in range(len(names))
+            if len(np.unique(test.labels[_known(test.labels[:, index]), index])) > 1
+        ]
+        metrics: Metrics = {}
+        counts: dict[str, list[int]] = {}
+        place = {str(item[IMAGE]): index for index, item in enumerate(splits["training"])}
+        for fraction in self.fractions:
+            drawn = []
+            for seed in self.draws if fraction < 1 else self.draws[:1]:
+                taken = take_fraction(splits["training"], fraction, seed)
+                rows = [place[str(item[IMAGE])] for item in taken]
+                part = Split(training.features[rows], training.labels[rows])
+                drawn.append(self.predict(part, validation, test.features, is_one_of_many(splits["test"]))[0])
+                counts.setdefault(f"{fraction:.0%}", []).append(len(rows))
+            metrics[f"auroc/{fraction:.0%}"] = _over_draws(np.stack(drawn), test.labels, defined, bootstrap)
+        return Measured(metrics, extra={"n_labels": counts}, notes=notes)
+
+
+def _over_draws(scores: Floats, labels: Floats, defined: list[int], bootstrap: PatientBootstrap) -> dict[str, Any]:
+    """Macro AUROC of (S, N, C) scores, mean over draws."""
+
+    def statistic(weights: Floats, draws: Floats) -> Floats:
+        rows = weights[:, bootstrap.patient_of]
+        areas = np.full((len(scores), len(defined), len(weights)), np.nan)
+        for number, one in enumerate(scores):
+            for column, index in enumerate(defined):
+                known = _known(labels[:, index])
+                areas[number, column] = area_under_roc(labels[known, index], one[known, index], rows[:, known])
+        good = np.isfinite(areas)
+        macro = np.where(good, areas, 0).sum(axis=1) / np.maximum(good.sum(axis=1), 1)  # (S, R)
+        mean: Floats = np.einsum("rs,sr->r", draws, macro) / draws.sum(axis=1)
+        return np.where(good.any(axis=(0, 1)), mean, np.nan) if defined else np.full(len(weights), np.nan)
+
+    return bootstrap.estimate(
+        statistic,
+        better="higher",
+        unit="AUROC",
+        draws=len(scores),
+        width=8 * scores.shape[1],
+        why="no class has both positive and negative test images, so there is no area under a curve",
+    )
+
+
+def _known(labels: Floats) -> NDArray[np.bool_]:
+    return np.isfinite(labels)

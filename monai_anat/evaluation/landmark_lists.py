@@ -1,0 +1,263 @@
+"""Landmarks of a datalist: written in it, taken from lung masks, or brought in from contour files.
+
+A landmark datalist is a datalist whose items say where each landmark is::
+
+    {"test": [{"image": "a.png", "patient": "p1", "landmarks": {"right apex": [31, 70.5], "left apex": [30, 160]}}]}
+
+Row and column are in pixels of the stored image, whose first pixel has its centre at (0, 0). A landmark that cannot be
+seen is left out. "right" and "left" are the patient's; two names that differ in that word only are a pair, for which
+confusions are counted. ``thorax_width``, in pixels, may stand beside ``landmarks``; without it the width is taken from
+the two lateral extremes, or else from the outermost landmarks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ..data import DatalistError, RadiographReader, read_radiograph
+from ..keys import IMAGE, LABEL
+from ..metrics import LUNG_LANDMARKS, lung_landmarks
+
+__all__ = ["LandmarkSet", "contour_datalist", "load_landmarks", "read_contour"]
+
+LANDMARKS = "landmarks"
+_EXTREMES = ("right lateral extreme", "left lateral extreme")
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class LandmarkSet:
+    """Landmarks of N images.
+
+    Attributes:
+        names: of the K landmarks.
+        points: (N, K, 2) row and column in pixels of the stored image, NaN where there is none.
+        shapes: (N, 2) height and width of each image in pixels.
+        widths: (N,) thorax width in pixels, NaN where unknown.
+        spacings: (N, 2) distance of pixels (row, column) in mm, NaN where the file does not say.
+        mirror: (K,) position of the landmark on the other side; the landmark itself where there is none.
+        notes: sentences on what was left out.
+    """
+
+    names: tuple[str, ...]
+    points: NDArray[np.float64]
+    shapes: NDArray[np.int64]
+    widths: NDArray[np.float64]
+    spacings: NDArray[np.float64]
+    mirror: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+
+
+def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
+    """The landmarks of every item: its ``landmarks``, or those of its lung mask ``label``.
+
+    Args:
+        datalist: items with ``landmarks``, or with masks in which 1 is the right lung and 2 the left.
+
+    Raises:
+        DatalistError: an item has neither, a landmark lies outside its image, a mask has another size than its image,
+            or no image shows any landmark.
+
+    >>> from monai_anat.data import segmentation_datalist
+    >>> found = load_landmarks(segmentation_datalist("test")[:3])
+    >>> found.points.shape, found.names[0], found.names[found.mirror[0]]
+    ((3, 6, 2), 'right apex', 'left apex')
+    """
+    names = _names(datalist)
+    points, shapes, spacings, widths = [], [], [], []
+    for item in datalist:
+        radiograph = read_radiograph(item[IMAGE])
+        shape = radiograph.pixels.shape
+        own = _written(item, names, shape) if LANDMARKS in item else _from_mask(item, names, shape)
+        points.append(own)
+        shapes.append(shape)
+        spacings.append(radiograph.spacing or (np.nan, np.nan))
+        widths.append(float(item.get("thorax_width") or _width(own, names)))
+    stacked = np.stack(points)
+    absent: NDArray[np.bool_] = np.asarray(np.isnan(stacked).any(axis=2))
+    if absent.all():
+        raise DatalistError(
+            f"datalist must show at least one landmark, got none in {len(datalist)} images: the masks are empty, or "
+            "the landmarks are cut off by the image border"
+        )
+    notes = []
+    empty = [
+        Path(str(item[IMAGE])).name for item, gone in zip(datalist, np.asarray(absent.all(axis=1)), strict=True) if gone
+    ]
+    if empty:
+        notes.append(f"{len(empty)} images show no landmark at all and are left out: {', '.join(empty[:5])}.")
+    if absent.any():
+        notes.append(f"{int(absent.sum())} of {absent.size} landmarks are absent or cut off by the image border.")
+    mirror = np.array(
+        [names.index(_other_side(name)) if _other_side(name) in names else k for k, name in enumerate(names)]
+    )
+    return LandmarkSet(
+        names, stacked, np.array(shapes), np.array(widths), np.array(spacings, dtype=float), mirror, tuple(notes)
+    )
+
+
+def read_contour(path: str | os.PathLike[str], *, order: str = "xy") -> NDArray[np.float64]:
+    """The points of a contour file.
+
+    Args:
+        path: ``.npy`` (K, 2), ``.json`` (a list of pairs), or text (``.txt``, ``.csv``, ``.pts``) with one point per
+            line; lines that do not hold exactly two numbers are passed over as headings.
+        order: "xy" (column first, as most contour files have it) or "rc" (row first).
+
+    Returns:
+        (K, 2) row and column.
+
+    Raises:
+        DatalistError: the file holds no points.
+        ValueError: for another order.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "lung.txt"
+    ...     _ = path.write_text("points 2\\n10 20\\n11.5,22\\n")
+    ...     read_contour(path).tolist()
+    [[20.0, 10.0], [22.0, 11.5]]
+    """
+    if order not in ("xy", "rc"):
+        raise ValueError(f"order must be 'xy' or 'rc', got {order!r}")
+    file = Path(path)
+    if not file.is_file():
+        raise DatalistError(f"contour file {file} must exist; look at the folder's name and the image's")
+    if file.suffix == ".npy":
+        values: Any = np.load(file, allow_pickle=False)
+    elif file.suffix == ".json":
+        values = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        lines = [_NUMBER.findall(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        values = [line for line in lines if len(line) == 2]
+    points = np.asarray(values, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise DatalistError(f"contour file {file} must hold points of two numbers each, got shape {points.shape}")
+    return points[:, ::-1].copy() if order == "xy" else points
+
+
+def contour_datalist(
+    datalist: Sequence[Mapping[str, Any]],
+    folders: Mapping[str, str | os.PathLike[str]],
+    *,
+    points: Mapping[str, Sequence[int]] | None = None,
+    annotated_size: tuple[int, int] | None = None,
+    order: str = "xy",
+    suffix: str = ".npy",
+) -> list[dict[str, Any]]:
+    """Bring contours in which every point has its anatomical place to a landmark datalist.
+
+    Such are the outlines of shape models (landmark sets of lungs and heart for JSRT, Montgomery, Shenzhen, PadChest):
+    point 7 of the right lung is the same place in every patient.
+
+    Args:
+        datalist: the images; the contour of ``x/a.png`` is ``<folder>/a<suffix>``.
+        folders: structure, such as "right lung" -> folder with its contours.
+        points: structure -> numbers of the points to take; all by default.
+        annotated_size: height and width in which the contours were drawn, where it is not the image's.
+        order: of the two numbers, see :func:`read_contour`.
+        suffix: of the contour files.
+
+    Returns:
+        The items with ``landmarks`` named "right lung 0", "right lung 1", ...
+
+    Raises:
+        DatalistError: a contour is missing, or has fewer points than are asked for.
+    """
+    items = []
+    for item in datalist:
+        landmarks: dict[str, list[float]] = {}
+        scale = np.ones(2)
+        if annotated_size is not None:
+            scale = np.array(read_radiograph(item[IMAGE]).pixels.shape) / np.array(annotated_size)
+        for structure, folder in folders.items():
+            file = Path(folder) / f"{Path(str(item[IMAGE])).stem}{suffix}"
+            contour = (read_contour(file, order=order) + 0.5) * scale - 0.5
+            wanted = range(len(contour)) if points is None or structure not in points else points[structure]
+            if max(wanted, default=0) >= len(contour):
+                raise DatalistError(f"{file} must have point {max(wanted)}, got {len(contour)} points")
+            landmarks |= {f"{structure} {number}": contour[number].tolist() for number in wanted}
+        items.append({**item, LANDMARKS: landmarks})
+    return items
+
+
+def to_image(points: ArrayLike, shapes: ArrayLike, size: int) -> NDArray[np.float64]:
+    """Pixels of the stored image -> pixels of its square version of side ``size``; centres of pixels are whole.
+
+    >>> to_image([[0.5, 1.5]], [2, 4], 8).tolist()
+    [[3.5, 3.5]]
+    """
+    pixels: NDArray[np.float64] = (np.asarray(points, dtype=float) + 0.5) * size / np.asarray(shapes, dtype=float) - 0.5
+    return pixels
+
+
+def from_image(points: ArrayLike, shapes: ArrayLike, size: int) -> NDArray[np.float64]:
+    """The inverse of :func:`to_image`."""
+    pixels: NDArray[np.float64] = (np.asarray(points, dtype=float) + 0.5) * np.asarray(shapes, dtype=float) / size - 0.5
+    return pixels
+
+
+def _names(datalist: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for item in datalist:
+        if LANDMARKS in item:
+            names |= dict.fromkeys(item[LANDMARKS])
+        elif isinstance(item.get(LABEL), (str, os.PathLike)):
+            names |= dict.fromkeys(LUNG_LANDMARKS)
+        else:
+            raise DatalistError(
+                f"every item must have {LANDMARKS!r}, or {LABEL!r} with the path of a lung mask, got {sorted(item)} "
+                f"for {item.get(IMAGE)}"
+            )
+    return tuple(names)
+
+
+def _from_mask(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    reader = RadiographReader(label=True)
+    mask, _ = reader.get_data(reader.read(item[LABEL]))
+    if mask.shape != shape:
+        raise DatalistError(f"{item[LABEL]} must have the size of its image, got {mask.shape} for {shape}")
+    points = np.full((len(names), 2), np.nan)
+    points[[names.index(name) for name in LUNG_LANDMARKS]] = lung_landmarks(
+        torch.as_tensor(np.array(mask)).round().long()
+    ).numpy()
+    return points
+
+
+def _written(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    points = np.full((len(names), 2), np.nan)
+    for name, place in item[LANDMARKS].items():
+        try:
+            row, column = (float(value) for value in place)
+        except (TypeError, ValueError):
+            raise DatalistError(f"landmark {name!r} of {item[IMAGE]} must be [row, column], got {place}") from None
+        if not (-0.5 <= row <= shape[0] - 0.5 and -0.5 <= column <= shape[1] - 0.5):
+            raise DatalistError(
+                f"landmark {name!r} must lie inside its image, got row {row:g}, column {column:g} in an image of "
+                f"{shape[0]} x {shape[1]} ({item[IMAGE]}); is the order [row, column], and the size the stored one?"
+            )
+        points[names.index(name)] = row, column
+    return points
+
+
+def _width(points: NDArray[np.float64], names: Sequence[str]) -> float:
+    if all(name in names for name in _EXTREMES):
+        right, left = (points[names.index(name), 1] for name in _EXTREMES)
+        return float(abs(left - right))
+    columns = points[:, 1][np.isfinite(points[:, 1])]
+    return float(np.ptp(columns)) or float("nan") if len(columns) > 1 else float("nan")
+
+
+def _other_side(name: str) -> str:
+    swap = {"right": "left", "left": "right"}
+    return re.sub(r"\b(right|left)\b", lambda match: swap[match.group()], name)

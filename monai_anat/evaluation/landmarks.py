@@ -1,0 +1,206 @@
+"""Do dense features find the same landmark in another patient, in thorax widths and in millimetres?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..keys import IMAGE
+from ..metrics import find_features, read_features
+from .bootstrap import PatientBootstrap
+from .frozen import FrozenEncoder
+from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
+from .landmark_lists import LandmarkSet, from_image, load_landmarks, to_image
+
+__all__ = ["LandmarkProbe"]
+
+Floats = NDArray[np.float64]
+
+SAME_POSITION = "same position"
+
+
+@dataclass(kw_only=True)
+class LandmarkProbe(FrozenProtocol):
+    """Nearest-neighbour correspondence of landmarks between patients, on frozen dense features.
+
+    The feature at each landmark of a source image is compared by cosine with every cell of the image of every other
+    patient (Adam, arXiv:2309.15358; Amir et al., arXiv:2112.05814). Distances are taken in the stored image, whose
+    pixels are square, and divided by the thorax width of the patient who was searched. Beside the encoder stand the
+    same relative position in the image (no features, strong on aligned radiographs) and the same network with random
+    weights.
+
+    Args:
+        max_sources: images whose landmarks are searched in all others; the choice is by seed.
+        radii: of PCK, the share of landmarks found within so many thorax widths.
+        center: subtract the mean feature of all images first, so that what they all share does not hide the rest.
+        temperature: of the refinement between cells; 0 takes centres of cells.
+
+    >>> LandmarkProbe(radii=(0.1,)).name
+    'landmarks'
+    """
+
+    name: ClassVar[str] = "landmarks"
+    kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
+        "error": ("lower", "thorax widths"),
+        "error_median": ("lower", "thorax widths"),
+        "error_mm": ("lower", "mm"),
+        "pck": ("higher", "share"),
+        "left_right_confusion": ("lower", "share"),
+        "retrieval": ("higher", "share"),
+    }
+
+    max_sources: int = 50
+    radii: tuple[float, ...] = (0.05, 0.1, 0.2)
+    center: bool = True
+    temperature: float = 0.05
+
+    def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
+        """Search the sources' landmarks in every image of another patient."""
+        encoder.check_grid(4)
+        landmarks = load_landmarks(items)
+        sources = self._sources(landmarks)
+        found, best = self._search(encoder, items, landmarks, sources)
+        metrics, errors = self._score(bootstrap, landmarks, sources, found, best)
+        first, second = self._pairs(bootstrap, landmarks, sources)
+        pair_errors = _mean(errors, axis=2)[first, second]
+
+        def describe(index: int) -> dict[str, Any]:
+            source, target = sources[first[index]], second[index]
+            return {
+                "source": {"image": str(items[source][IMAGE]), "landmarks": _json(landmarks.points[source])},
+                "target": {
+                    "image": str(items[target][IMAGE]),
+                    "found": _json(found[first[index], target]),
+                    "landmarks": _json(landmarks.points[target]),
+                },
+            }
+
+        extra = {"landmark_names": list(landmarks.names), "n_pairs": len(first)}
+        notes = list(landmarks.notes)
+        if bool((landmarks.spacings != landmarks.spacings).all()):
+            notes.append("No image says its spacing, so there are no errors in mm.")
+        return Measured(metrics, three_cases(pair_errors, "lower", describe), extra, notes)
+
+    def baselines(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> dict[str, Metrics]:
+        """The same relative position in the other image; the nearest of its landmarks counts as retrieved."""
+        landmarks = load_landmarks(items)
+        sources = self._sources(landmarks)
+        relative = (landmarks.points + 0.5) / landmarks.shapes[:, None]
+        found = relative[sources][:, None] * landmarks.shapes[None, :, None] - 0.5  # (S, N, K, 2)
+        gaps = np.linalg.norm(found[:, :, :, None] - landmarks.points[None, :, None], axis=-1)  # (S, N, K, K)
+        best = np.where(np.isnan(gaps), np.inf, gaps).argmin(axis=3)
+        return {SAME_POSITION: self._score(bootstrap, landmarks, sources, found, best)[0]}
+
+    def _sources(self, landmarks: LandmarkSet) -> NDArray[np.int64]:
+        usable = np.flatnonzero(_seen(landmarks).any(axis=1))
+        chosen = np.random.default_rng(self.seed + 1).permutation(usable)[: self.max_sources]
+        return np.sort(chosen)
+
+    def _search(
+        self, encoder: FrozenEncoder, items: Items, landmarks: LandmarkSet, sources: NDArray[np.int64]
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Where each source's landmarks are found, (S, N, K, 2), and as which of the K, (S, N, K)."""
+        size, extent = encoder.image_size, encoder.extent
+        mean = torch.as_tensor(encoder.mean_feature(items), dtype=torch.float32)[:, None, None] * self.center
+        places = torch.as_tensor(to_image(landmarks.points, landmarks.shapes[:, None], size), dtype=torch.float32)
+        own = torch.stack([read_features(_map(encoder, items[i]) - mean, places[i], extent) for i in sources])
+        seen = torch.isfinite(places).all(dim=2)
+        count = len(landmarks.names)
+        found = np.full((len(sources), len(items), count, 2), np.nan)
+        best = np.zeros((len(sources), len(items), count), dtype=np.int64)
+        query = own.flatten(0, 1)  # (S * K, D)
+        unit = torch.nn.functional.normalize(query, dim=1)
+        for target in range(len(items)):
+            feature_map = _map(encoder, items[target]) - mean
+            pixels = find_features(query, feature_map, extent, self.temperature).double().numpy()
+            found[:, target] = from_image(pixels, landmarks.shapes[target], size).reshape(len(sources), count, 2)
+            there = torch.nn.functional.normalize(read_features(feature_map, places[target], extent), dim=1)
+            similarity = (unit @ there.T).masked_fill(~seen[target], -torch.inf)
+            best[:, target] = similarity.argmax(dim=1).reshape(len(sources), count).numpy()
+        found[np.broadcast_to(~_seen(landmarks)[sources][:, None], found.shape[:3])] = np.nan
+        return found, best
+
+    def _score(
+        self,
+        bootstrap: PatientBootstrap,
+        landmarks: LandmarkSet,
+        sources: NDArray[np.int64],
+        found: Floats,
+        best: NDArray[np.int64],
+    ) -> tuple[Metrics, Floats]:
+        """Metrics, and errors in thorax widths (S, N, K)."""
+        truth = landmarks.points
+        offset = found - truth[None]
+        distance = np.linalg.norm(offset, axis=-1)
+        errors = distance / landmarks.widths[None, :, None]
+        defined = np.isfinite(distance)
+        others = np.linalg.norm(found - truth[:, landmarks.mirror][None], axis=-1)
+        confused = np.where(defined & np.isfinite(others), others < distance, np.nan)
+        confused[:, :, landmarks.mirror == np.arange(len(landmarks.names))] = np.nan
+        values: dict[str, Floats] = {
+            "error": errors,
+            "error_mm": np.linalg.norm(offset * landmarks.spacings[None, :, None], axis=-1),
+            "left_right_confusion": confused,
+            "retrieval": np.where(defined, best == np.arange(len(landmarks.names)), np.nan),
+        }
+        values |= {f"pck/{radius:g}": np.where(np.isfinite(errors), errors <= radius, np.nan) for radius in self.radii}
+        pairs = self._pairs(bootstrap, landmarks, sources)
+        place = (sources[pairs[0]], pairs[1])
+        metrics = {
+            name: bootstrap.pair_mean(_mean(value, axis=2)[pairs], *place, **self._kind(name))
+            for name, value in values.items()
+        }
+        metrics["error_median"] = bootstrap.pair_median(
+            _mean(errors, axis=2)[pairs], *place, **self.kind("error_median")
+        )
+        for index, name in enumerate(landmarks.names):
+            metrics[f"error/{name}"] = bootstrap.pair_mean(errors[:, :, index][pairs], *place, **self._kind("error"))
+        return metrics, errors
+
+    def _kind(self, name: str) -> dict[str, Any]:
+        why = {
+            "error": "no pair of patients has this landmark in both images and a known thorax width",
+            "error_mm": "no image says its spacing",
+            "left_right_confusion": "no landmark has one of the other side beside it",
+        }
+        return {**self.kind(name), "why": why.get(name, "no pair of patients shares a landmark")}
+
+    def _pairs(
+        self, bootstrap: PatientBootstrap, landmarks: LandmarkSet, sources: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of the source and of the target, for every two images of different patients with a common landmark."""
+        seen = _seen(landmarks)
+        common = (seen[sources][:, None] & seen[None]).any(axis=2)
+        other = bootstrap.patient_of[sources][:, None] != bootstrap.patient_of[None]
+        first, second = np.nonzero(common & other)
+        if not len(first):
+            raise ValueError(
+                "datalist must hold two patients with a common landmark, got none; look at the masks or landmark names"
+            )
+        return first, second
+
+
+def _map(encoder: FrozenEncoder, item: Mapping[str, Any]) -> Tensor:
+    return torch.as_tensor(encoder.feature_maps([item])[0])
+
+
+def _seen(landmarks: LandmarkSet) -> NDArray[np.bool_]:
+    """Which landmarks each image shows, (N, K)."""
+    return np.asarray(np.isfinite(landmarks.points).all(axis=2))
+
+
+def _mean(values: Floats, axis: int) -> Floats:
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    count = known.sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _json(points: Floats) -> list[list[float] | None]:
+    return [[round(float(value), 2) for value in point] if np.isfinite(point).all() else None for point in points]

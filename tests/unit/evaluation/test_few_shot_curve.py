@@ -1,0 +1,84 @@
+"""Numbers of labels, frozen and fine-tuned, one result; overlapping structures as a case series."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_anat.data import DatalistError
+from monai_anat.evaluation import FewShotCurve, FewShotSegmentation, compare_results
+
+FAST = {
+    "steps": 25,
+    "seeds": (0, 1),
+    "learning_rates": (1e-2,),
+    "decoder_features": 16,
+    "precision": "fp32",
+    "progress": False,
+}
+
+
+def test_an_encoder_that_knows_segments_from_few_labels(lungs, oracles, tmp_path) -> None:
+    curve = FewShotCurve(
+        shots=(1, 3), modes=("frozen",), few_shot=FAST, least_patients=4, resamples=50, output_dir=tmp_path
+    )
+    result = curve.run(oracles.bands(), lungs["training"], lungs["validation"], lungs["test"])
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    metric = result["metrics"]["dice/3 labels, frozen"]
+    assert metric["value"] > 0.6
+    assert metric["low"] < metric["value"] < metric["high"]
+    assert result["metrics"]["hd95/right lung/1 labels, frozen"]["better"] == "lower"
+    both = [result["metrics"][f"dice/{side} lung/3 labels, frozen"]["value"] for side in ("right", "left")]
+    assert metric["value"] == pytest.approx(np.mean(both))
+    assert list(result["baselines"]) == ["scratch"]
+    assert compare_results(result, result)["dice/3 labels, frozen"]["difference"] == 0
+    assert (tmp_path / "3_frozen" / "few_shot_masks.npz").is_file()
+    assert result["cases"]["worst"]["score"] <= result["cases"]["best"]["score"]
+
+
+def test_a_frozen_encoder_stays_and_a_fine_tuned_one_moves(lungs, grey_bands) -> None:
+    for is_frozen in (True, False):
+        protocol = FewShotSegmentation(image_size=48, mean=0.0, std=1.0, frozen=is_frozen, **{**FAST, "steps": 3})
+        encoder = grey_bands()
+        protocol.compare({"a": lambda one=encoder: one}, lungs["training"], lungs["validation"], lungs["test"])
+        assert (encoder.weight.item() == 1.0) == is_frozen
+
+
+def test_overlapping_structures_are_a_case_series(lungs, oracles, tmp_path) -> None:
+    splits = []
+    for name in ("training", "validation", "test"):
+        items = []
+        for item in lungs[name]:
+            mask = np.array(Image.open(item["label"]))
+            bits = (mask == 1) + 2 * (mask == 2) + 4 * (mask > 0)  # the third structure covers the other two
+            path = tmp_path / item["label"].rsplit("/", 1)[-1]
+            Image.fromarray(bits.astype(np.uint8)).save(path)
+            items.append({**item, "label_multi": str(path)})
+        splits.append(items)
+    names = ["background", "right lung", "left lung", "both"]
+    few = {**FAST, "seeds": (0,), "overlapping": True, "label_key": "label_multi", "class_names": names, "steps": 60}
+    result = FewShotCurve(shots=(3,), modes=("frozen",), few_shot=few, scratch=False, resamples=20).run(
+        oracles.bands(), *splits
+    )
+    assert result["notes"] == ["A case series: 4 test patients are too few for intervals."]
+    metric = result["metrics"]["dice/both/3 labels, frozen"]
+    assert metric["value"] > 0.6
+    assert (metric["low"], metric["why"]) == (None, "a case series has no interval")
+    scores = result["case_series"]["scores"]["3 labels, frozen"]["0"]
+    assert len(scores["both"]["dice"]) == len(result["case_series"]["images"]) == 4
+    assert result["comparisons"] == {}
+
+
+def test_wrong_settings_and_too_few_labels_are_named(lungs, oracles) -> None:
+    with pytest.raises(ValueError, match="modes be among"):
+        FewShotCurve(modes=("warm",))
+    splits = [lungs[name] for name in ("training", "validation", "test")]
+    with pytest.raises(ValueError, match="shots must be between 1 and the 6 images of the list, got 12"):
+        FewShotCurve(shots=(3, 12), few_shot=FAST).run(oracles.bands(), *splits)
+    with pytest.raises(DatalistError, match="at least one image each"):
+        FewShotCurve(shots=(1,), few_shot=FAST).run(oracles.bands(), splits[0], splits[1], [])
+    with pytest.raises(DatalistError, match="one split only"):
+        FewShotCurve(shots=(1,), few_shot=FAST).run(oracles.bands(), splits[0], splits[1], splits[0])

@@ -1,0 +1,86 @@
+"""Every protocol on frozen features has the same form of result, flags collapse, and names what it cannot do."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from monai_anat.data import DatalistError
+from monai_anat.evaluation import FrozenProtocol, compare_results
+from monai_anat.evaluation.frozen_protocol import patients_of, three_cases
+from monai_anat.evaluation.protocols import FROZEN
+
+FAST = {"resamples": 20, "random_seed": None}
+SMALL = {"co-segmentation": {"clusters": (3,), "restarts": 1}, "localizability": {"picture_points": 0, "window": 0.2}}
+
+
+@pytest.fixture(scope="module")
+def items(lungs):
+    return [*lungs["training"], *lungs["test"]]
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_results_have_one_form_and_compare(name, items, oracles) -> None:
+    protocol: FrozenProtocol = FROZEN[name](**{**FAST, **SMALL.get(name, {})})
+    result = protocol.run(oracles.bands(), items)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["protocol"] == name
+    assert result["n_patients"] == result["n_images"] == len(items)
+    assert result["metrics"]
+    for key, metric in result["metrics"].items():
+        better, unit = protocol.kinds[key.split("/")[0]]
+        assert (metric["better"], metric["unit"]) == (better, unit)
+        if metric["value"] is None:
+            assert metric["why"]
+        else:
+            assert metric["low"] <= metric["high"]
+            assert len(metric["replicates"]) == 20
+    assert set(result["comparisons"]) == set(result["baselines"])
+    assert set(result["cases"]) in ({"best", "median", "worst"}, set())
+    assert all(found["difference"] == 0 for found in compare_results(result, result).values())
+    assert protocol.run(oracles.bands(), items) == result, "the same every time"
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_constant_encoder_is_flagged_and_has_no_score(name, items, oracles) -> None:
+    result = FROZEN[name](**{**FAST, **SMALL.get(name, {})}).run(oracles.constant(), items)
+    assert result["collapsed"] is True
+    assert any("collapsed" in note.lower() for note in result["notes"])
+    if name == "collapse":
+        assert result["metrics"]["effective_rank"]["value"] == 0
+    else:
+        assert all(metric["value"] is None and "collapsed" in metric["why"] for metric in result["metrics"].values())
+
+
+def test_random_weights_stand_beside(items, oracles) -> None:
+    result = FROZEN["collapse"](resamples=20).run(oracles.grey(), items)
+    assert list(result["baselines"]) == ["random initialisation"]
+
+
+def test_more_images_than_allowed_are_drawn_by_seed(items) -> None:
+    protocol = FROZEN["collapse"](max_images=4)
+    chosen = protocol.select(items)
+    assert len(chosen) == 4
+    assert chosen == protocol.select(items)
+    assert chosen != FROZEN["collapse"](max_images=4, seed=1).select(items)
+
+
+def test_too_little_data_is_named(items, oracles) -> None:
+    protocol = FROZEN["collapse"]()
+    with pytest.raises(DatalistError, match="at least one image for collapse, got none; name another split"):
+        protocol.run(oracles.grey(), [])
+    twice = [{**item, "patient": "same"} for item in items[:3]]
+    with pytest.raises(DatalistError, match="at least 2 patients for collapse, got 3 images of 1"):
+        protocol.run(oracles.grey(), twice)
+
+
+def test_patients_without_a_name_are_their_files() -> None:
+    assert patients_of([{"image": "a/b.png"}, {"image": "c.png", "patient": 0}]) == ["b.png", "0"]
+
+
+def test_cases_leave_out_what_is_undefined() -> None:
+    cases = three_cases([np.nan, 5.0, 1.0, 3.0], "higher", lambda index: {"index": index})
+    assert [cases[name]["index"] for name in ("best", "median", "worst")] == [1, 3, 2]
+    assert three_cases([np.nan], "lower", dict) == {}

@@ -1,0 +1,43 @@
+"""More labels, the same test images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_anat.evaluation import LabelFractionProbe, LinearProbe
+
+FAST = {"resamples": 50, "random_seed": None}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fractions")
+    splits = []
+    for split, count in (("training", 20), ("validation", 4), ("test", 12)):
+        items = []
+        for number in range(count):
+            path = folder / f"{split}{number}.png"
+            image = np.full((48, 48), (0, 153)[number % 2], np.uint8)
+            image[0, :number] = 77
+            Image.fromarray(image).save(path)
+            items.append({"image": str(path), "patient": f"{split}{number // 2}", "label": [number % 2, 0]})
+        splits.append(items)
+    return splits
+
+
+def test_shares_take_whole_patients_and_all_labels_agree_with_the_linear_probe(data, oracles) -> None:
+    probe = LabelFractionProbe(fractions=(0.1, 0.5, 1.0), draws=(0, 1, 2), **FAST)
+    result = probe.run(oracles.bands(), *data)
+    assert result["n_labels"] == {"10%": [2, 2, 2], "50%": [10, 10, 10], "100%": [20]}
+    assert list(result["metrics"]) == ["auroc/10%", "auroc/50%", "auroc/100%"]
+    whole = LinearProbe(**FAST).run(oracles.bands(), *data)["metrics"]["auroc"]
+    assert result["metrics"]["auroc/100%"]["value"] == whole["value"] == 1
+    assert len(result["notes"]) == 1, "a finding that no test image has is named once"
+
+
+def test_noise_stays_at_chance_and_constant_features_have_no_score(data, oracles) -> None:
+    metric = LabelFractionProbe(fractions=(0.5,), **FAST).run(oracles.noise(), *data)["metrics"]["auroc/50%"]
+    assert metric["low"] < 0.5 < metric["high"]
+    assert LabelFractionProbe(**FAST).run(oracles.constant(), *data)["collapsed"] is True

@@ -1,0 +1,118 @@
+"""Landmarks come from lists, masks and contour files, and land in the right place."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_anat.data import DatalistError, load_datalist
+from monai_anat.evaluation import contour_datalist, load_landmarks, read_contour
+from monai_anat.evaluation.landmark_lists import from_image, to_image
+
+
+def test_written_landmarks_keep_their_places(lungs, tmp_path) -> None:
+    image = lungs["test"][0]["image"]
+    content = {
+        "test": [
+            {
+                "image": image,
+                "patient": "a",
+                "landmarks": {"right apex": [3, 4.5], "carina": [20, 24]},
+                "thorax_width": 30,
+            },
+            {"image": image, "landmarks": {"left apex": [3, 40], "carina": [21, 24]}},
+        ]
+    }
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    found = load_landmarks(load_datalist(tmp_path / "list.json", "test"))
+    assert found.names == ("right apex", "carina", "left apex")
+    assert found.mirror.tolist() == [2, 1, 0]
+    assert found.points[0, 0].tolist() == [3, 4.5]
+    assert np.isnan(found.points[0, 2]).all()
+    assert found.widths.tolist() == [30, 16]
+    assert np.isnan(found.spacings).all()
+    assert found.notes == ("2 of 6 landmarks are absent or cut off by the image border.",)
+
+
+def test_masks_give_lung_landmarks_and_their_width(lungs) -> None:
+    found = load_landmarks(lungs["test"])
+    assert found.points.shape == (4, 6, 2)
+    assert found.widths.tolist() == [27.0] * 4
+    assert found.names[0] == "right apex"
+
+
+def test_spacing_is_read_from_the_file(tmp_path) -> None:
+    image = Image.fromarray(np.zeros((20, 20), np.uint8))
+    image.save(tmp_path / "a.png", dpi=(254, 254))
+    found = load_landmarks([{"image": str(tmp_path / "a.png"), "landmarks": {"a": [1, 2]}}])
+    assert found.spacings.shape == (1, 2)
+
+
+def test_bad_landmarks_are_named(lungs, tmp_path) -> None:
+    image = lungs["test"][0]["image"]
+    with pytest.raises(DatalistError, match="'apex' must lie inside its image, got row 48, column 3 in an image of 48"):
+        load_landmarks([{"image": image, "landmarks": {"apex": [48, 3]}}])
+    with pytest.raises(DatalistError, match=r"must be \[row, column\], got 7"):
+        load_landmarks([{"image": image, "landmarks": {"apex": 7}}])
+    with pytest.raises(DatalistError, match="every item must have 'landmarks', or 'label'"):
+        load_landmarks([{"image": image, "label": 1}])
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "empty.png")
+    with pytest.raises(DatalistError, match="at least one landmark, got none in 1 images: the masks are empty"):
+        load_landmarks([{"image": image, "label": str(tmp_path / "empty.png")}])
+    with_empty = [lungs["test"][1], {"image": image, "label": str(tmp_path / "empty.png")}]
+    assert load_landmarks(with_empty).notes[0].startswith("1 images show no landmark at all")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "small.png")
+    with pytest.raises(DatalistError, match="must have the size of its image"):
+        load_landmarks([{"image": image, "label": str(tmp_path / "small.png")}])
+
+
+def test_square_pixels_and_back() -> None:
+    points = np.array([[0.0, 0.0], [19.5, 49.5], [39.0, 99.0]])
+    square = to_image(points, (40, 100), 80)
+    assert square[1].tolist() == [39.5, 39.5]
+    np.testing.assert_allclose(from_image(square, (40, 100), 80), points)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json", ".txt", ".csv", ".pts"])
+def test_contours_of_every_kind(suffix, tmp_path) -> None:
+    points = np.array([[10.5, 20.0], [-1e1, 3.0]])
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npy":
+        np.save(path, points)
+    elif suffix == ".json":
+        path.write_text(json.dumps(points.tolist()))
+    else:
+        separator = ", " if suffix == ".csv" else " "
+        rows = [separator.join(str(value) for value in row) for row in points]
+        path.write_text("\n".join(["version: 1", "{", *rows, "}"]))
+    assert read_contour(path).tolist() == points[:, ::-1].tolist()
+    assert read_contour(path, order="rc").tolist() == points.tolist()
+
+
+def test_contours_become_landmarks_of_the_images_size(lungs, tmp_path) -> None:
+    item = lungs["test"][0]
+    name = item["image"].rsplit("/", 1)[-1].removesuffix(".png")
+    for structure in ("right lung", "left lung"):
+        (tmp_path / structure).mkdir()
+        np.save(tmp_path / structure / f"{name}.npy", np.array([[95.5, 47.5], [1.5, 3.5]]))
+    folders = {structure: tmp_path / structure for structure in ("right lung", "left lung")}
+    found = contour_datalist([item], folders, points={"left lung": [1]}, annotated_size=(96, 192))[0]["landmarks"]
+    assert list(found) == ["right lung 0", "right lung 1", "left lung 1"]
+    assert found["right lung 0"] == [23.5, 23.5]
+    assert found["left lung 1"] == pytest.approx([1.5, 0.0])
+    assert load_landmarks(contour_datalist([item], folders, annotated_size=(96, 192))).mirror.tolist() == [2, 3, 0, 1]
+    with pytest.raises(DatalistError, match="must have point 5, got 2 points"):
+        contour_datalist([item], folders, points={"left lung": [5]})
+    with pytest.raises(DatalistError, match="must exist"):
+        contour_datalist([lungs["test"][1]], folders)
+
+
+def test_files_without_points_are_named(tmp_path) -> None:
+    (tmp_path / "a.txt").write_text("nothing")
+    with pytest.raises(DatalistError, match="must hold points of two numbers each"):
+        read_contour(tmp_path / "a.txt")
+    with pytest.raises(ValueError, match="order must be 'xy' or 'rc', got 'yx'"):
+        read_contour(tmp_path / "a.txt", order="yx")

@@ -1,0 +1,73 @@
+"""Windows of one landmark are found by embeddings that know it, and not by others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_anat.evaluation import LocalizabilityProbe
+from monai_anat.evaluation.localizability import _average_precision, _vote
+
+FAST = {"resamples": 50, "random_seed": None}
+
+
+@pytest.fixture(scope="module")
+def greys(tmp_path_factory):
+    """Every landmark stands in a square of its own grey level, at places that vary."""
+    folder = tmp_path_factory.mktemp("greys")
+    generator = np.random.default_rng(0)
+    items = []
+    for number in range(8):
+        image = np.zeros((60, 60), int)
+        places = {}
+        for index, name in enumerate(("right apex", "left apex", "carina")):
+            row, column = 5 + 18 * index + generator.integers(0, 5), 5 + generator.integers(0, 30)
+            image[row : row + 12, column : column + 12] = (77, 153, 255)[index]
+            places[name] = [row + 5.5, column + 5.5]
+        image = np.clip(image + generator.integers(-3, 4, size=image.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / f"{number}.png")
+        items.append({"image": str(folder / f"{number}.png"), "patient": number, "landmarks": places})
+    return items
+
+
+def test_an_encoder_that_knows_is_perfect(greys, oracles) -> None:
+    result = LocalizabilityProbe(window=0.2, **FAST).run(oracles.bands(), greys)
+    metrics = result["metrics"]
+    for name in ("knn_accuracy", "recall_at_1", "mean_average_precision", "linear_accuracy"):
+        assert metrics[name]["value"] == pytest.approx(1), name
+    assert metrics["silhouette"]["value"] > 0.9
+    assert metrics["left_right_confusion"]["why"].startswith("no window was taken for another landmark")
+    assert result["n_windows"] == 24
+    assert np.array(result["picture"]["points"]).shape == (24, 2)
+    assert sorted(set(result["picture"]["landmark"])) == [0, 1, 2]
+
+
+def test_noise_is_at_chance(greys, oracles) -> None:
+    metrics = LocalizabilityProbe(window=0.2, picture_points=0, **FAST).run(oracles.noise(), greys)["metrics"]
+    for name in ("knn_accuracy", "recall_at_1", "linear_accuracy"):
+        assert metrics[name]["value"] == pytest.approx(1 / 3, abs=0.3), name
+    assert metrics["silhouette"]["value"] == pytest.approx(0, abs=0.08)
+
+
+def test_registered_images_make_position_perfect(greys, oracles) -> None:
+    registered = [{**item, "landmarks": greys[0]["landmarks"]} for item in greys]
+    baseline = LocalizabilityProbe(picture_points=0, **FAST).run(oracles.noise(), registered)["baselines"]["position"]
+    assert baseline["knn_accuracy"]["value"] == 1
+    assert baseline["silhouette"]["value"] == pytest.approx(1)
+
+
+def test_a_patient_is_never_his_own_neighbour(greys, oracles) -> None:
+    """Two images of each patient are equal; by themselves they would give a recall of 1 to noise."""
+    twins = [{**greys[number // 2], "patient": number // 2} for number in range(16)]
+    metrics = LocalizabilityProbe(window=0.2, picture_points=0, **FAST).run(oracles.noise(), twins)["metrics"]
+    assert metrics["recall_at_1"]["value"] < 0.7
+
+
+def test_votes_and_precision_by_hand() -> None:
+    assert _vote(np.array([[2, 1, 1], [0, 1, 2], [1, 0, 0]]), 3).tolist() == [1, 0, 0]
+    relevant = np.array([[True, False, True, False]])
+    allowed = np.array([[True, True, True, False]])
+    order = np.array([[1, 0, 2, 3]])
+    assert _average_precision(relevant, allowed, order).tolist() == [pytest.approx((1 / 2 + 2 / 3) / 2)]
+    assert np.isnan(_average_precision(relevant & False, allowed, order)).all()

@@ -1,0 +1,74 @@
+"""Results go to disk and back, and two of them are compared patient by patient."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from monai_anat.evaluation import PatientBootstrap, compare_evaluations, compare_results, load_results, save_results
+
+NAMES = [f"p{number}" for number in range(12)]
+
+
+def result(values, better="higher", **changes) -> dict:
+    bootstrap = PatientBootstrap(NAMES)
+    shared = {"protocol": "p", "settings": {"k": (1, 2), "encoder": {"image_size": len(str(values))}}}
+    metrics = {"score/a b": bootstrap.mean(values, better=better), "none": bootstrap.mean([np.nan] * 12, better=better)}
+    return {**shared, "patients": bootstrap.fingerprint, "metrics": metrics, **changes}
+
+
+def test_pairing_removes_what_both_share() -> None:
+    hard = np.random.default_rng(0).normal(size=12)
+    difference = compare_results(result(hard + 0.1), result(hard))["score/a b"]
+    assert difference["difference"] == pytest.approx(0.1)
+    assert difference["low"] == pytest.approx(0.1, abs=1e-4)
+    assert difference["ahead"] == "first"
+    lower = compare_results(result(hard + 0.1, "lower"), result(hard, "lower"))["score/a b"]
+    assert lower["ahead"] == "second"
+
+
+def test_nobody_is_ahead_within_the_interval() -> None:
+    generator = np.random.default_rng(1)
+    values = generator.normal(size=(2, 12))
+    found = compare_results(*(result(row) for row in values))
+    assert found["score/a b"]["low"] < 0 < found["score/a b"]["high"]
+    assert found["score/a b"]["ahead"] is None
+    assert list(found) == ["score/a b"], "what is undefined has no difference"
+    assert (
+        compare_results(*(result(row + [0, 9][i], None) for i, row in enumerate(values)))["score/a b"]["ahead"] is None
+    )
+
+
+def test_differences_cover_95_percent() -> None:
+    generator = np.random.default_rng(2)
+    hits = 0
+    for trial in range(300):
+        hard, noise = generator.normal(size=12), generator.normal(0, 0.2, size=(2, 12))
+        bootstrap = PatientBootstrap(NAMES, resamples=300, seed=trial)
+        metrics = [{"m": bootstrap.mean(hard + row, better="higher")} for row in noise]
+        shared = {"protocol": "p", "settings": {}, "patients": ""}
+        found = compare_results(*({**shared, "metrics": metric} for metric in metrics))["m"]
+        hits += found["low"] <= 0 <= found["high"]
+    assert 0.91 <= hits / 300 <= 0.985
+
+
+def test_disk_keeps_every_number(tmp_path) -> None:
+    results = {"p": result(np.arange(12.0)), "q": {"protocol": "q", "skipped": "no masks"}}
+    path = save_results(results, tmp_path / "new")
+    assert "replicates" not in path.read_text()
+    assert load_results(tmp_path / "new") == json.loads(json.dumps(results))
+    assert compare_results(load_results(tmp_path / "new")["p"], results["p"])["score/a b"]["difference"] == 0
+    with pytest.raises(FileNotFoundError, match="evaluate an encoder into this folder first"):
+        load_results(tmp_path)
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    plain = result(np.zeros(12))
+    for key, value in (("protocol", "q"), ("patients", "x"), ("settings", {"k": [3]})):
+        with pytest.raises(ValueError, match=f"both results must have the same {key}"):
+            compare_results(plain, result(np.zeros(12), **{key: value}))
+    with pytest.raises(ValueError, match="must share a protocol with intervals"):
+        compare_evaluations({"p": plain}, {"q": plain})
+    assert list(compare_evaluations({"p": plain, "r": plain}, {"p": plain, "few": {}})) == ["p"]
