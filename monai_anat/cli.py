@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import subprocess
 import sys
@@ -87,8 +88,20 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = verbs.add_parser("evaluate", help="measure what an encoder knows")
     evaluate.add_argument("encoder", help="folder that pre-training or convert wrote")
-    evaluate.add_argument("--data", required=True, help="datalist with masks: training, validation, test")
-    evaluate.add_argument("--protocols", default="correspondence,few-shot", help="comma-separated")
+    evaluate.add_argument(
+        "--data", required=True, help="datalist: masks, landmarks or labels; training, validation, test"
+    )
+    known = f"all, or some of {', '.join(evaluation.PROTOCOLS)}"
+    evaluate.add_argument("--protocols", default="correspondence,few-shot", help=known)
+    evaluate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_option,
+        metavar="PROTOCOL.ARGUMENT=VALUE",
+        help="argument of a protocol, or of encoder (encoder.level=-2); repeatable",
+    )
+    evaluate.add_argument("--cache", help="folder that keeps the features for later evaluations")
     evaluate.add_argument("--out", default="out/evaluation", help="folder for the results")
     evaluate.set_defaults(run=_evaluate)
 
@@ -116,6 +129,18 @@ def _shares(text: str) -> dict[str, float]:
         return {name: float(share) for name, share in (part.split("=") for part in text.split(","))}
     except ValueError:
         raise argparse.ArgumentTypeError(f"must look like training=0.8,validation=0.2, got {text!r}") from None
+
+
+def _option(text: str) -> tuple[str, str, object]:
+    """The value of ``--set``: protocol, argument, and its value as JSON, or as the word that it is."""
+    name, sign, value = text.partition("=")
+    protocol, dot, argument = name.partition(".")
+    if not (sign and dot and argument):
+        raise argparse.ArgumentTypeError(f"must look like landmarks.max_sources=20, got {text!r}")
+    try:
+        return protocol, argument, json.loads(value)
+    except json.JSONDecodeError:
+        return protocol, argument, value
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -169,7 +194,13 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    evaluation.evaluate_encoder(options.encoder, options.data, options.out, options.protocols.split(","))
+    settings: dict[str, dict[str, object]] = {}
+    for protocol, argument, value in options.set:
+        settings.setdefault(protocol, {})[argument] = value
+    protocols = options.protocols.split(",")
+    evaluation.evaluate_encoder(
+        options.encoder, options.data, options.out, protocols, options=settings, cache_dir=options.cache
+    )
     logger.info(f"results in {Path(options.out) / 'evaluation.json'}")
 
 

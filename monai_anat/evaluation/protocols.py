@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -98,7 +99,8 @@ def evaluate_encoder(
     """
     chosen = [*FROZEN, *CLASSES] if list(protocols) == ["all"] else list(protocols)
     given = {name: dict(value) for name, value in (options or {}).items()}
-    unknown = sorted((set(chosen) | set(given)) - {*PROTOCOLS, "encoder"})
+    given.setdefault("few-shot", {"seeds": seeds, **few_shot})
+    unknown = sorted((set(chosen) | set(given)) - {*PROTOCOLS, "encoder"}) or sorted({"encoder"} & set(chosen))
     if unknown or not chosen:
         raise ValueError(f"protocols must be among {[*PROTOCOLS, 'all']}, got {unknown or list(protocols)}")
     folder = Path(out)
@@ -106,7 +108,6 @@ def evaluate_encoder(
     lead = f"{type(encoder.backbone).__name__}, {encoder.image_size} pixels, from {encoder_dir}."
     report = Report("What an encoder knows", lead)
     results: dict[str, Any] = {}
-    given.setdefault("few-shot", {"seeds": seeds, **few_shot})
     for name in chosen:
         try:
             results[name] = _run(name, encoder, data, folder, given.get(name, {}), report)
@@ -132,7 +133,7 @@ def _run(
             report, probe, encoder.backbone, load_cases(_sections(data, "test")[0], probe.image_size)
         )
     if name in FROZEN:
-        result = FROZEN[name](**options).run(encoder, _sections(data, "test")[0])
+        result = _make(FROZEN[name], name, options).run(encoder, _sections(data, "test")[0])
         add_metrics(report, result)
         return result
     training, validation, test = _sections(data, "training", "validation", "test")
@@ -146,13 +147,20 @@ def _run(
         return result
     if name in CLASSES:
         names = {"class_names": _label_names(data)}
-        result = CLASSES[name](**{**names, **options}).run(encoder, training, validation, test)
+        result = _make(CLASSES[name], name, {**names, **options}).run(encoder, training, validation, test)
     else:
-        result = FewShotCurve(**{"output_dir": folder / "few_shot_curve", **options}).run(
-            encoder, training, validation, test
-        )
+        given = {"output_dir": folder / "few_shot_curve", **options}
+        result = _make(FewShotCurve, name, given).run(encoder, training, validation, test)
     add_metrics(report, result)
     return result
+
+
+def _make(protocol: type[Any], name: str, options: Mapping[str, Any]) -> Any:
+    known = [entry.name for entry in dataclasses.fields(protocol)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"arguments of {name} must be among {known}, got {unknown}")
+    return protocol(**options)
 
 
 def _sections(data: Any, *names: str) -> list[list[dict[str, Any]]]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_anat import cli, networks
+from monai_anat import cli, data, networks
 
 
 @pytest.fixture
@@ -126,3 +126,15 @@ def test_demo_prints_what_the_demonstration_returns(monkeypatch, capsys):
     monkeypatch.setattr(cli, "run_demo", lambda out: f"table of {out}")
     assert cli.main(["demo", "somewhere"]) == 0
     assert "table of somewhere" in capsys.readouterr().out
+
+
+def test_evaluate_passes_arguments_to_protocols(encoder, tmp_path, capsys):
+    words = ["evaluate", str(encoder), "--data", str(data.sample_folder()), "--protocols", "collapse"]
+    options = ["--set", "collapse.max_images=4", "--set", "collapse.resamples=10", "--set", "encoder.name=mine"]
+    assert cli.main([*words, *options, "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]) == 0
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())["collapse"]
+    assert result["n_images"] == result["settings"]["max_images"] == 4
+    assert list((tmp_path / "cache").iterdir())
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--set", "collapse=4"])
+    assert "must look like landmarks.max_sources=20, got 'collapse=4'" in capsys.readouterr().err

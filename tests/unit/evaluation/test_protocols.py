@@ -7,7 +7,8 @@ import json
 import pytest
 
 from monai_anat.data import DatalistError, load_datalist, sample_folder
-from monai_anat.evaluation import CorrespondenceProbe, evaluate_encoder
+from monai_anat.evaluation import CorrespondenceProbe, compare_evaluations, evaluate_encoder, load_results
+from monai_anat.evaluation.protocols import CLASSES, FROZEN
 from monai_anat.networks import ViTBackbone, load_encoder, save_encoder
 
 
@@ -40,3 +41,45 @@ def test_unknown_protocols_and_data_without_sections_are_named(encoder, tmp_path
     (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": "a.png"}]}))
     with pytest.raises(DatalistError):
         evaluate_encoder(encoder, tmp_path / "list.json", tmp_path, ["correspondence"])
+
+
+def test_unknown_arguments_of_a_protocol_are_named(encoder, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"arguments of collapse must be among .*min_rank.*, got \['speed'\]"):
+        evaluate_encoder(encoder, sample_folder(), tmp_path, ["collapse"], options={"collapse": {"speed": 1}})
+    with pytest.raises(ValueError, match=r"protocols must be among .*, got \['speed'\]"):
+        evaluate_encoder(encoder, sample_folder(), tmp_path, ["collapse"], options={"speed": {}})
+
+
+def test_all_runs_what_the_data_allow_and_says_what_they_do_not(encoder, tmp_path) -> None:
+    options = {name: {"resamples": 10, "random_seed": None} for name in FROZEN}
+    options["co-segmentation"] |= {"clusters": (3,), "restarts": 1}
+    options["encoder"] = {"image_size": 32}
+    results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["all"], options=options, cache_dir=tmp_path / "c")
+    assert list(results) == [*FROZEN, *CLASSES]
+    for name in FROZEN:
+        assert results[name]["metrics"], name
+    for name in CLASSES:
+        assert results[name]["skipped"].startswith("every item must have a 'label' that is a class number")
+    assert load_results(tmp_path) == json.loads(json.dumps(results))
+    assert compare_evaluations(load_results(tmp_path), results)["landmarks"]["error"]["difference"] == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>error/right apex</td>" in page
+    assert "by t-SNE" in page
+
+
+@pytest.mark.real_data
+def test_class_labels_of_a_whole_collection(encoder, real_data, tmp_path) -> None:
+    options = {"linear": {"resamples": 20, "random_seed": None}, "k-nn": {"resamples": 20, "random_seed": None}}
+    path = real_data / "cxr_cls" / "kermany_datalist.json"
+    results = evaluate_encoder(encoder, path, tmp_path, ["linear", "k-nn"], options=options)
+    assert results["linear"]["class_names"] == ["normal", "bacteria", "virus"]
+    assert results["linear"]["metrics"]["auroc"]["value"] > 0.5
+    assert results["linear"]["n_images"] == 90
+
+
+@pytest.mark.real_data
+def test_lungs_of_a_whole_collection(encoder, real_data, tmp_path) -> None:
+    options = {name: {"resamples": 20, "random_seed": None} for name in ("landmarks", "symmetry")}
+    results = evaluate_encoder(encoder, real_data / "cxr_seg", tmp_path, list(options), options=options)
+    assert results["landmarks"]["n_patients"] == 18
+    assert 0.05 < results["landmarks"]["baselines"]["same position"]["error"]["value"] < 0.3
