@@ -133,7 +133,7 @@ def _run(
             report, probe, encoder.backbone, load_cases(_sections(data, "test")[0], probe.image_size)
         )
     if name in FROZEN:
-        result = _make(FROZEN[name], name, options).run(encoder, _sections(data, "test")[0])
+        result: dict[str, Any] = _make(FROZEN[name], name, options).run(encoder, _sections(data, "test")[0])
         add_metrics(report, result)
         return result
     training, validation, test = _sections(data, "training", "validation", "test")
