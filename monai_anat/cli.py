@@ -86,24 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--batch-size", type=int, default=16)
     embed.set_defaults(run=_embed)
 
-    evaluate = verbs.add_parser("evaluate", help="measure what an encoder knows")
-    evaluate.add_argument("encoder", help="folder that pre-training or convert wrote")
-    evaluate.add_argument(
-        "--data", required=True, help="datalist: masks, landmarks or labels; training, validation, test"
-    )
-    known = f"all, or some of {', '.join(evaluation.PROTOCOLS)}"
-    evaluate.add_argument("--protocols", default="correspondence,few-shot", help=known)
-    evaluate.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=_option,
-        metavar="PROTOCOL.ARGUMENT=VALUE",
-        help="argument of a protocol, or of encoder (encoder.level=-2); repeatable",
-    )
-    evaluate.add_argument("--cache", help="folder that keeps the features for later evaluations")
-    evaluate.add_argument("--out", default="out/evaluation", help="folder for the results")
-    evaluate.set_defaults(run=_evaluate)
+    _add_evaluate(verbs)
 
     convert = verbs.add_parser("convert", help="bring a published checkpoint to an encoder folder")
     convert.add_argument("checkpoint", help="the file that you obtained from its owner")
@@ -121,6 +104,27 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("out", nargs="?", default="out/demo", help="folder for everything")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _add_evaluate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = verbs.add_parser("evaluate", help="measure what an encoder knows")
+    evaluate.add_argument("encoders", nargs="+", help="folder that pre-training or convert wrote; several to compare")
+    evaluate.add_argument(
+        "--data", required=True, help="datalist: masks, landmarks or labels; training, validation, test"
+    )
+    known = f"all, or some of {', '.join(evaluation.PROTOCOLS)}"
+    evaluate.add_argument("--protocols", default="correspondence,few-shot", help=known)
+    evaluate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_option,
+        metavar="PROTOCOL.ARGUMENT=VALUE",
+        help="argument of a protocol, or of encoder (encoder.level=-2); repeatable",
+    )
+    evaluate.add_argument("--cache", help="folder that keeps the features for later evaluations")
+    evaluate.add_argument("--out", default="out/evaluation", help="folder for the results")
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -198,9 +202,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     for protocol, argument, value in options.set:
         settings.setdefault(protocol, {})[argument] = value
     protocols = options.protocols.split(",")
-    evaluation.evaluate_encoder(
-        options.encoder, options.data, options.out, protocols, options=settings, cache_dir=options.cache
-    )
+    further = {"options": settings, "cache_dir": options.cache}
+    if len(options.encoders) > 1:
+        logger.info(f"{evaluation.compare_encoders(options.encoders, options.data, options.out, protocols, **further)}")
+        return
+    evaluation.evaluate_encoder(options.encoders[0], options.data, options.out, protocols, **further)
     logger.info(f"results in {Path(options.out) / 'evaluation.json'}")
 
 

@@ -1,0 +1,77 @@
+"""The best, the median and the worst case of a protocol, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..data import read_radiograph
+from ..visualize import draw_correspondence, draw_segmentations
+from .report import ReportFigure
+
+__all__ = ["case_pictures"]
+
+_SIDE = 320  # pixels of the long side at which a page shows a radiograph
+
+
+def case_pictures(result: Mapping[str, Any], encoder: str = "") -> list[ReportFigure]:
+    """Draw the cases of a result that says what is needed: landmarks found in another patient, or cells of clusters.
+
+    Args:
+        result: what a protocol returned, with its files where they were.
+        encoder: name for the captions.
+
+    Returns:
+        One picture per case, best first; none for protocols without pictures, or if a file is gone.
+    """
+    pictures: list[ReportFigure] = []
+    for place, case in result.get("cases", {}).items():
+        caption = f"{encoder + ': ' if encoder else ''}{place} case, {case['score']:.3f}"
+        if "source" in case and _there(case["source"]["image"], case["target"]["image"]):
+            pictures.append(ReportFigure(_landmarks(case, result.get("landmark_names")), caption, dpi=80))
+        elif "cells" in case and _there(case["image"]):
+            pictures.append(ReportFigure(_cells(case, result["structure_names"]), caption, dpi=80))
+    return pictures
+
+
+def _landmarks(case: Mapping[str, Any], names: Sequence[str] | None) -> Any:
+    source, target = case["source"], case["target"]
+    (image, scale), (other, other_scale) = _small(source["image"]), _small(target["image"])
+    return draw_correspondence(
+        image,
+        _points(source["landmarks"]) * scale,
+        other,
+        _points(target["found"]) * other_scale,
+        _points(target["landmarks"]) * other_scale,
+        names,
+    )
+
+
+def _cells(case: Mapping[str, Any], names: Sequence[str]) -> Any:
+    image, _ = _small(case["image"])
+    cells = Image.fromarray(np.asarray(case["cells"], dtype=np.uint8))
+    mask = np.asarray(cells.resize(image.shape[::-1], Image.Resampling.NEAREST))
+    return draw_segmentations([image], [mask], class_names=names)
+
+
+def _there(*paths: str) -> bool:
+    return all(Path(path.split("#")[0]).is_file() for path in paths)
+
+
+def _small(path: str) -> tuple[NDArray[np.float32], float]:
+    """A radiograph at the size of a page, and the factor from its own pixels."""
+    pixels = read_radiograph(path).pixels
+    scale = min(1.0, _SIDE / max(pixels.shape))
+    shape = [max(1, round(side * scale)) for side in pixels.shape]
+    small = Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32), scale
+
+
+def _points(points: Sequence[Sequence[float] | None]) -> NDArray[np.float64]:
+    """(K, 2), NaN where a landmark is not there."""
+    return np.array([(np.nan, np.nan) if point is None else point for point in points], dtype=np.float64)

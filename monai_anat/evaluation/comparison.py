@@ -1,0 +1,200 @@
+"""Several encoders on one page: the same questions, and which answers differ by more than chance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..visualize import draw_intervals
+from .case_pictures import case_pictures
+from .protocols import evaluate_encoder
+from .report import Report, ReportFigure, ReportTable
+from .results import compare_results
+
+__all__ = ["compare_encoders", "compare_report", "write_comparison"]
+
+Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+_MARK = " ▲"
+_PANELS = 6  # metrics of a protocol that are drawn
+
+
+def compare_encoders(
+    encoder_dirs: Sequence[str | os.PathLike[str]],
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    protocols: Sequence[str],
+    **options: Any,
+) -> Path:
+    """Measure several encoders by the same protocols and compare them on one page.
+
+    Args:
+        encoder_dirs: folders that ``save_encoder`` wrote; each is called by the part of its path that the others lack.
+        data: as of ``evaluate_encoder``.
+        out: gets a folder with the evaluation of each encoder, and ``comparison.html``.
+        protocols: as of ``evaluate_encoder``.
+        options: for ``evaluate_encoder``.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: for the same encoder twice, or no protocol whose results can be compared.
+    """
+    folder = Path(out)
+    evaluations = {
+        name: evaluate_encoder(path, data, folder / name, protocols, **options)
+        for name, path in zip(_names([Path(path) for path in encoder_dirs]), encoder_dirs, strict=True)
+    }
+    return write_comparison(evaluations, folder / "comparison.html")
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What tells paths apart: ["runs/a/encoder", "runs/b/encoder"] -> ["a", "b"]."""
+    parts = [path.absolute().parts for path in paths]
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"encoders must be different folders, got {[str(path) for path in paths]}")
+    if len(parts) == 1:
+        return [paths[0].name]
+    while len({part[-1] for part in parts}) == 1:
+        parts = [part[:-1] for part in parts]
+    while len({part[0] for part in parts}) == 1:
+        parts = [part[1:] for part in parts]
+    return ["-".join(part) for part in parts]
+
+
+def write_comparison(evaluations: Evaluations, path: str | os.PathLike[str], title: str = "Encoders compared") -> Path:
+    """Write the page of :func:`compare_report` and return its path."""
+    return compare_report(evaluations, title).write(path)
+
+
+def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -> Report:
+    """Put encoders side by side, protocol by protocol.
+
+    A value is marked where the paired bootstrap puts the encoder ahead of *every* other one: the same resamples of the
+    same patients, an interval of the difference that excludes 0. Intervals are not corrected for the number of metrics.
+
+    Args:
+        evaluations: encoder -> protocol -> result, as ``evaluate_encoder`` and ``load_results`` give them.
+        title: of the page.
+
+    Returns:
+        A report with one section per protocol that at least two encoders went through: a table of all metrics, panels
+        of the main ones, and each encoder's best, median and worst case.
+
+    Raises:
+        ValueError: if there are fewer than two encoders, no protocol in common, or a protocol ran with other settings
+            or on other patients.
+    """
+    names = list(evaluations)
+    protocols = list(dict.fromkeys(protocol for results in evaluations.values() for protocol in results))
+    shared = {
+        protocol: {
+            name: evaluations[name][protocol] for name in names if "metrics" in evaluations[name].get(protocol, {})
+        }
+        for protocol in protocols
+    }
+    shared = {protocol: results for protocol, results in shared.items() if len(results) > 1}
+    if not shared:
+        raise ValueError(
+            f"evaluations must hold two encoders with a protocol in common, got {names} with "
+            f"{[sorted(results) for results in evaluations.values()]}; evaluate them by the same protocols"
+        )
+    report = Report(
+        title,
+        f"{len(names)} encoders: {', '.join(names)}. {_MARK.strip()} marks a value that is better than that of "
+        "every other encoder by the paired test over patients; without it, chance has not been ruled out.",
+    )
+    for protocol, results in shared.items():
+        ahead = _ahead(results)
+        report.add_section(
+            protocol.capitalize(),
+            ReportFigure(_panels(results), f"{protocol}: values and intervals; lines are baselines"),
+            _table(results, ahead),
+            *_differences(results),
+            *_cases(results),
+            *dict.fromkeys(note for result in results.values() for note in result.get("notes", ())),
+        )
+    return report
+
+
+def _ahead(results: Mapping[str, Any]) -> dict[str, str]:
+    """metric -> the encoder that is ahead of every other one."""
+    wins: dict[tuple[str, str], int] = {}
+    names = list(results)
+    for number, first in enumerate(names):
+        for second in names[number + 1 :]:
+            for metric, difference in compare_results(results[first], results[second]).items():
+                winner = {"first": first, "second": second}.get(difference["ahead"])
+                if winner is not None:
+                    wins[metric, winner] = wins.get((metric, winner), 0) + 1
+    return {metric: name for (metric, name), count in wins.items() if count == len(names) - 1}
+
+
+def _table(results: Mapping[str, Any], ahead: Mapping[str, str]) -> ReportTable:
+    first = next(iter(results.values()))
+    rows = []
+    for metric, entry in first["metrics"].items():
+        cells = [_cell(result["metrics"].get(metric)) for result in results.values()]
+        marked = [cell + _MARK * (ahead.get(metric) == name) for name, cell in zip(results, cells, strict=True)]
+        baselines = [_cell(baseline.get(metric), False) for baseline in first.get("baselines", {}).values()]
+        rows.append([metric, *marked, *baselines, entry["unit"], entry["better"] or ""])
+    columns = ["metric", *results, *first.get("baselines", {}), "unit", "better"]
+    return ReportTable(columns, rows, f"{first['n_patients']} patients; 95 % intervals in brackets")
+
+
+def _cell(metric: Mapping[str, Any] | None, interval: bool = True) -> str:
+    if metric is None or metric["value"] is None:
+        return "–"
+    known = interval and metric["low"] is not None
+    return f"{metric['value']:.3f}" + (f" ({metric['low']:.3f} to {metric['high']:.3f})" if known else "")
+
+
+def _panels(results: Mapping[str, Any]) -> Any:
+    """The metrics without parts, each encoder with its interval."""
+    first = next(iter(results.values()))
+    known = [name for name, metric in first["metrics"].items() if metric["value"] is not None]
+    main = [name for name in known if "/" not in name] or known
+    groups, references, titles = {}, {}, []
+    for metric in main[:_PANELS]:
+        entries = {name: result["metrics"].get(metric) for name, result in results.items()}
+        groups[metric] = {
+            name: (entry["value"], entry["low"], entry["high"])
+            for name, entry in entries.items()
+            if entry is not None and entry["value"] is not None
+        }
+        baselines = {
+            name: baseline.get(metric, {}).get("value") for name, baseline in first.get("baselines", {}).items()
+        }
+        references[metric] = {name: value for name, value in baselines.items() if value is not None}
+        better = {"higher": "→ better", "lower": "← better"}.get(first["metrics"][metric]["better"] or "", "")
+        titles.append(" ".join(part for part in (metric, better) if part))
+    return draw_intervals(groups, references, titles)
+
+
+def _differences(results: Mapping[str, Any]) -> list[ReportTable]:
+    """For two encoders, the paired difference of every metric."""
+    if len(results) != 2:
+        return []
+    (first, one), (second, other) = results.items()
+    rows = [
+        [
+            metric,
+            f"{entry['difference']:+.3f}",
+            _signed(entry),
+            {"first": first, "second": second}.get(entry["ahead"], ""),
+        ]
+        for metric, entry in compare_results(one, other).items()
+    ]
+    columns: Sequence[str] = ["metric", f"{first} minus {second}", "interval", "ahead"]
+    return [ReportTable(columns, rows, "Paired differences over the same patients")]
+
+
+def _signed(entry: Mapping[str, Any]) -> str:
+    return "–" if entry["low"] is None else f"{entry['low']:+.3f} to {entry['high']:+.3f}"
+
+
+def _cases(results: Mapping[str, Any]) -> list[ReportFigure]:
+    return [picture for name, result in results.items() for picture in case_pictures(result, name)]
