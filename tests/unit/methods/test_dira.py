@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from ignite.engine import Events
 from torch import Tensor, nn
 
+from monai_anat.data import SeededDataset, resumable_loader
 from monai_anat.engines import SSLTrainer, build_optimizers
 from monai_anat.handlers import TeacherEMA
 from monai_anat.methods import DiRAMethod, DiRAViewsd
 from monai_anat.networks import BackboneUNet, ResNetBackbone, SwinBackbone, ViTBackbone
-from monai_anat.schedules import ConstantSchedule, Progress
+from monai_anat.schedules import ConstantSchedule, CosineSchedule, Progress
 from monai_anat.transforms import RandAppearance, RandCutSwap
 
 DIR = Progress(0, 2, 0, 2, stage=0, stage_step=0, stage_steps=1)
@@ -330,6 +332,43 @@ def test_the_adversary_rests_in_the_first_stage_and_plays_in_the_second() -> Non
     trainer.run()
     assert [terms for terms, _ in seen] == [PLAIN, PLAIN, PLAIN | GAME, PLAIN | GAME]
     assert [rests for _, rests in seen] == [True, True, False, False]
+
+
+def resumable_trainer() -> SSLTrainer:
+    torch.manual_seed(0)
+    method = tiny_method()
+    dataset = SeededDataset([{"image": image(seed)} for seed in range(9)], DiRAViewsd(image_size=16), seed=3)
+    return SSLTrainer(
+        device="cpu",
+        max_epochs=4,
+        stage_epochs=(2, 2),
+        train_data_loader=resumable_loader(dataset, batch_size=4, seed=3),
+        method=method,
+        optimizers=optimizers_of(method),
+        schedules={"lr": CosineSchedule(0.1, per_stage=True), "adversary.lr": ConstantSchedule(0.01)},
+        seed=3,
+        precision="fp32",
+        train_handlers=[TeacherEMA(0.9)],
+    )
+
+
+@pytest.mark.parametrize("cut", [3, 4, 5])
+def test_a_run_cut_before_at_or_after_the_change_of_stage_equals_the_straight_one(cut: int) -> None:
+    straight, first, second = (resumable_trainer() for _ in range(3))
+    straight.run()
+    first.add_event_handler(Events.ITERATION_COMPLETED(once=cut), lambda engine: engine.terminate())
+    first.run()
+    assert first.state.iteration == cut
+    second.load_training_state(copy.deepcopy(first.training_state()))
+    second.run()
+    expected, got = straight.training_state(), second.training_state()
+    assert got["step"] == expected["step"] == 8
+    for name, value in expected["method"].items():
+        assert torch.equal(got["method"][name], value), name
+    for name in ("main", "adversary"):
+        one, two = (state["optimizers"][name]["state"] for state in (expected, got))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[k][n], two[k][n]) for k in one for n in one[k] if isinstance(one[k][n], Tensor))
 
 
 def test_without_adversary_there_is_no_discriminator() -> None:

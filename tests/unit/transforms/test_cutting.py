@@ -41,7 +41,7 @@ def test_swapped_boxes_change_places_and_the_rest_stays() -> None:
 
 def test_pairs_are_swapped_one_after_the_other() -> None:
     image = torch.arange(3.0).reshape(1, 1, 3)
-    first, second = [[[0, 0], [1, 1]], [[0, 1], [1, 1]]], [[[0, 1], [1, 1]], [[0, 2], [1, 1]]]
+    first, second = [[[0, 0], [1, 1]], [[0, 1], [1, 1]]], [[[0, 2], [1, 1]], [[0, 1], [1, 1]]]
     assert swap_boxes(image, np.array([first, second])).flatten().tolist() == [1, 2, 0]
 
 
