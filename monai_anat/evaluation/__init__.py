@@ -32,10 +32,12 @@ give theirs in this one.
 
 from .augmentation import augment_batch
 from .bootstrap import PatientBootstrap, undefined_metric
+from .case_pictures import case_pictures
 from .cases import SegmentationCases, load_cases
 from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
 from .co_segmentation import CoSegmentationProbe
 from .collapse import CollapseProbe
+from .comparison import compare_encoders, compare_report, write_comparison
 from .composition import ComposabilityProbe, DecomposabilityProbe
 from .correspondence import CorrespondenceProbe
 from .demo import demo_report, few_shot_table
@@ -55,6 +57,7 @@ from .restorations import load_restorations, save_restorations
 from .results import compare_evaluations, compare_results, load_results, save_results
 from .robustness import RobustnessProbe
 from .symmetry import SymmetryProbe
+from .training_probe import TrainingProbe
 
 __all__ = [
     "PROTOCOLS",
@@ -83,8 +86,12 @@ __all__ = [
     "RobustnessProbe",
     "SegmentationCases",
     "SymmetryProbe",
+    "TrainingProbe",
     "augment_batch",
+    "case_pictures",
+    "compare_encoders",
     "compare_evaluations",
+    "compare_report",
     "compare_results",
     "contour_datalist",
     "demo_report",
@@ -99,4 +106,5 @@ __all__ = [
     "save_restorations",
     "save_results",
     "undefined_metric",
+    "write_comparison",
 ]
