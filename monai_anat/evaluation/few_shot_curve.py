@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import DatalistError, take_shots
-from ..keys import IMAGE
+from ..keys import IMAGE, LABEL
 from ..networks import Backbone
 from .bootstrap import PatientBootstrap, undefined_metric
 from .few_shot import FewShotSegmentation
@@ -85,8 +85,12 @@ class FewShotCurve:
             ValueError: fewer training images than the largest number of shots.
             DatalistError: a patient in two of the lists, or an empty list.
         """
+        key = self.few_shot.get("label_key", LABEL)
+        given = (training, validation, test)
+        training, validation, test = ([item for item in items if item.get(key)] for items in given)
+        left_out = sum(map(len, given)) - len(training) - len(validation) - len(test)
         if not test or not validation:
-            raise DatalistError("validation and test must hold at least one image each, got an empty list")
+            raise DatalistError(f"validation and test must hold at least one image with {key!r} each, got none")
         for shots in self.shots:
             take_shots(training, shots, 0)  # says at once what cannot be drawn
         frozen = FrozenEncoder.of(encoder)
@@ -116,6 +120,7 @@ class FewShotCurve:
         own_metrics = metrics.pop("pre-trained")
         few = len(bootstrap.names) < self.least_patients
         notes = [f"A case series: {len(bootstrap.names)} test patients are too few for intervals."] if few else []
+        notes += [f"{left_out} images without {key!r} are left out."] if left_out else []
         return {
             "protocol": self.name,
             "settings": {**json_settings(self), "output_dir": None, "encoder": frozen.settings},

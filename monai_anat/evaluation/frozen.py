@@ -59,6 +59,7 @@ class FrozenEncoder:
         precision: "auto", "bf16" or "fp32".
         device: where to compute.
         cache_dir: keeps the features; files are told apart by path, size and time of change, encoders by weights.
+            One process at a time may write the features of one encoder there.
 
     Raises:
         ValueError: for a 3D network, or as many means as the network has no channels.

@@ -58,12 +58,16 @@ def test_overlapping_structures_are_a_case_series(lungs, oracles, tmp_path) -> N
             Image.fromarray(bits.astype(np.uint8)).save(path)
             items.append({**item, "label_multi": str(path)})
         splits.append(items)
+    splits[0].append({"image": "elsewhere.png", "patient": "x", "label": "elsewhere.png"})
     names = ["background", "right lung", "left lung", "both"]
     few = {**FAST, "seeds": (0,), "overlapping": True, "label_key": "label_multi", "class_names": names, "steps": 60}
     result = FewShotCurve(shots=(3,), modes=("frozen",), few_shot=few, scratch=False, resamples=20).run(
         oracles.bands(), *splits
     )
-    assert result["notes"] == ["A case series: 4 test patients are too few for intervals."]
+    assert result["notes"] == [
+        "A case series: 4 test patients are too few for intervals.",
+        "1 images without 'label_multi' are left out.",
+    ]
     metric = result["metrics"]["dice/both/3 labels, frozen"]
     assert metric["value"] > 0.6
     assert (metric["low"], metric["why"]) == (None, "a case series has no interval")
@@ -78,7 +82,7 @@ def test_wrong_settings_and_too_few_labels_are_named(lungs, oracles) -> None:
     splits = [lungs[name] for name in ("training", "validation", "test")]
     with pytest.raises(ValueError, match="shots must be between 1 and the 6 images of the list, got 12"):
         FewShotCurve(shots=(3, 12), few_shot=FAST).run(oracles.bands(), *splits)
-    with pytest.raises(DatalistError, match="at least one image each"):
+    with pytest.raises(DatalistError, match="at least one image with 'label' each, got none"):
         FewShotCurve(shots=(1,), few_shot=FAST).run(oracles.bands(), splits[0], splits[1], [])
     with pytest.raises(DatalistError, match="one split only"):
         FewShotCurve(shots=(1,), few_shot=FAST).run(oracles.bands(), splits[0], splits[1], splits[0])
