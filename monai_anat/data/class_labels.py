@@ -52,7 +52,7 @@ def read_class_labels(
         label_key: where the labels are, if not in columns.
 
     Returns:
-        Items with ``label``, the key that losses and metrics read.
+        Items with ``image``, ``patient`` (the image itself where none is named) and ``label``, and nothing else.
 
     Raises:
         DatalistError: labels that cannot be read, naming the item and what was found.
@@ -92,7 +92,11 @@ def read_class_labels(
     if exclusive and not np.isin(np.nansum(labels, axis=1), (0, 1)).all():
         raise DatalistError("exclusive=True needs one class per image, got images with several; use exclusive=False")
     labels = _decide(labels, uncertain, smooth_range, seed)
-    return [{**item, LABEL: row.astype(np.float32)} for item, row in zip(datalist, labels, strict=True)]
+    # nothing else: a loader refuses to batch what only some items have
+    return [
+        {IMAGE: item[IMAGE], "patient": str(item.get("patient", item[IMAGE])), LABEL: row.astype(np.float32)}
+        for item, row in zip(datalist, labels, strict=True)
+    ]
 
 
 def class_weights(datalist: Sequence[Mapping[str, Any]], *, exclusive: bool = False, maximum: float = 20.0) -> Tensor:

@@ -35,6 +35,7 @@ from .bootstrap import PatientBootstrap, undefined_metric
 from .case_pictures import case_pictures
 from .cases import SegmentationCases, load_cases
 from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
+from .classifier_report import report_classifier, write_attributions
 from .co_segmentation import CoSegmentationProbe
 from .collapse import CollapseProbe
 from .comparison import compare_encoders, compare_report, write_comparison
@@ -57,6 +58,7 @@ from .restorations import load_restorations, save_restorations
 from .results import compare_evaluations, compare_results, load_results, save_results
 from .robustness import RobustnessProbe
 from .symmetry import SymmetryProbe
+from .ten_crop import TenCropInferer, average_crops
 from .training_probe import TrainingProbe
 
 __all__ = [
@@ -86,8 +88,10 @@ __all__ = [
     "RobustnessProbe",
     "SegmentationCases",
     "SymmetryProbe",
+    "TenCropInferer",
     "TrainingProbe",
     "augment_batch",
+    "average_crops",
     "case_pictures",
     "compare_encoders",
     "compare_evaluations",
@@ -103,8 +107,10 @@ __all__ = [
     "load_results",
     "paired_difference",
     "read_contour",
+    "report_classifier",
     "save_restorations",
     "save_results",
     "undefined_metric",
+    "write_attributions",
     "write_comparison",
 ]

@@ -1,5 +1,6 @@
 """What a pre-trained encoder is measured by, as free functions of arrays and tensors."""
 
+from .calibration import Reliability, reliability
 from .classification import area_under_pr, area_under_roc
 from .clustering import assign_clusters, spherical_kmeans
 from .collapse import effective_rank, feature_spread
@@ -12,9 +13,12 @@ from .landmarks import (
     read_features,
     thorax_width,
 )
+from .macro_auroc import MacroAUROCMetric
 
 __all__ = [
     "LUNG_LANDMARKS",
+    "MacroAUROCMetric",
+    "Reliability",
     "area_under_pr",
     "area_under_roc",
     "assign_clusters",
@@ -25,6 +29,7 @@ __all__ = [
     "lung_landmarks",
     "match_landmarks",
     "read_features",
+    "reliability",
     "spherical_kmeans",
     "thorax_width",
 ]

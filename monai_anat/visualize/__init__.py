@@ -1,5 +1,7 @@
 """Arrays to matplotlib figures; nothing here shows or saves one."""
 
+from .attributions import draw_attributions
+from .calibration import draw_calibration
 from .correspondences import draw_correspondence
 from .crops import draw_overlapping_crops
 from .curves import draw_curves
@@ -13,6 +15,8 @@ __all__ = [
     "ACCENT",
     "PALETTE",
     "as_gray",
+    "draw_attributions",
+    "draw_calibration",
     "draw_contact_sheet",
     "draw_correspondence",
     "draw_curves",

@@ -51,7 +51,8 @@ def test_columns_of_a_table_and_its_empty_cells(tmp_path):
     (tmp_path / "train.csv").write_text("Path,Edema,Mass,Nodule,Sex\na.png,1.0,-1.0,,F\nb.png,0.0,,1.0,M\n")
     items = read_class_labels(load_datalist(tmp_path / "train.csv"), NAMES)
     np.testing.assert_array_equal([item["label"] for item in items], [[1, np.nan, 0], [0, 0, 1]])
-    assert items[0]["Sex"] == "F"
+    assert all(set(item) == {"image", "patient", "label"} for item in items), "a loader can batch them"
+    assert items[0]["patient"] == items[0]["image"] == str(tmp_path / "a.png")
 
 
 def test_one_class_and_another_key():

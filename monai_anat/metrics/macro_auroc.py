@@ -1,0 +1,66 @@
+"""The area under the ROC curve while a classifier trains: over batches, processes and labels that may be unknown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import CumulativeIterationMetric
+from torch import Tensor
+
+from .classification import area_under_roc
+
+__all__ = ["MacroAUROCMetric"]
+
+logger = logging.getLogger(__name__)
+
+
+class MacroAUROCMetric(CumulativeIterationMetric):
+    """Mean over classes of the area under the ROC curve, each of one class against the rest.
+
+    Unknown labels (NaN) are left out label by label. A class all of whose known labels are alike has no area: it is
+    left out of the mean, and the log names it once. Without any class that has one, the value is 0.5, that of scores
+    which know nothing. Predictions and labels of all batches and processes are in ``get_buffer()``.
+
+    Args:
+        class_names: for the log; numbers by default.
+
+    >>> metric = MacroAUROCMetric(["Mass", "Hernia"])
+    >>> _ = metric(torch.tensor([[0.9, 0.1], [0.2, 0.1]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    >>> metric.aggregate().item()
+    1.0
+    """
+
+    def __init__(self, class_names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.class_names = class_names
+        self._told = False
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if y is None or y_pred.shape != y.shape or y_pred.ndim != 2:
+            shapes = [None if part is None else tuple(part.shape) for part in (y_pred, y)]
+            raise ValueError(f"y_pred and y must both be (B, C), got {shapes[0]} and {shapes[1]}")
+        return y_pred.float(), y.float()
+
+    def aggregate(self) -> Tensor:
+        """The mean area, float32."""
+        buffer = self.get_buffer()
+        if buffer is None:
+            raise ValueError("no prediction was given yet; call the metric on predictions and labels first")
+        scores, labels = (np.asarray(part.cpu(), dtype=np.float64) for part in buffer)
+        areas, one_sided = [], []
+        for index in range(labels.shape[1]):
+            known = np.isin(labels[:, index], (0, 1))
+            if len(np.unique(labels[known, index])) < 2:
+                one_sided.append(str(index if self.class_names is None else self.class_names[index]))
+            else:
+                areas.append(area_under_roc(labels[known, index], scores[known, index])[0])
+        if one_sided and not self._told:
+            logger.warning(
+                f"left out of the mean area, because only one kind of image is there: {', '.join(one_sided)}"
+            )
+            self._told = True
+        return torch.tensor(float(np.mean(areas)) if areas else 0.5)
