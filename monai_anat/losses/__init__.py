@@ -3,14 +3,14 @@
 from .adversarial import discriminator_loss, generator_loss
 from .classification import LabelCrossEntropyLoss, label_cross_entropy
 from .consistency import global_consistency, matched_consistency
-from .contrastive import KeyQueue, pruned_info_nce
+from .contrastive import KeyQueue, batch_info_nce, pruned_info_nce
 from .correlation import correlation_agreement, correlation_redundancy, redundancy_reduction
 from .distillation import DistillationCenter, self_distillation
 from .matching import matching_cross_entropy
 from .multi_view import distinct_pairs, multi_view_distillation
 from .ordering import order_cross_entropy
 from .part_whole import composition_distance, decomposition_distance
-from .restoration import restoration_mse
+from .restoration import masked_l1, masked_patch_mse, restoration_mse
 from .smooth import smooth_l1
 from .vicreg import covariance, invariance, variance, variance_covariance
 
@@ -18,6 +18,7 @@ __all__ = [
     "DistillationCenter",
     "KeyQueue",
     "LabelCrossEntropyLoss",
+    "batch_info_nce",
     "composition_distance",
     "correlation_agreement",
     "correlation_redundancy",
@@ -29,6 +30,8 @@ __all__ = [
     "global_consistency",
     "invariance",
     "label_cross_entropy",
+    "masked_l1",
+    "masked_patch_mse",
     "matched_consistency",
     "matching_cross_entropy",
     "multi_view_distillation",

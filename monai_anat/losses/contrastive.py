@@ -1,4 +1,4 @@
-"""Contrast with a queue of keys: InfoNCE, its pruned form, and the queue."""
+"""Contrast with a queue of keys or with the batch: InfoNCE, its pruned form, and the queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..processes import gather_rows
 
-__all__ = ["KeyQueue", "pruned_info_nce"]
+__all__ = ["KeyQueue", "batch_info_nce", "pruned_info_nce"]
 
 
 def pruned_info_nce(
@@ -64,6 +64,41 @@ def pruned_info_nce(
         negative = negative.masked_fill(negative.detach() >= prune_threshold, -inf)
     logits = torch.cat([positive, negative], 1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+def batch_info_nce(query: Tensor, keys: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    r"""InfoNCE within a batch: of its keys one shows the same image as the query, the others are the negatives.
+
+    .. math:: -\frac{1}{B} \sum_b \log \frac{e^{q_b k_{p_b} / \tau}}{\sum_j e^{q_b k_j / \tau}}
+
+    MoCo v3 (Chen, Xie and He, ICCV 2021, arXiv:2104.02057), equation 1.
+
+    Args:
+        query: (B, D), unit length.
+        keys: (M, D), unit length, without a gradient: those of all processes.
+        positives: (B,), the row of ``keys`` that shows the image of each query.
+        temperature: .2 in MoCo v3.
+
+    Returns:
+        A scalar, float32 or wider; ln M if all scores are alike.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the temperature is not positive.
+
+    >>> batch_info_nce(torch.zeros(2, 3), torch.zeros(4, 3), torch.tensor([0, 2]), 0.2).exp()
+    tensor(4.)
+    """
+    if query.ndim != 2 or keys.ndim != 2 or query.shape[1] != keys.shape[1] or positives.shape != query.shape[:1]:
+        raise ValueError(
+            "query must be (B, D), keys (M, D) and positives (B,), "
+            f"got {tuple(query.shape)}, {tuple(keys.shape)} and {tuple(positives.shape)}"
+        )
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}; MoCo v3 has 0.2")
+    wide = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        logits = query.to(wide) @ keys.to(wide).detach().T / temperature  # (B, M)
+    return F.cross_entropy(logits, positives)
 
 
 class KeyQueue(nn.Module):

@@ -16,13 +16,16 @@ from .base import (
     used_terms,
     uses_batch_statistics,
 )
-from .contrast_views import ContrastViewsd, ViewDraw, alter_view, asymmetric_appearances, cut_view
+from .contrast_views import ContrastViewsd, ViewDraw, alter_view, asymmetric_appearances, check_area, cut_view
+from .dino import DINOMethod, DINOViewsd
 from .dira import DiRAMethod, DiRAViewsd
 from .lamps import LampsMethod
 from .lamps_views import LampsViewsd
 from .mlvicx import MLVICXMethod, MLVICXViewsd
 from .moco import MoCoV2Method
+from .moco_v3 import MoCoV3Method
 from .momentum_contrast import MomentumContrastMethod
+from .multi_crop import distill_views, embed_crops, embed_views
 from .peac import PEACMethod, PEACViewsd
 from .popar import Corruption, POPARMethod, POPARViewsd, corrupt, draw_corruption, order_of
 from .simsiam import SimSiamMethod
@@ -41,6 +44,8 @@ __all__ = [
     "BarlowTwinsMethod",
     "ContrastViewsd",
     "Corruption",
+    "DINOMethod",
+    "DINOViewsd",
     "DiRAMethod",
     "DiRAViewsd",
     "LampsMethod",
@@ -48,6 +53,7 @@ __all__ = [
     "MLVICXMethod",
     "MLVICXViewsd",
     "MoCoV2Method",
+    "MoCoV3Method",
     "MomentumContrastMethod",
     "PEACMethod",
     "PEACViewsd",
@@ -61,12 +67,16 @@ __all__ = [
     "ViewDraw",
     "alter_view",
     "asymmetric_appearances",
+    "check_area",
     "check_cells",
     "check_pair",
     "check_view",
     "corrupt",
     "cut_view",
+    "distill_views",
     "draw_corruption",
+    "embed_crops",
+    "embed_views",
     "mean_token",
     "order_of",
     "split_groups",

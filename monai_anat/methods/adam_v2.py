@@ -18,7 +18,6 @@ from ..losses import (
     composition_distance,
     decomposition_distance,
     distinct_pairs,
-    multi_view_distillation,
 )
 from ..networks import Backbone, CompositionHead, DecompositionHead, PrototypeHead
 from ..schedules import Progress
@@ -33,6 +32,7 @@ from ..transforms import (
     resized_crop,
 )
 from .base import TeacherStudentMethod, mean_token, used_terms
+from .multi_crop import distill_views, embed_crops, embed_views
 from .views import MEAN, STD, RandViewsd
 
 __all__ = ["AdamV2Method", "AdamV2Viewsd"]
@@ -363,10 +363,7 @@ class AdamV2Method(TeacherStudentMethod):
 
     def _localizability(self, view_1: Tensor, view_2: Tensor, local_views: Tensor, frozen: bool) -> Tensor:
         """The first stages: two large views lead each other and the small ones."""
-        large = torch.cat([view_1, view_2])
-        student = [*mean_token(self.backbone(large)).chunk(2), *self._local_embeddings(local_views)]
-        with torch.no_grad():
-            teacher = mean_token(self.teacher["backbone"](large)).chunk(2)
+        student, teacher = embed_views(self.backbone, self.teacher["backbone"], view_1, view_2, local_views)
         return self._distillation(student, teacher, distinct_pairs(2, len(student)), frozen)
 
     def _part_whole_terms(
@@ -382,7 +379,7 @@ class AdamV2Method(TeacherStudentMethod):
             taught = (whole, *parts) if "decomposability" in used else (whole,)
             whole_teacher, *parts_teacher = self._embeddings(self.teacher["backbone"], *taught)
         if "localizability" in used:
-            crops = [student["crop"], *self._local_embeddings(local_views)]
+            crops = [student["crop"], *embed_crops(self.backbone, local_views)]
             # the whole is none of the crops, so that no pair is left out
             pairs = [(0, number) for number in range(len(crops))]
             terms["localizability"] = self._distillation(crops, [whole_teacher], pairs, frozen)
@@ -401,26 +398,10 @@ class AdamV2Method(TeacherStudentMethod):
         pairs: Sequence[tuple[int, int]],
         frozen: bool,
     ) -> Tensor:
-        """Prototypes of the embeddings (B, D) of each view, and how the student's follow the teacher's."""
-        student_logits = self.localizability_head(torch.cat(tuple(student)), frozen_prototypes=frozen)
-        with torch.no_grad():
-            teacher_logits = self.teacher["localizability_head"](torch.cat(tuple(teacher)))
-        self.center.observe(teacher_logits)
-        return multi_view_distillation(
-            student_logits.chunk(len(student)),
-            teacher_logits.chunk(len(teacher)),
-            self.center.center,
-            self.student_temperature,
-            self.teacher_temperature,
-            pairs,
-        )
+        """How the student's prototypes of embeddings (B, D) of its views follow the teacher's."""
+        heads = self.localizability_head, self.teacher["localizability_head"]
+        temperatures = self.student_temperature, self.teacher_temperature
+        return distill_views(heads, self.center, student, teacher, temperatures, pairs, frozen)
 
     def _embeddings(self, network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
         return tuple(map(mean_token, self.forward_together(network, *views)))
-
-    def _local_embeddings(self, local_views: Tensor) -> tuple[Tensor, ...]:
-        """(B, V, C, h, w) -> (B, D) for each of V; all in one forward, also where that is one batch to normalise."""
-        if local_views.ndim != 5:
-            raise ValueError(f"local_views must be (B, V, C, h, w), got {tuple(local_views.shape)}")
-        embeddings = mean_token(self.backbone(local_views.flatten(0, 1)))  # (B * V, D)
-        return embeddings.reshape(*local_views.shape[:2], -1).unbind(1)

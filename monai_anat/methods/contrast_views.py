@@ -26,7 +26,7 @@ from ..transforms import (
 )
 from .views import MEAN, STD, RandViewsd
 
-__all__ = ["ContrastViewsd", "ViewDraw", "alter_view", "asymmetric_appearances", "cut_view"]
+__all__ = ["ContrastViewsd", "ViewDraw", "alter_view", "asymmetric_appearances", "check_area", "cut_view"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,20 @@ def alter_view(crop: Tensor, draw: ViewDraw) -> Tensor:
         The view as the network sees it, before normalisation, in [0, 1].
     """
     return plain_tensor(distort(change_appearance(crop, draw.appearance), draw.distortion))
+
+
+def check_area(name: str, area: tuple[float, float]) -> None:
+    """Raise unless an argument is two shares of the image, the smaller first.
+
+    Args:
+        name: of the argument.
+        area: its value.
+
+    Raises:
+        ValueError: for shares outside (0, 1], or the larger one first.
+    """
+    if not 0 < area[0] <= area[1] <= 1:
+        raise ValueError(f"{name} must be two shares of the image in (0, 1], the smaller first, got {area}")
 
 
 def asymmetric_appearances(
@@ -134,8 +148,7 @@ class ContrastViewsd(RandViewsd):
         super().__init__(keys, mean, std)
         if not 0 <= flip_prob <= 1:
             raise ValueError(f"flip_prob must be a probability in [0, 1], got {flip_prob}")
-        if not 0 < area[0] <= area[1] <= 1:
-            raise ValueError(f"area must be two shares of the image in (0, 1], the smaller first, got {area}")
+        check_area("area", area)
         self.image_size = image_size
         self.area = (area[0], area[1])
         self.flip_prob = flip_prob
@@ -147,11 +160,30 @@ class ContrastViewsd(RandViewsd):
 
     def randomize(self, data: Sequence[int]) -> None:
         """Draw both views of an image of spatial shape ``data``; the draws are kept as ``draws``."""
-        self.draws = tuple(self._draw(data, appearance) for appearance in self.appearances)
+        self.draws = tuple(
+            self.draw_view(data, appearance, self.area, self.image_size) for appearance in self.appearances
+        )
 
-    def _draw(self, spatial_shape: Sequence[int], appearance: RandAppearance) -> ViewDraw:
-        box = draw_resized_crop_box(self.R, spatial_shape, self.area)
-        view_shape = np.broadcast_to(self.image_size, len(spatial_shape)).tolist()
+    def draw_view(
+        self,
+        spatial_shape: Sequence[int],
+        appearance: RandAppearance,
+        area: tuple[float, float],
+        size: int | Sequence[int],
+    ) -> ViewDraw:
+        """Draw one view.
+
+        Args:
+            spatial_shape: of the image.
+            appearance: what else changes.
+            area: smallest and largest share of the image that the view shows.
+            size: of the view in pixels, one number or one per axis.
+
+        Returns:
+            The draw.
+        """
+        box = draw_resized_crop_box(self.R, spatial_shape, area)
+        view_shape = np.broadcast_to(size, len(spatial_shape)).tolist()
         return ViewDraw(
             box,
             flipped=bool(self.R.random_sample() < self.flip_prob),

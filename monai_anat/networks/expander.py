@@ -26,6 +26,7 @@ class ExpanderHead(nn.Sequential):
         hidden_features: width of each hidden layer; two of ``out_features`` when not given.
         bias: of the hidden Linears; a BatchNorm that follows takes it out again in training.
         final_norm: end with a Linear with bias and a BatchNorm instead of a Linear without bias.
+        running_statistics: keep running statistics for evaluation; without them those of the batch serve there too.
 
     Raises:
         ValueError: for a width below 1.
@@ -44,6 +45,7 @@ class ExpanderHead(nn.Sequential):
         *,
         bias: bool = True,
         final_norm: bool = False,
+        running_statistics: bool = True,
     ) -> None:
         hidden = (out_features, out_features) if hidden_features is None else tuple(hidden_features)
         widths = (in_features, *hidden, out_features)
@@ -51,10 +53,11 @@ class ExpanderHead(nn.Sequential):
             raise ValueError(f"all widths must be at least 1, got {widths} from in_features to out_features")
         layers: list[nn.Module] = []
         for before, after in pairwise(widths[:-1]):
-            layers += [nn.Linear(before, after, bias=bias), JointBatchNorm(after), nn.ReLU(inplace=True)]
+            norm = JointBatchNorm(after, track_running_stats=running_statistics)
+            layers += [nn.Linear(before, after, bias=bias), norm, nn.ReLU(inplace=True)]
         layers.append(nn.Linear(widths[-2], widths[-1], bias=bias and final_norm))
         if final_norm:
-            layers.append(JointBatchNorm(out_features))
+            layers.append(JointBatchNorm(out_features, track_running_stats=running_statistics))
         super().__init__(*layers)
         self.in_features = in_features
         self.out_features = out_features

@@ -24,6 +24,7 @@ class JointBatchNorm(_BatchNorm):
         num_features: channels D of inputs (B, D) or (B, D, ...).
         eps: added to the variance.
         momentum: weight of the new statistics in the running ones.
+        track_running_stats: keep running statistics for evaluation; without them those of the batch serve there too.
 
     >>> JointBatchNorm(3)(torch.randn(8, 3, 2, 2)).mean((0, 2, 3)).abs().max().item() < 1e-6
     True
@@ -33,13 +34,16 @@ class JointBatchNorm(_BatchNorm):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__(num_features, eps, momentum)
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, track_running_stats: bool = True
+    ) -> None:
+        super().__init__(num_features, eps, momentum, track_running_stats=track_running_stats)
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (B, D, ...) per channel."""
         _, processes = rank_and_size()
-        if not self.training or processes == 1:
+        by_running = self.track_running_stats and not self.training
+        if by_running or processes == 1:
             return super().forward(input)
         wide = input.to(torch.promote_types(input.dtype, torch.float32))
         axes = [0, *range(2, input.ndim)]
@@ -48,16 +52,19 @@ class JointBatchNorm(_BatchNorm):
         mean = shares[:, 0].mean(0)
         # the variance within the processes and that between them
         var = shares[:, 1].mean(0) + (shares[:, 0] - mean).square().mean(0)
-        count = processes * wide.numel() // wide.shape[1]
-        momentum = cast(float, self.momentum)  # torch's own may be None
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(var * count / (count - 1), momentum)
+        if self.track_running_stats:
+            self._track(mean, var, count=processes * wide.numel() // wide.shape[1])
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
         shape = [1, -1, *[1] * (input.ndim - 2)]
         return (wide * scale.view(shape) + shift.view(shape)).to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        momentum = cast(float, self.momentum)  # torch's own may be None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var * count / (count - 1), momentum)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2 or input.shape[1] != self.num_features:

@@ -1,4 +1,4 @@
-"""The DINO head and the running centre of its teacher against recorded numbers."""
+"""The DINO head, the running centre of its teacher and its multi-crop loss against recorded numbers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from monai_anat.losses import DistillationCenter
+from monai_anat.losses import DistillationCenter, distinct_pairs
+from monai_anat.methods import distill_views
 from monai_anat.networks import PrototypeHead
 
 
@@ -49,3 +51,26 @@ def test_centre_over_three_steps(
         norms.append(center.center.norm().item())
     assert_agrees(center.center, entry["expected"]["center"], entry["tolerance"])
     assert_agrees(norms, entry["expected"]["norm_per_step"], entry["tolerance"])
+
+
+class Passes(nn.Module):
+    """A head that scores prototypes by the entries of the embedding."""
+
+    def forward(self, embeddings: Tensor, frozen_prototypes: bool = False) -> Tensor:
+        return embeddings
+
+
+def test_two_large_and_eight_small_crops(
+    recipes: SimpleNamespace, reference: Callable[..., Any], assert_agrees: Callable[..., None]
+) -> None:
+    """Recorded for the first stages of Adam-v2, which are DINO."""
+    entry = reference("adam_v2")["adam_v2_L_stageL"]
+    inputs, expected, tolerance = entry["inputs"], entry["expected"], entry["tolerance"]
+    tensors, center = recipes.build(inputs), DistillationCenter(512, inputs["center_momentum"])
+    student, teacher = tensors["student_logits"].chunk(10), tensors["teacher_logits"].chunk(2)
+    temperatures, pairs = (inputs["student_temp"], inputs["teacher_temp"]), distinct_pairs(2, 10)
+    loss = distill_views((Passes(), Passes()), center, student, teacher, temperatures, pairs)
+    assert_agrees(loss, expected["loss"], tolerance)
+    center.update()
+    assert_agrees(center.center[:6], expected["center_first6"], tolerance)
+    assert_agrees(center.center.norm(), expected["center_norm"], tolerance)

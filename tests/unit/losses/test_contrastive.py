@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_anat.losses import KeyQueue, pruned_info_nce
+from monai_anat.losses import KeyQueue, batch_info_nce, pruned_info_nce
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -199,3 +199,34 @@ def test_a_batch_that_does_not_divide_the_queue_is_refused() -> None:
         queue.update()
     with pytest.raises(ValueError, match=r"size and num_features must be at least 1, got 0 and 4"):
         KeyQueue(0, 4)
+
+
+# ---------------------------------------------------------------------- within the batch
+
+
+def test_within_the_batch_it_is_info_nce_with_the_other_keys_as_queue() -> None:
+    query, keys, positives = unit(4, 6), unit(12, 6, seed=1), torch.tensor([2, 0, 11, 5])
+    slow = []
+    for q, own in zip(query, positives.tolist(), strict=True):
+        others = keys[[row for row in range(12) if row != own]]
+        slow.append(loop(q[None], keys[own][None], others, 0.2))
+    torch.testing.assert_close(batch_info_nce(query, keys, positives, 0.2), torch.stack(slow).mean())
+    moved = batch_info_nce(query, keys.roll(3, 0), (positives + 3) % 12, 0.2)
+    torch.testing.assert_close(moved, torch.stack(slow).mean())
+
+
+def test_within_the_batch_equal_scores_cost_the_logarithm_of_their_number_and_keys_learn_nothing() -> None:
+    query, keys = unit(4, 6).requires_grad_(), unit(1, 6, seed=1).repeat(7, 1).requires_grad_()
+    value = batch_info_nce(query, keys, torch.arange(4), 0.2)
+    assert value.item() == pytest.approx(math.log(7))
+    value.backward()
+    assert keys.grad is None
+    keys = unit(7, 6, seed=1)
+    assert torch.autograd.gradcheck(lambda q: batch_info_nce(q, keys, torch.arange(4), 0.2), query)
+
+
+def test_within_the_batch_misfits_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"keys \(M, D\) and positives \(B,\), got \(4, 6\), \(7, 6\) and \(3,\)"):
+        batch_info_nce(unit(4, 6), unit(7, 6), torch.arange(3), 0.2)
+    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v3 has 0.2"):
+        batch_info_nce(unit(4, 6), unit(7, 6), torch.arange(4), 0)

@@ -446,7 +446,7 @@ def test_misfits_are_refused() -> None:
         method({**batch, "parts": batch["parts"][:, :3]}, progress())
     with pytest.raises(ValueError, match=r"of the size of view_1 \(3, 1, 16, 16\), got \(3, 4, 1, 8, 8\)"):
         method({**batch, "parts": batch["parts"][..., :8, :8]}, progress())
-    with pytest.raises(ValueError, match=r"local_views must be \(B, V, C, h, w\), got \(3, 1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"local_views must be \(B, V, C, h, w\[, d\]\), got \(3, 1, 8, 8\)"):
         method({**batch, "local_views": batch["local_views"][:, 0]}, progress())
     with pytest.raises(ValueError, match=r"without parts has only the term localizability.*stages \"LCD\" only"):
         tiny_method(localizability_weight=0.0)(batch_of(tiny_views(), 0), progress())

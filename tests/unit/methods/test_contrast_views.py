@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.methods.contrast_views import ContrastViewsd, ViewDraw, alter_view, cut_view
+from monai_anat.methods.contrast_views import ContrastViewsd, ViewDraw, alter_view, check_area, cut_view
 from monai_anat.transforms import (
     Appearance,
     Distortion,
@@ -114,3 +114,5 @@ def test_misfits_are_refused() -> None:
         ContrastViewsd(flip_prob=2)
     with pytest.raises(ValueError, match=r"area must be two shares .* got \(0, 1.0\)"):
         ContrastViewsd(area=(0, 1.0))
+    with pytest.raises(ValueError, match=r"shares must be two shares .* the smaller first, got \(0.5, 0.2\)"):
+        check_area("shares", (0.5, 0.2))

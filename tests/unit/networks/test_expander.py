@@ -35,6 +35,13 @@ def test_the_last_normalisation_gives_zero_mean_and_unit_variance() -> None:
     torch.testing.assert_close(out.var(0, correction=0), torch.ones(4), atol=1e-3, rtol=0)
 
 
+def test_without_running_statistics_evaluation_normalises_by_the_batch() -> None:
+    torch.manual_seed(0)
+    head, rows = ExpanderHead(6, 4, (8,), final_norm=True, running_statistics=False).eval(), 3 + torch.randn(64, 6)
+    assert not list(head.buffers())
+    torch.testing.assert_close(head(rows).mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+
+
 def test_a_width_of_0_is_refused() -> None:
     with pytest.raises(ValueError, match=r"at least 1, got \(6, 0, 0, 0\)"):
         ExpanderHead(6, 0)

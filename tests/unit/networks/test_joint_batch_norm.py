@@ -43,6 +43,14 @@ def test_embeddings_and_volumes_too() -> None:
         torch.testing.assert_close(out.mean(1), torch.zeros(5), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_without_running_statistics_it_is_always_the_batch(training: bool) -> None:
+    norm = filled(JointBatchNorm(5, track_running_stats=False)).train(training)
+    theirs = filled(nn.BatchNorm2d(5, track_running_stats=False)).train(training)
+    assert norm.state_dict().keys() == {"weight", "bias"}
+    assert torch.equal(norm(maps_of(0)), theirs(maps_of(0)))
+
+
 def test_another_width_is_refused() -> None:
     with pytest.raises(ValueError, match=r"input must be \(B, 5, \.\.\.\), got \(2, 4, 3, 3\)"):
         JointBatchNorm(5)(torch.zeros(2, 4, 3, 3))
@@ -59,17 +67,19 @@ norm.load_state_dict(shares["state"])
 rows = shares["rows"][rank::2].requires_grad_()
 out = norm(rows)
 (out * shares["weights"][rank::2]).square().mean().backward()
+untracked = JointBatchNorm(5, track_running_stats=False).eval()(rows.detach())
 for parameter in norm.parameters():
     dist.all_reduce(parameter.grad)
     parameter.grad /= 2
 torch.save({"out": out.detach(), "rows": rows.grad / 2, "weight": norm.weight.grad, "bias": norm.bias.grad,
-            "state": norm.state_dict()}, output)
+            "state": norm.state_dict(), "untracked": untracked}, output)
 dist.destroy_process_group()
 """
 
 
 def test_two_processes_equal_the_joint_batch(tmp_path: Path) -> None:
-    joint = filled(JointBatchNorm(5))
+    """Without running statistics also in evaluation."""
+    joint, untracked = filled(JointBatchNorm(5)), JointBatchNorm(5, track_running_stats=False).eval()
     rows, weights = maps_of(0).requires_grad_(), maps_of(1)
     torch.save({"state": joint.state_dict(), "rows": rows.detach(), "weights": weights}, tmp_path / "shares.pt")
     command = [sys.executable, "-W", "ignore", "-c", WORKER]
@@ -92,6 +102,7 @@ def test_two_processes_equal_the_joint_batch(tmp_path: Path) -> None:
     for rank in range(2):
         share = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(share["out"], out[rank::2])
+        torch.testing.assert_close(share["untracked"], untracked(rows.detach())[rank::2])
         torch.testing.assert_close(share["rows"], rows.grad[rank::2], rtol=1e-4, atol=1e-7)
         torch.testing.assert_close(share["weight"], joint.weight.grad)
         torch.testing.assert_close(share["bias"], joint.bias.grad)

@@ -1,0 +1,236 @@
+"""DINO: a student's view of a small crop follows a teacher's view of a large one, without labels or negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from monai.config import KeysCollection
+from torch import Tensor, nn
+
+from ..keys import IMAGE, LOCAL_VIEWS, VIEW_1, VIEW_2
+from ..losses import DistillationCenter, distinct_pairs
+from ..networks import Backbone, PrototypeHead
+from ..schedules import Progress, linear
+from ..transforms import RandAppearance, RandCutSwap, RandDistort
+from .base import TeacherStudentMethod
+from .contrast_views import ContrastViewsd, ViewDraw, alter_view, asymmetric_appearances, check_area, cut_view
+from .multi_crop import distill_views, embed_views
+from .views import MEAN, STD
+
+__all__ = ["DINOMethod", "DINOViewsd"]
+
+
+class DINOViewsd(ContrastViewsd):
+    """Make the batch item of :class:`DINOMethod`: two large crops of one image and several small ones.
+
+    The multi-crop augmentation of DINO (Caron et al., ICCV 2021, arXiv:2104.14294, section 3.1) on grey images: each
+    crop is resampled by cubic interpolation and gets its own brightness and contrast. The first large crop is always
+    blurred, the second in a tenth of the draws, and solarised in a fifth; a small one is blurred in half of the draws.
+    Saturation, hue and greyscale do nothing on one channel. The published flip probability is .5; here it is 0, since
+    the heart is on the left. With the ``distorter`` of an anatomy method, which changes every crop, a comparison with
+    that method is one of objectives and not of augmentation.
+
+    The sample gets ``view_1`` and ``view_2`` (C, H, W[, D]) and ``local_views`` (V, C, h, w[, d]), normalised.
+
+    Args:
+        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        image_size: side of the large crops in pixels, one number or one per axis.
+        local_size: side of the small ones.
+        area: smallest and largest share of the image that a large crop shows; .4 to 1 for ResNet.
+        local_area: that of a small crop; .05 to .4 for ResNet.
+        local_crops: how many small crops.
+        flip_prob: probability of exchanging left and right, for each crop by itself.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+        blur_sigma: smallest and largest standard deviation of the blur in pixels; published for crops of 224.
+        distorter: what distorts the crops after that; nothing by default.
+        mode: of the resampling, "bilinear" or "bicubic".
+
+    Raises:
+        ValueError: for a probability outside [0, 1], shares outside (0, 1], or no small crop.
+
+    >>> views = DINOViewsd(image_size=32, local_size=16, local_crops=3).set_random_state(0)
+    >>> sample = views({"image": torch.zeros(1, 80, 64)})
+    >>> {key: tuple(value.shape) for key, value in sample.items()}
+    {'view_1': (1, 32, 32), 'view_2': (1, 32, 32), 'local_views': (3, 1, 16, 16)}
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        image_size: int | Sequence[int] = 224,
+        local_size: int | Sequence[int] = 96,
+        *,
+        area: tuple[float, float] = (0.25, 1.0),
+        local_area: tuple[float, float] = (0.05, 0.25),
+        local_crops: int = 8,
+        flip_prob: float = 0.0,
+        mean: float = MEAN,
+        std: float = STD,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+        distorter: RandDistort | RandCutSwap | None = None,
+        mode: Literal["bilinear", "bicubic"] = "bicubic",
+    ) -> None:
+        super().__init__(
+            keys,
+            image_size,
+            area=area,
+            flip_prob=flip_prob,
+            mean=mean,
+            std=std,
+            appearance=asymmetric_appearances(blur_sigma),
+            distorter=distorter,
+            mode=mode,
+        )
+        if local_crops < 1:
+            raise ValueError(f"local_crops must be at least 1, got {local_crops}; DINO has 8")
+        check_area("local_area", local_area)
+        self.local_size = local_size
+        self.local_area = (local_area[0], local_area[1])
+        self.local_appearances = (RandAppearance(blur_sigma=blur_sigma, blur_prob=0.5),) * local_crops
+        self.local_draws: tuple[ViewDraw, ...] = ()
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw all crops of an image of spatial shape ``data``; kept as ``draws`` and ``local_draws``."""
+        super().randomize(data)
+        self.local_draws = tuple(
+            self.draw_view(data, appearance, self.local_area, self.local_size) for appearance in self.local_appearances
+        )
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make all crops of one image."""
+        large = super().views(pixels)
+        small = (alter_view(cut_view(pixels, draw, self.local_size, self.mode), draw) for draw in self.local_draws)
+        return {**large, LOCAL_VIEWS: torch.stack([self.normalize(crop) for crop in small])}
+
+
+class DINOMethod(TeacherStudentMethod):
+    r"""Self-distillation without labels: every view of the student follows every other, large view of the teacher.
+
+    The mean of the last feature map goes through a head to scores of K prototypes, :math:`s` of the student and
+    :math:`t` of the teacher, its moving average. With the large views 1 and 2, the small ones 3 to 2 + V and the
+    running mean :math:`c` of t, the term "distillation" is
+
+    .. math:: -\frac{1}{2 (V + 1)} \sum_{u = 1}^{2} \sum_{v \ne u}
+        \mathrm{softmax}\Big(\frac{t(u) - c}{\tau_t}\Big) \cdot \log \mathrm{softmax}\Big(\frac{s(v)}{\tau_s}\Big)
+
+    averaged over the batch: Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021,
+    arXiv:2104.14294, equation 3. Sharpening (:math:`\tau_t < \tau_s`) and centring together prevent a collapse. The
+    temperature of the teacher rises by equal steps from epoch to epoch. :class:`AdamV2Method` learns localizability in
+    the same way.
+
+    Differs from the released code: the embedding of a ViT is the mean of its patches and not a class token, as in all
+    methods here; the teacher is in evaluation mode; the centre moves once per optimiser step.
+
+    Args:
+        backbone: any backbone of the contract that takes images of several sizes, 2D or 3D; ViT-S/16 in the paper.
+        num_prototypes: K; ln K is the chance level of the term.
+        head_features: width of the head's hidden layers.
+        bottleneck_features: width of its last layer but one.
+        student_temperature: :math:`\tau_s`.
+        teacher_temperature: :math:`\tau_t` after the warm-up.
+        warmup_teacher_temperature: :math:`\tau_t` in the first epoch.
+        warmup_temperature_epochs: epochs of the rise; 0 begins with ``teacher_temperature``.
+        center_momentum: weight of the old centre of the teacher's scores.
+        frozen_prototype_epochs: epochs at the start in which the prototypes stay as they are.
+
+    Raises:
+        ValueError: for a number out of range, or (when called) views whose shapes do not fit.
+
+    >>> from monai_anat.networks import ViTBackbone
+    >>> method = DINOMethod(ViTBackbone(image_size=32, embed_dim=24, depth=1, num_heads=3), num_prototypes=32)
+    >>> image = torch.rand(2, 1, 32, 32)
+    >>> batch = {"view_1": image, "view_2": image, "local_views": torch.rand(2, 8, 1, 16, 16)}
+    >>> sorted(method(batch, Progress(0, 2, 0, 2)))
+    ['distillation']
+    """
+
+    made_by = "DINOViewsd"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_prototypes: int = 65536,
+        head_features: int = 2048,
+        bottleneck_features: int = 256,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.07,
+        warmup_teacher_temperature: float = 0.04,
+        warmup_temperature_epochs: int = 30,
+        center_momentum: float = 0.9,
+        frozen_prototype_epochs: int = 1,
+    ) -> None:
+        super().__init__()
+        if min(student_temperature, teacher_temperature, warmup_teacher_temperature) <= 0:
+            raise ValueError(
+                f"temperatures must be positive, got {student_temperature=}, {teacher_temperature=} and "
+                f"{warmup_teacher_temperature=}; DINO has 0.1, 0.07 and 0.04"
+            )
+        if min(warmup_temperature_epochs, frozen_prototype_epochs) < 0:
+            raise ValueError(
+                "warmup_temperature_epochs and frozen_prototype_epochs must be at least 0, got "
+                f"{warmup_temperature_epochs} and {frozen_prototype_epochs}"
+            )
+        self.loss_weights = {"distillation": 1.0}
+        self.find_unused_parameters = frozen_prototype_epochs > 0
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.warmup_teacher_temperature = warmup_teacher_temperature
+        self.warmup_temperature_epochs = warmup_temperature_epochs
+        self.frozen_prototype_epochs = frozen_prototype_epochs
+        self.backbone = backbone
+        self.head = PrototypeHead(
+            backbone.num_features,
+            num_prototypes,
+            hidden_features=head_features,
+            bottleneck_features=bottleneck_features,
+        )
+        self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone), "head": self.teacher_of(self.head)})
+        self.center = DistillationCenter(num_prototypes, center_momentum)
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute "distillation" of ``view_1``, ``view_2`` (B, C, H, W[, D]) and ``local_views``.
+
+        Args:
+            batch: what :class:`DINOViewsd` makes, collated.
+            progress: its epoch gives the teacher's temperature, and whether the prototypes are still frozen.
+
+        Returns:
+            The one term.
+
+        Raises:
+            KeyError: if a view is missing.
+            ValueError: if the shapes do not fit.
+        """
+        views = self.take(batch, VIEW_1, VIEW_2, LOCAL_VIEWS)
+        student, teacher = embed_views(self.backbone, self.teacher["backbone"], *views)
+        distillation = distill_views(
+            (self.head, self.teacher["head"]),
+            self.center,
+            student,
+            teacher,
+            (self.student_temperature, self.temperature_of(progress)),
+            distinct_pairs(2, len(student)),
+            frozen_prototypes=progress.epoch < self.frozen_prototype_epochs,
+        )
+        return {"distillation": distillation}
+
+    def temperature_of(self, progress: Progress) -> float:
+        """The teacher's temperature; it rises over the warm-up, the same for all steps of an epoch."""
+        rise = self.warmup_temperature_epochs - 1  # both ends have an epoch
+        return linear(progress.epoch, rise, self.warmup_teacher_temperature, self.teacher_temperature)
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the centre."""
+        self.center.update()
+
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Pair the backbone and the head with their teachers."""
+        return [(self.backbone, self.teacher["backbone"]), (self.head, self.teacher["head"])]
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the teacher's backbone, which is better than the student's all along (section 5.2 of the paper)."""
+        return {"encoder": self.teacher["backbone"]}
