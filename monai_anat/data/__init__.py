@@ -15,7 +15,7 @@ from .datalists import (
     take_shots,
     walk_images,
 )
-from .duplicates import check_near_duplicates, check_source, near_duplicates, thumbnail_of
+from .duplicates import check_near_duplicates, check_source, load_checked_datalist, near_duplicates, thumbnail_of
 from .embedding import EmbedProgress, pixel_hash, write_embeddings
 from .geometry import OrientRadiograph, OrientRadiographd, ResizeRadiograph, ResizeRadiographd, ScaleRadiographd
 from .identity import default_key_file, keyed_hash, load_key
@@ -70,6 +70,7 @@ __all__ = [
     "find_images",
     "iterate_preparation",
     "keyed_hash",
+    "load_checked_datalist",
     "load_datalist",
     "load_key",
     "load_splits",

@@ -216,6 +216,10 @@ def _decide(
 ) -> NDArray[np.float64]:
     if not 0 <= smooth_range[0] <= smooth_range[1] <= 1:
         raise ValueError(f"smooth_range must be two numbers in [0, 1], smaller first, got {smooth_range}")
-    drawn = np.random.default_rng(seed).uniform(*smooth_range, size=labels.shape)
-    value = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0, "smooth": drawn}[uncertain]
-    return np.where(labels == -1, value, labels)
+    fixed = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}
+    if uncertain in fixed:
+        value = np.full(labels.shape, fixed[uncertain])
+    else:
+        value = np.random.default_rng(seed).uniform(*smooth_range, size=labels.shape)
+    decided: NDArray[np.float64] = np.where(labels == -1, value, labels)
+    return decided

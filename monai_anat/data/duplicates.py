@@ -6,6 +6,7 @@ therefore compared by their gradients, from which the dataset's mean is taken: w
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..keys import IMAGE
-from .datalists import DatalistError, check_splits, load_splits
+from .datalists import DatalistError, check_splits, load_datalist, load_splits
 from .prepare_one import THUMBNAIL
 from .radiograph import read_radiograph
 from .samples import pretraining_datalist
@@ -28,10 +29,13 @@ __all__ = [
     "check_near_duplicates",
     "check_source",
     "join_groups",
+    "load_checked_datalist",
     "near_duplicates",
     "signatures",
     "thumbnail_of",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: correlation of gradients from which on two thumbnails are copies: see docs/results_data.md
 COPY_THRESHOLD = 0.9
@@ -203,7 +207,24 @@ def check_near_duplicates(splits: Mapping[str, Sequence[Mapping[str, Any]]], thr
         )
 
 
-def check_source(source: str | os.PathLike[str]) -> None:
+def load_checked_datalist(source: str | os.PathLike[str], section: str = "training") -> list[dict[str, Any]]:
+    """Read one split, after :func:`check_source`: what the bundles of pre-training train on.
+
+    Args:
+        source: as of ``load_datalist``, on disk.
+        section: the split.
+
+    Returns:
+        Its items.
+
+    Raises:
+        DatalistError: as ``load_datalist`` and ``check_source`` do.
+    """
+    check_source(source)
+    return load_datalist(source, section)
+
+
+def check_source(source: str | os.PathLike[str], most: int = 5000) -> None:
     """Refuse a source of images in which splits share a patient, a file or a copy of a picture.
 
     Bundles call it before training on one split, so that the others stay unseen. It reads every image of a list with
@@ -212,6 +233,7 @@ def check_source(source: str | os.PathLike[str]) -> None:
 
     Args:
         source: as of ``load_datalist``, on disk.
+        most: a list of more images is not searched for copies, which is said in the log.
 
     Raises:
         DatalistError: names the patients, the files or the pair.
@@ -219,5 +241,13 @@ def check_source(source: str | os.PathLike[str]) -> None:
     splits = load_splits(source)
     check_splits(splits)
     prepared = (Path(source) / "index.npy").is_file()
-    if len(splits) > 1 and not prepared:
-        check_near_duplicates(splits)
+    images = sum(map(len, splits.values()))
+    if len(splits) == 1 or prepared:
+        return
+    if images > most:
+        logger.warning(
+            f"{source} lists {images} images, too many to search for copies across {sorted(splits)} at every start; "
+            "python -m monai_anat prepare does it once"
+        )
+        return
+    check_near_duplicates(splits)

@@ -12,6 +12,7 @@ from monai_anat.data import (
     DatalistError,
     check_near_duplicates,
     check_source,
+    load_checked_datalist,
     near_duplicates,
     pretraining_datalist,
     thumbnail_of,
@@ -98,10 +99,13 @@ def test_the_cheap_bound_loses_no_pair() -> None:
         assert all(alike[pair] >= threshold - 2e-3 for pair in found)
 
 
-def test_splits_of_a_source_are_checked_before_training(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+def test_splits_of_a_source_are_checked_before_training(
+    tmp_path: Path, pictures: list[np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
     Image.fromarray(pictures[0]).save(tmp_path / "a.png")
     Image.fromarray(_jpeg(pictures[0])).save(tmp_path / "b.png")
     check_source(tmp_path)  # no splits, nothing to compare
+    assert len(load_checked_datalist(tmp_path)) == 2
     listed = {"training": [{"image": "a.png", "patient": "1"}], "test": [{"image": "b.png", "patient": "1"}]}
     (tmp_path / "list.json").write_text(json.dumps(listed))
     with pytest.raises(DatalistError, match=r"every patient must be in one split only.*'training' and 'test'"):
@@ -109,4 +113,6 @@ def test_splits_of_a_source_are_checked_before_training(tmp_path: Path, pictures
     listed["test"][0]["patient"] = "2"
     (tmp_path / "list.json").write_text(json.dumps(listed))
     with pytest.raises(DatalistError, match=r"a\.png \(training\) and .*b\.png \(test\)"):
-        check_source(tmp_path / "list.json")
+        load_checked_datalist(tmp_path / "list.json", "training")
+    check_source(tmp_path / "list.json", most=1)
+    assert "lists 2 images, too many to search" in caplog.text
