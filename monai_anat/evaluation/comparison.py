@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..visualize import draw_intervals
-from .case_pictures import case_pictures
+from .pictures import case_pictures
 from .protocols import evaluate_encoder
 from .report import Report, ReportFigure, ReportTable
 from .results import compare_results
