@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import DatalistError
 from ..keys import IMAGE
-from ..metrics import reliability
+from ..metrics import Reliability, reliability
 from ..transforms import ten_crops
 from ..visualize import draw_attributions, draw_calibration, encode_png
 from .bootstrap import PatientBootstrap, undefined_metric
@@ -87,13 +88,7 @@ def report_classifier(
     bootstrap = PatientBootstrap(patients, resamples=resamples, confidence=confidence, seed=seed)
     metrics, notes = score_classes(scores, truth, names, bootstrap)
     if exclusive:
-        rows = np.isfinite(truth).all(axis=1)
-        right = np.where(rows, scores.argmax(axis=1) == np.nan_to_num(truth).argmax(axis=1), np.nan)
-        metrics["accuracy"] = (
-            bootstrap.mean(right, better="higher", unit="share")
-            if rows.any()
-            else undefined_metric("no test image has a known class", better="higher", unit="share")
-        )
+        metrics["accuracy"] = _accuracy(scores, truth, bootstrap)
     curves = {
         name: reliability(truth[:, index], scores[:, index], max(1, min(bins, known // LEAST_IN_BIN)))
         for index, name in enumerate(names)
@@ -118,9 +113,7 @@ def report_classifier(
     (folder / "classification.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     _write_predictions(folder / "predictions.csv", datalist, names, scores, truth)
     if curves:
-        captions = {name: f"calibration error {curve.error:.2f}" for name, curve in curves.items()}
-        parts = {name: (curve.predicted, curve.observed, curve.counts) for name, curve in curves.items()}
-        (folder / "calibration.png").write_bytes(encode_png(draw_calibration(parts, captions)))
+        _draw_curves(folder / "calibration.png", curves)
     return result
 
 
@@ -164,6 +157,21 @@ def write_attributions(
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(encode_png(draw_attributions(images, maps, captions, columns=min(4, len(images)))))
     return target
+
+
+def _accuracy(scores: NDArray[np.float64], truth: NDArray[np.float64], bootstrap: PatientBootstrap) -> dict[str, Any]:
+    """Share of the images with a known class that score highest in it."""
+    known = np.isfinite(truth).all(axis=1)
+    if not known.any():
+        return undefined_metric("no test image has a known class", better="higher", unit="share")
+    right = np.where(known, scores.argmax(axis=1) == np.nan_to_num(truth).argmax(axis=1), np.nan)
+    return bootstrap.mean(right, better="higher", unit="share")
+
+
+def _draw_curves(path: Path, curves: Mapping[str, Reliability]) -> None:
+    captions = {name: f"calibration error {curve.error:.2f}" for name, curve in curves.items()}
+    parts = {name: (curve.predicted, curve.observed, curve.counts) for name, curve in curves.items()}
+    path.write_bytes(encode_png(draw_calibration(parts, captions)))
 
 
 def _write_predictions(

@@ -47,7 +47,7 @@ class MacroAUROCMetric(CumulativeIterationMetric):
 
     def aggregate(self) -> Tensor:
         """The mean area, float32."""
-        buffer = self.get_buffer()
+        buffer = self.get_buffer()  # type: ignore[no-untyped-call]
         if buffer is None:
             raise ValueError("no prediction was given yet; call the metric on predictions and labels first")
         scores, labels = (np.asarray(part.cpu(), dtype=np.float64) for part in buffer)

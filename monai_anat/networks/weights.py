@@ -139,12 +139,8 @@ def load_backbone(
         dropped += gates
         notes += [GATES_LEFT] if gates else []
     _refuse_swin_v2(state, file)
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    target = Normalization((mean,), (std,))
-    trained = normalization or layout.normalization
-    state, note = convert_stem(state, own, trained or target, target)
-    if note:
-        notes.append(note + (f" (trained on images with mean {trained.mean}, std {trained.std})" if trained else ""))
+    state, stem_notes = _convert(state, own, normalization or layout.normalization, Normalization((mean,), (std,)))
+    notes += stem_notes
     trunk = backbone.backbone if isinstance(backbone, GatedBackbone) else backbone
     norm_eps = layout.norm_eps.get(type(trunk).__name__)
     notes += _eps_note(trunk, norm_eps, family)
@@ -216,6 +212,17 @@ def _select(
             f"{file} was read as {family} and holds no {branch}: no tensors of it under {outer}; "
             f"it has tensors under {', '.join(key or '(the top level)' for key in groups) or 'nothing'}"
         ) from error
+
+
+def _convert(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], trained: Normalization | None, target: Normalization
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors in float32 with the stem that the backbone has, and what was done to it."""
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    converted, note = convert_stem(state, own, trained or target, target)
+    if note and trained:
+        note += f" (trained on images with mean {trained.mean}, std {trained.std})"
+    return converted, [note] if note else []
 
 
 def _refuse_swin_v2(state: Mapping[str, Any], file: Path) -> None:
