@@ -25,9 +25,9 @@ def tiny_method(**options: Any) -> SimSiamMethod:
 
 
 def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A coarse pattern of its own, so that the images tell apart."""
-    coarse = np.random.RandomState(seed).randint(0, 256, (1, 6, 5))
-    return coarse.repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    """A coarse pattern of its own: a BatchNorm over embeddings that are nearly equal is mostly rounding."""
+    coarse = np.random.RandomState(seed).randint(0, 256, (1, 3, 3))
+    return coarse.repeat(8, 1).repeat(7, 2).astype(np.uint8)
 
 
 def batch_of(count: int = 8) -> dict[str, Any]:
@@ -35,17 +35,16 @@ def batch_of(count: int = 8) -> dict[str, Any]:
     return list_data_collate([views.set_random_state(seed)({"image": patterned(seed)}) for seed in range(count)])
 
 
-@torch.no_grad()
-def centred(method: SimSiamMethod) -> SimSiamMethod:
-    """Features that differ from image to image: a BatchNorm over nearly equal ones is mostly rounding."""
-    features = method.eval().backbone(batch_of()["view_1"]).mean((2, 3))
-    method.backbone.norm.bias -= features.mean(0)
-    return method.train()
+def gentle() -> SimSiamMethod:
+    """A weight so small that the rounding of BatchNorms over few rows stays small too."""
+    method = tiny_method()
+    method.loss_weights = {"similarity": 0.01}
+    return method
 
 
 #: read by tests/contracts/method_cases.py
 CASE = SimpleNamespace(
-    method=lambda: centred(tiny_method()),
+    method=gentle,
     views=lambda: ContrastViewsd(image_size=16),
     image=patterned,
     keeps_batch=False,  # batch normalisation of the heads
