@@ -36,16 +36,21 @@ figure { margin: .8rem 0; }
 figcaption, caption { color: var(--soft); font-size: .88rem; text-align: left; }
 figcaption { margin-top: .4rem; } caption { padding-bottom: .4rem; caption-side: top; }
 .scroll { overflow-x: auto; border-radius: 6px; }
+.scroll + .scroll { margin-top: 1.2rem; }
 .picture { background: #fff; padding: 6px; }
-.picture img { display: block; width: 100%; height: auto; margin: 0 auto; }
-@media (max-width: 640px) { .picture img.wide { width: auto; max-width: none; height: 300px; } }
+.picture img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+@media (max-width: 640px) { .picture img.wide { max-width: none; height: 300px; } }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; min-width: 20rem; }
 th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; }
+@media (max-width: 640px) { th:first-child, td:first-child { white-space: normal; min-width: 7.5rem; } }
 tr.strong td { font-weight: 700; color: var(--accent); }
 footer { color: var(--soft); font-size: .85rem; }
 """
+
+#: inches of a figure that a phone still shows whole; what is wider can be scrolled there
+_PHONE = 5.0
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def _cell(value: Any, digits: int) -> str:
 def _figure(picture: ReportFigure) -> str:
     data = base64.b64encode(encode_png(picture.figure, picture.dpi)).decode("ascii")
     width, height = picture.figure.get_size_inches()
-    wide = ' class="wide"' if width > 1.5 * height else ""
+    wide = ' class="wide"' if width > max(1.5 * height, _PHONE) else ""
     caption = html.escape(picture.caption)
     return (
         f'<figure><div class="scroll picture"><img{wide} alt="{caption}" src="data:image/png;base64,{data}"></div>'

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from matplotlib.figure import Figure
 
 from monai_anat.evaluation import Report, ReportFigure, ReportTable
 from monai_anat.visualize import draw_curves
@@ -58,6 +59,13 @@ def test_text_is_escaped_and_numbers_are_written_alike() -> None:
     assert "<td>0.123</td>" in page
     assert "<td>–</td>" in page
     assert 'alt="a &quot;curve&quot;"' in page
+
+
+def test_only_wide_figures_scroll_on_a_phone() -> None:
+    for size, wide in (((9, 3), True), ((9, 8), False), ((4, 1), False)):
+        report = Report("t")
+        report.add_section("s", ReportFigure(Figure(figsize=size)))
+        assert ('<img class="wide"' in report.render()) == wide
 
 
 def test_writing_leaves_one_file(tmp_path) -> None:
