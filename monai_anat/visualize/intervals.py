@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from .figures import PALETTE
 
 __all__ = ["draw_intervals"]
+
+_STYLES = ("--", ":", "-.")
+_SOFT = "#5b6675"
 
 
 def draw_intervals(
@@ -22,7 +27,7 @@ def draw_intervals(
 
     Args:
         groups: metric -> encoder -> value, low and high; None where there is no interval.
-        references: metric -> name of a baseline -> value, drawn as a dashed line.
+        references: metric -> name of a baseline -> value, drawn as a dashed line; one legend serves all panels.
         titles: above the panels; the metrics' names if not given.
 
     Raises:
@@ -39,19 +44,28 @@ def draw_intervals(
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     height = 0.75 + 0.3 * len(encoders)
-    figure = Figure(figsize=(3.6 * columns, rows * height), layout="constrained", facecolor="white")
+    baselines = list(dict.fromkeys(name for values in (references or {}).values() for name in values))
+    styles = dict(zip(baselines, cycle(_STYLES), strict=False))
+    figure = Figure(
+        figsize=(3.6 * columns, rows * height + 0.25 * bool(baselines)), layout="constrained", facecolor="white"
+    )
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes[len(names) :]:
         axis.remove()
     for number, (axis, metric) in enumerate(zip(axes, names, strict=False)):
-        _panel(axis, groups[metric], encoders, (references or {}).get(metric, {}))
+        _panel(axis, groups[metric], encoders)
+        for name, value in (references or {}).get(metric, {}).items():
+            axis.axvline(value, color=_SOFT, linestyle=styles[name], linewidth=1.0)
         axis.set_title(metric if titles is None else titles[number], fontsize=9)
         axis.tick_params(labelsize=8, left=number % columns == 0, labelleft=number % columns == 0)
+    if baselines:
+        lines = [Line2D([], [], color=_SOFT, linestyle=styles[name], linewidth=1.0, label=name) for name in baselines]
+        figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False)
     return figure
 
 
-def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str], references: Mapping[str, float]) -> None:
+def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str]) -> None:
     for place, name in enumerate(encoders):
         if name not in values:
             continue
@@ -60,10 +74,6 @@ def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str], refere
         if low is not None and high is not None:
             axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
         axis.plot([value], [place], "o", color=colour, markeredgecolor="black", markeredgewidth=0.6, markersize=6)
-    for style, (name, value) in zip(("--", ":", "-."), references.items(), strict=False):
-        axis.axvline(value, color="#5b6675", linestyle=style, linewidth=1.0, label=name)
-    if references:
-        axis.legend(fontsize=6.5, frameon=False, loc="best")
     axis.set_yticks(range(len(encoders)), encoders)
     axis.set_ylim(len(encoders) - 0.5, -0.5)
     axis.grid(axis="x", color="#dde3ea", linewidth=0.7)

@@ -17,8 +17,16 @@ def test_one_panel_per_metric_and_one_dot_per_encoder():
     assert [float(line.get_xdata()[0]) for line in dots[0]] == [0.8, 0.6]
     bars = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [0.7, 0.9]]
     assert len(bars) == 1
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["random"]
     assert encode_png(figure)[1:4] == b"PNG"
+
+
+def test_a_baseline_has_one_style_in_all_panels_and_one_entry_in_the_legend():
+    groups = {name: {"ours": (0.8, None, None)} for name in ("Dice", "error")}
+    figure = draw_intervals(groups, {"Dice": {"random": 0.4, "position": 0.5}, "error": {"position": 0.6}})
+    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == ["random", "position"]
+    first, second = ({line.get_xdata()[0]: line.get_linestyle() for line in axis.lines} for axis in figure.axes)
+    assert first[0.4] != first[0.5]
+    assert first[0.5] == second[0.6]
 
 
 def test_nothing_to_draw_is_said():
