@@ -17,6 +17,8 @@ __all__ = [
     "INDEX",
     "LABEL",
     "LOCAL_VIEWS",
+    "MASK",
+    "MASK_COUNT",
     "ORDER",
     "PAIR_COUNT",
     "PARTS",
@@ -25,6 +27,7 @@ __all__ = [
     "TARGET",
     "VIEW_1",
     "VIEW_2",
+    "VISIBLE",
     "WINDOWS",
 ]
 
@@ -52,6 +55,9 @@ WINDOWS = "windows"
 ORDER = "order"
 #: (N,) index in view 2 of the cell that shows the same anatomy as cell i of view 1, or -1
 CORRESPONDENCE = "correspondence"
+#: (N,) True for the cells of the view that are hidden from the network, and (K,) the numbers of those that are not
+MASK = "mask"
+VISIBLE = "visible"
 #: (2,) cells (row, column) from the first cell of a large crop to that of a small one
 CROP_OFFSET = "crop_offset"
 #: the sample's number in its dataset, and the phase of a phased method; both written by the dataset
@@ -59,3 +65,5 @@ INDEX = "index"
 PHASE = "phase"
 #: matched pairs per micro-batch, averaged over processes and micro-batches; written by the trainer
 PAIR_COUNT = "pair_count"
+#: hidden cells per micro-batch, likewise
+MASK_COUNT = "mask_count"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["restoration_mse"]
+__all__ = ["masked_l1", "masked_patch_mse", "restoration_mse"]
 
 
 def restoration_mse(restored: Tensor, target: Tensor) -> Tensor:
@@ -34,3 +34,87 @@ def restoration_mse(restored: Tensor, target: Tensor) -> Tensor:
         )
     dtype = torch.promote_types(torch.promote_types(restored.dtype, target.dtype), torch.float32)
     return F.mse_loss(restored.to(dtype), target.to(dtype))
+
+
+def masked_l1(restored: Tensor, target: Tensor, mask: Tensor, mask_count: Tensor | float | None = None) -> Tensor:
+    """Compare what was restored with what was hidden: the mean absolute difference over the pixels of hidden cells.
+
+    SimMIM (Xie et al., CVPR 2022, arXiv:2111.09886, equation 2). Cells that the network was shown do not count.
+
+    Args:
+        restored: (B, N, ...) the pixels of each cell, as :func:`monai_anat.transforms.split_cells` returns them.
+        target: of the same shape.
+        mask: (B, N) bool, True for a hidden cell.
+        mask_count: divide by this number of hidden cells and not by that of this batch: the mean over the processes and
+            micro-batches that share one optimiser step, so that the mean of their losses is that of the joint batch.
+
+    Returns:
+        A scalar, float32 or wider; 0 with a gradient path if nothing is hidden.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+
+    >>> cells = torch.tensor([[[1.0], [5.0]]])
+    >>> masked_l1(cells, torch.zeros(1, 2, 1), torch.tensor([[True, False]])).item()
+    1.0
+    """
+    restored, target = _cells_of(restored, target, mask)
+    return _masked_mean((restored - target).abs(), mask, mask_count)
+
+
+def masked_patch_mse(
+    predicted: Tensor,
+    patches: Tensor,
+    mask: Tensor,
+    mask_count: Tensor | float | None = None,
+    *,
+    normalize: bool = True,
+    eps: float = 1e-6,
+) -> Tensor:
+    """Compare predicted patches with hidden ones: the mean squared error, each patch on a scale of its own.
+
+    MAE (He et al., CVPR 2022, arXiv:2111.06377, section 3, "Reconstruction target"): the mean of a patch's pixels is
+    subtracted and the rest divided by their deviation, so that what counts is structure and not grey level.
+
+    Args:
+        predicted: (B, N, P).
+        patches: (B, N, P) the pixels of each patch, of all channels.
+        mask: (B, N) bool, True for a hidden patch.
+        mask_count: as in :func:`masked_l1`.
+        normalize: False compares the pixels as they are.
+        eps: added to the variance of a patch.
+
+    Returns:
+        A scalar, float32 or wider; 0 with a gradient path if nothing is hidden.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+
+    >>> patches, hidden = torch.tensor([[[1.0, 3.0], [9.0, 9.0]]]), torch.tensor([[True, False]])
+    >>> round(masked_patch_mse(torch.tensor([[[-1.0, 1.0], [0.0, 0.0]]]), patches, hidden).item(), 6)
+    0.0
+    """
+    predicted, patches = _cells_of(predicted, patches, mask)
+    if normalize:
+        variance, mean = torch.var_mean(patches, dim=-1, correction=0, keepdim=True)
+        patches = (patches - mean) / (variance + eps).sqrt()
+    return _masked_mean((predicted - patches).square(), mask, mask_count)
+
+
+def _cells_of(predicted: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32 at least, once their shapes are found to fit."""
+    if predicted.shape != target.shape or mask.shape != predicted.shape[:2] or mask.dtype != torch.bool:
+        raise ValueError(
+            "prediction and target must both be (B, N, ...) and mask (B, N) bool, got "
+            f"{tuple(predicted.shape)}, {tuple(target.shape)} and {tuple(mask.shape)} of {mask.dtype}; "
+            "split_cells makes cells of an image"
+        )
+    dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
+    return predicted.to(dtype), target.to(dtype)
+
+
+def _masked_mean(differences: Tensor, mask: Tensor, mask_count: Tensor | float | None) -> Tensor:
+    per_cell = differences.flatten(2).mean(2)  # (B, N)
+    total = per_cell.masked_fill(~mask, 0.0).sum()
+    count = torch.as_tensor(mask.sum() if mask_count is None else mask_count, device=total.device).to(total.dtype)
+    return total / torch.where(count > 0, count, torch.ones_like(count))

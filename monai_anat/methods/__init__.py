@@ -21,6 +21,8 @@ from .dino import DINOMethod, DINOViewsd
 from .dira import DiRAMethod, DiRAViewsd
 from .lamps import LampsMethod
 from .lamps_views import LampsViewsd
+from .mae import MAEMethod, MAEViewsd
+from .masked_views import MaskedViewsd
 from .mlvicx import MLVICXMethod, MLVICXViewsd
 from .moco import MoCoV2Method
 from .moco_v3 import MoCoV3Method
@@ -28,6 +30,7 @@ from .momentum_contrast import MomentumContrastMethod
 from .multi_crop import distill_views, embed_crops, embed_views
 from .peac import PEACMethod, PEACViewsd
 from .popar import Corruption, POPARMethod, POPARViewsd, corrupt, draw_corruption, order_of
+from .simmim import SimMIMMethod
 from .simsiam import SimSiamMethod
 from .vicreg import VICRegMethod
 from .views import MEAN, STD, RandViewsd
@@ -50,8 +53,11 @@ __all__ = [
     "DiRAViewsd",
     "LampsMethod",
     "LampsViewsd",
+    "MAEMethod",
+    "MAEViewsd",
     "MLVICXMethod",
     "MLVICXViewsd",
+    "MaskedViewsd",
     "MoCoV2Method",
     "MoCoV3Method",
     "MomentumContrastMethod",
@@ -61,6 +67,7 @@ __all__ = [
     "POPARViewsd",
     "RandViewsd",
     "SSLMethod",
+    "SimMIMMethod",
     "SimSiamMethod",
     "TeacherStudentMethod",
     "VICRegMethod",

@@ -13,6 +13,7 @@ from monai_anat.networks.gates import ContextGate, GatedBackbone
 from monai_anat.networks.heads import OrderHead, ProjectionHead, RestorationHead
 from monai_anat.networks.joint_batch_norm import JointBatchNorm
 from monai_anat.networks.key_maps import FAMILIES
+from monai_anat.networks.mask_token import MaskToken
 from monai_anat.networks.matching_heads import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
 from monai_anat.networks.part_whole_heads import CompositionHead, DecompositionHead
 from monai_anat.networks.positions import sincos_positions
@@ -45,6 +46,7 @@ __all__ = [
     "GatedBackbone",
     "JointBatchNorm",
     "LoadReport",
+    "MaskToken",
     "Normalization",
     "OrderHead",
     "ProjectionHead",

@@ -145,19 +145,24 @@ class ViTBackbone(Backbone):
             ValueError: for another rank or number of channels.
         """
         self.check_input(x)
-        patches = self.patch_embed(x)  # (B, h, w, D)
+        return self.forward_patches(self.patch_embed(x), between)
+
+    def forward_patches(self, patches: Tensor, between: Between | None = None) -> list[Tensor]:
+        """All after the patch embedding, for methods that mask or replace patches.
+
+        Args:
+            patches: embedded patches (B, h, w[, d], embed_dim), as ``backbone.patch_embed(x)`` returns them.
+            between: see :meth:`Backbone.forward_stages`; a class token passes it by.
+
+        Returns:
+            As :meth:`forward_features`.
+        """
         grid = static_shape(patches)[1:-1]
-        tokens = patches.flatten(1, -2) + self.position_embedding(grid)  # (B, N, D)
-        if self.cls_token is not None:
-            first = self.cls_token + self.pos_embed[:, :1]
-            tokens = torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        tokens = self._with_class_token(patches.flatten(1, -2) + self.position_embedding(grid))  # (B, [1 +] N, D)
         skip = 0 if self.cls_token is None else 1
         maps: list[Tensor] = []
         for number, block in enumerate(self.blocks, start=1):
-            if self.use_checkpoint and self.training and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, use_reentrant=False)
-            else:
-                tokens = block(tokens)
+            tokens = self._through(block, tokens)
             if number in self.level_ends:
                 last = number == len(self.blocks)
                 patches = (self.norm(tokens) if last else tokens)[:, skip:]
@@ -166,6 +171,40 @@ class ViTBackbone(Backbone):
                     handed_on = to_tokens(between(len(maps) - 1, maps[-1]))
                     tokens = torch.cat([tokens[:, :skip], handed_on], dim=1)
         return maps
+
+    def forward_visible(self, x: Tensor, visible: Tensor) -> Tensor:
+        """The tokens of some patches of the image, which see each other and none of the rest.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]).
+            visible: (B, K) int64, the row-major numbers of the patches that are there, all different.
+
+        Returns:
+            Tokens (B, K, D) after the final normalisation, without the class token.
+
+        Raises:
+            ValueError: for another rank or number of channels.
+        """
+        self.check_input(x)
+        patches = self.patch_embed(x)  # (B, h, w, D)
+        tokens = patches.flatten(1, -2) + self.position_embedding(static_shape(patches)[1:-1])  # (B, N, D)
+        tokens = tokens.gather(1, visible[:, :, None].expand(-1, -1, self.num_features))  # (B, K, D)
+        tokens = self._with_class_token(tokens)
+        for block in self.blocks:
+            tokens = self._through(block, tokens)
+        tokens = self.norm(tokens)
+        return tokens if self.cls_token is None else tokens[:, 1:]
+
+    def _with_class_token(self, tokens: Tensor) -> Tensor:
+        if self.cls_token is None:
+            return tokens
+        first = self.cls_token + self.pos_embed[:, :1]
+        return torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+
+    def _through(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        recompute = self.use_checkpoint and self.training and torch.is_grad_enabled()
+        tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
+        return tokens
 
     def position_embedding(self, grid: Sequence[int]) -> Tensor:
         """The embedding (1, N, D) of the patch positions on a grid (h, w[, d]), resampled where it is another one."""

@@ -51,6 +51,7 @@ from .geometry import (
 from .grid_crops import GridCropsDraw, OverlappingGridCrops, RandOverlappingGridCropsd, draw_grid_crops
 from .local_contrast import equalize_regions, sharpen
 from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle, pixel_shuffle_map
+from .masks import draw_random_mask
 from .painting import PaintDraw, in_paint, out_paint
 from .part_whole import draw_concentric_boxes, part_boxes
 from .part_whole_crops import (
@@ -132,6 +133,7 @@ __all__ = [
     "draw_grid_crops",
     "draw_integers",
     "draw_part_whole_crops",
+    "draw_random_mask",
     "draw_resized_crop_box",
     "draw_run_length",
     "draw_seed",

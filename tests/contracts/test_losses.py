@@ -41,6 +41,16 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "generator_loss": lambda: (randn(2, 1, 4, 4),),
     "global_consistency": lambda: (randn(3, 8), randn(3, 8, seed=1)),
     "label_cross_entropy": lambda: (randn(2, 3), torch.tensor([[1.0, 0.2, 0.0], [0.0, 1.0, 0.0]])),
+    "masked_l1": lambda: (
+        randn(2, 4, 6),
+        randn(2, 4, 6, seed=1),
+        torch.tensor([[True, False, True, True], [False] * 4]),
+    ),
+    "masked_patch_mse": lambda: (
+        randn(2, 4, 6),
+        randn(2, 4, 6, seed=1),
+        torch.tensor([[True, False, True, True], [False] * 4]),
+    ),
     "matched_consistency": lambda: (randn(2, 4, 8), randn(2, 4, 8, seed=1), torch.tensor([[1, -1, 0, 3], [-1] * 4])),
     "matching_cross_entropy": lambda: (randn(2, 3, 4), randn(2, 3, 4, seed=1).sigmoid(), 0.9),
     "order_cross_entropy": lambda: (randn(2, 4, 4), torch.tensor([[0, 1, 2, 3], [3, 0, 1, 2]])),

@@ -1,11 +1,14 @@
-"""The restoration term: a mean of squares, never broadcast, float32 under autocast."""
+"""The restoration terms: means over all pixels or hidden ones, never broadcast, float32 under autocast."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
-from monai_anat.losses import restoration_mse
+from monai_anat.losses import masked_l1, masked_patch_mse, restoration_mse
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 6, 8), (2, 1, 4, 6, 8)])
@@ -27,3 +30,69 @@ def test_gradient_and_precision() -> None:
 def test_shapes_are_not_broadcast() -> None:
     with pytest.raises(ValueError, match=r"one shape, got \(1, 1, 4, 4\) and \(1, 3, 4, 4\); check cell_size"):
         restoration_mse(torch.zeros(1, 1, 4, 4), torch.zeros(1, 3, 4, 4))
+
+
+def cells_and_mask() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    restored, target = torch.randn(2, 3, 6, 8, generator=generator)
+    return restored, target, torch.rand(3, 6, generator=generator) < 0.6
+
+
+def test_masked_terms_are_means_over_hidden_cells() -> None:
+    restored, target, mask = cells_and_mask()
+    hidden, clean = restored[mask], target[mask]
+    torch.testing.assert_close(masked_l1(restored, target, mask), (hidden - clean).abs().mean())
+    plain = masked_patch_mse(restored, target, mask, normalize=False)
+    torch.testing.assert_close(plain, (hidden - clean).square().mean())
+    scaled = (clean - clean.mean(1, keepdim=True)) / clean.std(1, correction=0, keepdim=True)
+    torch.testing.assert_close(masked_patch_mse(restored, target, mask), (hidden - scaled).square().mean())
+
+
+@pytest.mark.parametrize("term", [masked_l1, masked_patch_mse])
+def test_only_hidden_cells_count(term: Callable[..., Tensor]) -> None:
+    restored, target, mask = cells_and_mask()
+    expected = term(restored, target, mask)
+    visible, hidden = (~mask)[:, :, None], mask[:, :, None]
+    noise = torch.rand(target.shape)
+    assert torch.equal(term(restored, target + noise * visible, mask), expected)
+    assert torch.equal(term(restored + noise * visible, target, mask), expected)
+    assert not torch.isclose(term(restored, target + noise * hidden, mask), expected)
+    restored.requires_grad_()
+    term(restored, target, mask).backward()
+    assert restored.grad is not None
+    assert torch.equal(restored.grad.abs().amax(2) > 0, mask)
+
+
+@pytest.mark.parametrize("term", [masked_l1, masked_patch_mse])
+def test_with_a_joint_count_unequal_parts_average_to_the_whole(term: Callable[..., Tensor]) -> None:
+    restored, target, _ = cells_and_mask()
+    mask = torch.arange(6) < torch.tensor([[1], [5], [3]])
+    parts = [term(restored[i : i + 1], target[i : i + 1], mask[i : i + 1], mask.sum() / 3) for i in range(3)]
+    torch.testing.assert_close(torch.stack(parts).mean(), term(restored, target, mask))
+
+
+def test_patches_on_their_own_scale_forget_brightness_and_contrast() -> None:
+    restored, target, mask = cells_and_mask()
+    target = 100 * target  # so that eps does not count
+    torch.testing.assert_close(
+        masked_patch_mse(restored, 3 * target - 7, mask), masked_patch_mse(restored, target, mask)
+    )
+    assert masked_patch_mse(torch.zeros(1, 1, 4), torch.full((1, 1, 4), 5.0), torch.ones(1, 1, dtype=torch.bool)) == 0
+
+
+def test_no_hidden_cell_gives_zero_with_a_gradient_path() -> None:
+    restored, target, mask = cells_and_mask()
+    restored.requires_grad_()
+    for term in (masked_l1, masked_patch_mse):
+        value = term(restored, target, torch.zeros_like(mask))
+        assert value == 0
+        value.backward()
+
+
+def test_masked_shapes_are_not_broadcast() -> None:
+    cells = torch.zeros(2, 4, 9)
+    for wrong in (torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 4)):
+        with pytest.raises(ValueError, match=r"mask \(B, N\) bool, got \(2, 4, 9\), \(2, 4, 9\) and \(2, .\) of torch"):
+            masked_l1(cells, cells, wrong)
+    with pytest.raises(ValueError, match=r"got \(2, 4, 9\), \(2, 4, 1\) and"):
+        masked_patch_mse(cells, torch.zeros(2, 4, 1), torch.zeros(2, 4, dtype=torch.bool))

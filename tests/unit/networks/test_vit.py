@@ -91,3 +91,34 @@ def test_maps_come_from_evenly_spaced_depths():
 def test_impossible_arguments_are_named(changed, message):
     with pytest.raises(ValueError, match=message):
         _small(**changed)
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_all_patches_visible_are_the_map_in_their_order(class_token):
+    backbone = _small(class_token=class_token).eval()
+    image = torch.randn(2, 1, 32, 32)
+    order = torch.stack([torch.randperm(16), torch.randperm(16)])
+    with torch.no_grad():
+        expected = to_tokens(backbone(image))
+        tokens = backbone.forward_visible(image, order)
+    torch.testing.assert_close(tokens, expected.gather(1, order[:, :, None].expand_as(expected)), rtol=1e-4, atol=1e-5)
+
+
+def test_patches_that_are_not_visible_have_no_say():
+    backbone = _small().eval()
+    image, visible = torch.randn(1, 1, 32, 32), torch.tensor([[0, 5, 10]])  # on the diagonal, so the last row is hidden
+    changed = image.clone()
+    changed[..., 24:, :] += 1
+    with torch.no_grad():
+        tokens = backbone.forward_visible(image, visible)
+        assert tokens.shape == (1, 3, 24)
+        assert torch.equal(tokens, backbone.forward_visible(changed, visible))
+        changed[..., 0, 0] += 1
+        assert not torch.allclose(tokens[:, 2], backbone.forward_visible(changed, visible)[:, 2])
+
+
+def test_maps_come_from_the_patches():
+    backbone = _small(class_token=True)
+    image = torch.randn(2, 1, 32, 40)
+    for one, two in zip(backbone(image), backbone.forward_patches(backbone.patch_embed(image))[-1], strict=True):
+        assert torch.equal(one, two)

@@ -1,0 +1,193 @@
+"""MAE: encode a quarter of the patches, and restore the others with a light decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, Literal
+
+import torch
+from monai.config import KeysCollection
+from torch import Tensor, nn
+
+from ..keys import IMAGE, MASK, TARGET, VIEW_1, VISIBLE
+from ..losses import masked_patch_mse
+from ..networks import ContextDecoder, ViTBackbone, sincos_positions
+from ..schedules import Progress
+from ..transforms import RandCutSwap, RandDistort, split_cells
+from .base import SSLMethod, check_view, token_grid
+from .masked_views import MaskedViewsd
+from .views import MEAN, STD
+
+__all__ = ["MAEMethod", "MAEViewsd"]
+
+
+class MAEViewsd(MaskedViewsd):
+    """Crop an image at random and draw which patches of the crop the encoder is given: the views of MAE.
+
+    :class:`MaskedViewsd` with the settings of He et al., CVPR 2022, arXiv:2111.06377 (appendix A.1), but without flip.
+    Instead of ``mask`` the sample gets ``visible`` (K,) int64, the numbers of the patches that are not hidden.
+
+    Args:
+        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        image_size: side of the view in pixels, one number or one per axis.
+        cell_size: pixels per side of a patch, the ``patch_size`` of the backbone.
+        mask_ratio: share of hidden patches; their number is rounded.
+        area: smallest and largest share of the image that the view shows.
+        flip_prob: probability of exchanging left and right; the paper has .5, on photographs.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+        distorter: what distorts the view that the encoder is given; the target stays clean.
+        mode: of the resampling, "bilinear" or "bicubic".
+
+    Raises:
+        ValueError: as :class:`MaskedViewsd`.
+
+    >>> views = MAEViewsd(image_size=32, cell_size=8).set_random_state(0)
+    >>> views({"image": torch.rand(1, 80, 64)})["visible"].shape
+    torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        image_size: int | Sequence[int] = 224,
+        cell_size: int | Sequence[int] = 16,
+        *,
+        mask_ratio: float = 0.75,
+        area: tuple[float, float] = (0.2, 1.0),
+        flip_prob: float = 0.0,
+        mean: float = MEAN,
+        std: float = STD,
+        distorter: RandDistort | RandCutSwap | None = None,
+        mode: Literal["bilinear", "bicubic"] = "bicubic",
+    ) -> None:
+        super().__init__(
+            keys,
+            image_size,
+            cell_size,
+            mask_ratio=mask_ratio,
+            area=area,
+            flip_prob=flip_prob,
+            mean=mean,
+            std=std,
+            distorter=distorter,
+            mode=mode,
+        )
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make ``view_1``, ``target`` and ``visible`` of one image."""
+        sample = super().views(pixels)
+        sample[VISIBLE] = sample.pop(MASK).logical_not().nonzero().flatten()
+        return sample
+
+
+class MAEMethod(SSLMethod):
+    r"""A masked autoencoder: the encoder is given the visible patches only, the decoder a token in place of the others.
+
+    The term "restoration" is the mean squared error of the hidden patches, each normalised by the mean and deviation of
+    its own pixels (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, arXiv:2111.06377, section
+    3). Every sample hides equally many patches, so plain means over micro-batches are those of the joint batch.
+
+    ``monai.networks.nets.MaskedAutoEncoderViT`` is the oracle of the tests and not the network: its encoder would be no
+    backbone of the contract, and it draws the mask in the forward pass, so that two processes would not see what one
+    does. With its weights and the same mask ours predicts the same. One thing differs: the decoder's class token is
+    its own and not the encoder's.
+
+    Args:
+        backbone: a :class:`~monai_anat.networks.ViTBackbone`, built for ``image_size``; ViT-B/16, L/16 and H/14 in
+            the paper.
+        image_size: side of the view in pixels, a multiple of the patch size; one number or one per axis.
+        decoder_dim: channels of the decoder.
+        decoder_depth: its blocks.
+        decoder_heads: its attention heads.
+        normalize_patches: False compares the pixels as they are.
+        fixed_positions: put fixed sine-cosine positions into the backbone, as published. False leaves those that it
+            has, for a backbone that comes with weights.
+
+    Raises:
+        TypeError: for another backbone than a ViT.
+        ValueError: if the patches do not tile the view, the heads do not divide the channels, or (when called) the view
+            has another size.
+
+    >>> backbone = ViTBackbone(image_size=16, patch_size=4, embed_dim=16, depth=1, num_heads=2)
+    >>> method = MAEMethod(backbone, image_size=16, decoder_dim=16, decoder_depth=1, decoder_heads=2)
+    >>> view, visible = torch.rand(2, 1, 16, 16), torch.tensor([[0, 3, 9, 12], [1, 2, 5, 15]])
+    >>> list(method({"view_1": view, "target": view, "visible": visible}, Progress(0, 1, 0, 1)))
+    ['restoration']
+    """
+
+    made_by = "MAEViewsd"
+
+    def __init__(
+        self,
+        backbone: ViTBackbone,
+        *,
+        image_size: int | tuple[int, ...] = 224,
+        decoder_dim: int = 512,
+        decoder_depth: int = 8,
+        decoder_heads: int = 16,
+        normalize_patches: bool = True,
+        fixed_positions: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(backbone, ViTBackbone):
+            raise TypeError(
+                "backbone must be a ViTBackbone, whose tokens do without their neighbours, got "
+                f"{type(backbone).__name__}; SimMIM takes a Swin"
+            )
+        self.grid = token_grid(backbone, image_size)
+        self.image_size = tuple(cells * backbone.patch_size for cells in self.grid)
+        self.normalize_patches = normalize_patches
+        self.loss_weights = {"restoration": 1.0}
+        self.backbone = backbone
+        if fixed_positions:
+            fix_positions(backbone)
+        self.decoder_embed = nn.Linear(backbone.num_features, decoder_dim)
+        self.decoder = ContextDecoder(decoder_dim, self.grid, depth=decoder_depth, num_heads=decoder_heads)
+        self.patch_head = nn.Linear(decoder_dim, backbone.in_channels * backbone.patch_size ** len(self.grid))
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute "restoration" of ``view_1``, ``target`` (B, C, H, W[, D]) and ``visible`` (B, K).
+
+        Args:
+            batch: what :class:`MAEViewsd` makes, collated.
+            progress: not used.
+
+        Returns:
+            The one term.
+
+        Raises:
+            KeyError: if a key is missing.
+            ValueError: if the view has another size than the method was built for, or nothing is hidden.
+        """
+        view, target, visible = self.take(batch, VIEW_1, TARGET, VISIBLE)
+        check_view(VIEW_1, view, self.image_size, self.made_by)
+        if visible.ndim != 2 or not 0 < visible.shape[1] < prod(self.grid):
+            raise ValueError(
+                f"{VISIBLE} must be (B, K) with at least one of {prod(self.grid)} patches visible and one hidden, got "
+                f"{tuple(visible.shape)}; give {self.made_by} cell_size={self.backbone.patch_size} and mask_ratio=.75"
+            )
+        predicted = self.restore(view, visible)
+        patches = split_cells(target, self.backbone.patch_size, len(self.grid)).flatten(2)  # (B, N, P)
+        hidden = torch.ones(predicted.shape[:2], dtype=torch.bool, device=view.device).scatter(1, visible, False)
+        return {"restoration": masked_patch_mse(predicted, patches, hidden, normalize=self.normalize_patches)}
+
+    def restore(self, view: Tensor, visible: Tensor) -> Tensor:
+        """Predict all patches (B, N, P), channel by channel and row by row, from the visible ones (B, K) of a view."""
+        tokens = self.decoder_embed(self.backbone.forward_visible(view, visible))  # (B, K, decoder_dim)
+        predicted: Tensor = self.patch_head(self.decoder(tokens, visible))
+        return predicted
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the backbone."""
+        return {"encoder": self.backbone}
+
+
+def fix_positions(backbone: ViTBackbone) -> None:
+    """Put sine-cosine positions into a backbone, 0 for the class token, and exclude them from training; in place."""
+    positions = sincos_positions(backbone.num_features, backbone.grid)
+    with torch.no_grad():
+        backbone.pos_embed.zero_()
+        backbone.pos_embed[0, -len(positions) :] = positions
+    backbone.pos_embed.requires_grad_(False)

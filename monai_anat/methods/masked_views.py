@@ -1,0 +1,124 @@
+"""A view of one image of which a network sees some cells only, for methods that restore the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from torch import Tensor
+
+from ..keys import IMAGE, MASK, TARGET, VIEW_1
+from ..transforms import (
+    Distortion,
+    RandCutSwap,
+    RandDistort,
+    draw_random_mask,
+    draw_resized_crop_box,
+    per_axis,
+)
+from .contrast_views import ViewDraw, alter_view, cut_view
+from .views import MEAN, STD, RandViewsd
+
+__all__ = ["MaskedViewsd"]
+
+
+class MaskedViewsd(RandViewsd):
+    """Crop an image at random and draw which cells of the crop are hidden: the views of SimMIM.
+
+    A random box is cut out, resampled, and flipped with ``flip_prob``; then a share of its cells is drawn (Xie et al.,
+    CVPR 2022, arXiv:2111.09886, section 4.1). The pixels stay as they are: the method hides them from its network. The
+    published flip probability is .5; here it is 0, since the heart is on the left. With the ``distorter`` of an anatomy
+    method the network sees the crop distorted and restores the clean one, so that a comparison with that method is one
+    of objectives and not of augmentation.
+
+    The sample gets ``view_1`` and ``target`` (C, h, w[, d]), the crop as the network may see it and clean, both
+    normalised, and ``mask`` (N,), True for a hidden cell.
+
+    Args:
+        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        image_size: side of the view in pixels, one number or one per axis.
+        cell_size: pixels per side of a cell that is hidden or shown as a whole.
+        mask_ratio: share of hidden cells; their number is rounded.
+        area: smallest and largest share of the image that the view shows.
+        flip_prob: probability of exchanging left and right.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+        distorter: what distorts the view; nothing by default.
+        mode: of the resampling, "bilinear" or "bicubic".
+
+    Raises:
+        ValueError: for a probability outside [0, 1], shares outside (0, 1], cells that do not tile the view, or (when
+            called) a ratio that hides no cell or all.
+
+    >>> views = MaskedViewsd(image_size=32, cell_size=8).set_random_state(0)
+    >>> sample = views({"image": np.zeros((1, 80, 64), np.uint8)})
+    >>> tuple(sample["view_1"].shape), int(sample["mask"].sum())
+    ((1, 32, 32), 10)
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        image_size: int | Sequence[int] = 192,
+        cell_size: int | Sequence[int] = 32,
+        *,
+        mask_ratio: float = 0.6,
+        area: tuple[float, float] = (0.67, 1.0),
+        flip_prob: float = 0.0,
+        mean: float = MEAN,
+        std: float = STD,
+        distorter: RandDistort | RandCutSwap | None = None,
+        mode: Literal["bilinear", "bicubic"] = "bilinear",
+    ) -> None:
+        super().__init__(keys, mean, std)
+        if not 0 <= flip_prob <= 1:
+            raise ValueError(f"flip_prob must be a probability in [0, 1], got {flip_prob}")
+        if not 0 < area[0] <= area[1] <= 1:
+            raise ValueError(f"area must be two shares of the image in (0, 1], the smaller first, got {area}")
+        if not 0 < mask_ratio < 1:
+            raise ValueError(f"mask_ratio must be in (0, 1), got {mask_ratio}; it is the share of cells to restore")
+        sides, cell = np.asarray(image_size), np.asarray(cell_size)
+        if (sides < cell).any() or (sides % cell).any():
+            nearest = (np.maximum(1, np.rint(sides / cell)) * cell).astype(int).tolist()
+            raise ValueError(
+                f"image_size must be a multiple of cell_size, got image_size={image_size} and cell_size={cell_size}; "
+                f"nearest is {nearest}"
+            )
+        self.image_size = image_size
+        self.cell_size = cell_size
+        self.mask_ratio = mask_ratio
+        self.area = (area[0], area[1])
+        self.flip_prob = flip_prob
+        self.distorter = distorter
+        self.mode: Literal["bilinear", "bicubic"] = mode
+        self.draw = ViewDraw(np.zeros((2, 0), np.int64))
+        self.mask = torch.zeros(0, dtype=torch.bool)
+
+    def randomize(self, data: Sequence[int]) -> None:
+        """Draw for an image of spatial shape ``data``; the draws are kept as ``draw`` and ``mask``."""
+        box = draw_resized_crop_box(self.R, data, self.area)
+        shape = per_axis(self.image_size, len(data), "image_size")
+        self.draw = ViewDraw(
+            box,
+            flipped=bool(self.R.random_sample() < self.flip_prob),
+            distortion=Distortion() if self.distorter is None else self.distorter.draw(self.R, shape),
+        )
+        cell = per_axis(self.cell_size, len(data), "cell_size")
+        self.mask = self.draw_mask([side // c for side, c in zip(shape, cell, strict=True)])
+
+    def draw_mask(self, grid_size: Sequence[int]) -> Tensor:
+        """Draw the hidden cells (N,) of a grid from ``R``: any set of that many is as likely as another."""
+        return draw_random_mask(self.R, grid_size, self.mask_ratio)
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make ``view_1``, ``target`` and ``mask`` of one image."""
+        self.randomize(tuple(pixels.shape[1:]))
+        crop = cut_view(pixels, self.draw, self.image_size, self.mode)
+        return {
+            VIEW_1: self.normalize(alter_view(crop, self.draw)),
+            TARGET: self.normalize(crop),
+            MASK: self.mask,
+        }

@@ -1,0 +1,116 @@
+"""SimMIM: restore the pixels of the cells that a learned token hides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..keys import MASK, MASK_COUNT, TARGET, VIEW_1
+from ..losses import masked_l1
+from ..networks import MaskToken, RestorationHead, SwinBackbone, ViTBackbone
+from ..schedules import Progress
+from ..transforms import grid_shape, split_cells
+from .base import SSLMethod, check_view, token_grid
+
+__all__ = ["SimMIMMethod"]
+
+
+class SimMIMMethod(SSLMethod):
+    r"""Masked image modelling in its simplest form: hidden cells, a linear head, the absolute difference.
+
+    A learned token replaces the embedded patches of the hidden cells, and a 1x1 convolution with PixelShuffle paints
+    the view from the last feature map. With :math:`M` the pixels of the hidden cells, the term "restoration" is
+
+    .. math:: \frac{1}{|M|} \lVert y_M - x_M \rVert_1
+
+    (Xie et al., "SimMIM: A Simple Framework for Masked Image Modeling", CVPR 2022, arXiv:2111.09886, equation 2). The
+    views are :class:`MaskedViewsd`. There is no teacher.
+
+    ``monai.networks.nets.ViTAutoEnc`` is not used: it hides pixels and not patches, and has no Swin.
+
+    Args:
+        backbone: a :class:`~monai_anat.networks.SwinBackbone` or :class:`~monai_anat.networks.ViTBackbone`; Swin-B with
+            windows of 6 in the paper.
+        image_size: side of the view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
+        cell_size: pixels per side of a cell, a multiple of ``backbone.patch_size`` and a divisor of ``image_size``.
+
+    Raises:
+        TypeError: for a backbone without patches.
+        ValueError: if patches, cells and view do not tile each other, or (when called) a view or mask has another size.
+
+    >>> import torch
+    >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
+    >>> method = SimMIMMethod(backbone, image_size=16, cell_size=4)
+    >>> view, mask = torch.rand(2, 1, 16, 16), torch.arange(16).lt(9).repeat(2, 1)
+    >>> list(method({"view_1": view, "target": view, "mask": mask}, Progress(0, 1, 0, 1)))
+    ['restoration']
+    """
+
+    made_by = "MaskedViewsd"
+
+    def __init__(
+        self, backbone: SwinBackbone | ViTBackbone, *, image_size: int | tuple[int, ...] = 192, cell_size: int = 32
+    ) -> None:
+        super().__init__()
+        if not isinstance(backbone, SwinBackbone | ViTBackbone):
+            raise TypeError(
+                "backbone must be a SwinBackbone or a ViTBackbone, whose patches a token can replace, got "
+                f"{type(backbone).__name__}"
+            )
+        if cell_size < 1 or cell_size % backbone.patch_size:
+            raise ValueError(
+                f"cell_size must be a multiple of the backbone's patch_size, got cell_size={cell_size} and "
+                f"patch_size={backbone.patch_size}; SimMIM has 32"
+            )
+        self.image_size = tuple(cells * backbone.strides[-1] for cells in token_grid(backbone, image_size))
+        self.cell_size = cell_size
+        self.grid = grid_shape(self.image_size, cell_size)
+        self.loss_weights = {"restoration": 1.0}
+        self.backbone = backbone
+        self.mask_token = MaskToken(backbone.channels[0])
+        self.restoration_head = RestorationHead(
+            backbone.num_features, backbone.strides[-1], backbone.in_channels, backbone.spatial_dims
+        )
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute "restoration" of ``view_1``, ``target`` (B, C, H, W[, D]) and ``mask`` (B, N).
+
+        Args:
+            batch: what :class:`MaskedViewsd` makes, collated; with ``mask_count`` the term divides by it.
+            progress: not used.
+
+        Returns:
+            The one term.
+
+        Raises:
+            KeyError: if a key is missing.
+            ValueError: if the view or the mask has another size than the method was built for.
+        """
+        view, target = self.take(batch, VIEW_1, TARGET)
+        mask = self._mask(batch)
+        check_view(VIEW_1, view, self.image_size, self.made_by)
+        self.backbone.check_input(view)
+        patches = self.mask_token(self.backbone.patch_embed(view), mask, self.grid)  # (B, h, w, E)
+        restored = self.restoration_head(self.backbone.forward_patches(patches)[-1])  # (B, C, H, W)
+        cells = (split_cells(image, self.cell_size, len(self.grid)) for image in (restored, target))
+        return {"restoration": masked_l1(*cells, mask, batch.get(MASK_COUNT))}
+
+    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Count the hidden cells of the batch, by which "restoration" divides."""
+        return {MASK_COUNT: self._mask(batch).sum()}
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the backbone."""
+        return {"encoder": self.backbone}
+
+    def _mask(self, batch: Mapping[str, Any]) -> Tensor:
+        (mask,) = self.take(batch, MASK)
+        if mask.ndim != 2 or mask.shape[1] != prod(self.grid):
+            raise ValueError(
+                f"{MASK} must be (B, {prod(self.grid)}), one entry for each cell of {self.cell_size} pixels, got "
+                f"{tuple(mask.shape)}; give {self.made_by} image_size={self.image_size} and cell_size={self.cell_size}"
+            )
+        return mask
