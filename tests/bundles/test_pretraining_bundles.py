@@ -49,11 +49,25 @@ TINY_OF: dict[str, dict[str, Any]] = {
     "cxr_lamps_pretraining": {"image_size": 48, "kept": 4, "num_prototypes": 64},  # an even number of cells
     # its two networks see the joint batch image by image
     "cxr_dira_pretraining": {"stage_epochs": [1, 1], "queue_size": 16, "decoder_norm": "instance"},
+    "cxr_dino_pretraining": {"local_size": 24, "num_prototypes": 64},
+    "cxr_mae_pretraining": {
+        "cell_size": 8,
+        "network_def": {
+            "_target_": "monai_anat.networks.ViTBackbone",
+            "image_size": 56,
+            "patch_size": 8,
+            "embed_dim": 32,
+            "depth": 2,
+            "num_heads": 2,
+        },
+    },
     "cxr_moco_v2_pretraining": {"queue_size": 16},
-    # batch normalisation over four embeddings magnifies rounding: small steps
-    "cxr_barlow_twins_pretraining": {"learning_rate": 1e-4},
+    "cxr_simmim_pretraining": {"cell_size": 8},
+    # batch normalisation over four embeddings magnifies rounding, and so does Adam where a gradient is 0: small steps
+    "cxr_barlow_twins_pretraining": {"optimizer": "sgd", "learning_rate": 1e-6},
     "cxr_mlvicx_pretraining": {"learning_rate": 1e-4},
-    "cxr_vicreg_pretraining": {"learning_rate": 1e-4},
+    "cxr_moco_v3_pretraining": {"learning_rate": 1e-4},
+    "cxr_vicreg_pretraining": {"optimizer": "sgd", "learning_rate": 1e-6},
     "cxr_peac_pretraining": {"margin": 2},
 }
 
