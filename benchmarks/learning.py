@@ -2,10 +2,11 @@
 
     python benchmarks/learning.py lamps [peac ...] [--steps N] [--seed N] [--image-size N] [--level N] [--out FOLDER]
 
-The bundle's cpu_demo runs for N optimiser steps. Before and after, its encoder is asked two things on radiographs with
-lung masks, of training and validation patients only: does it find the same landmark in another patient (error as a
-fraction of the image side, beside the same position and three random initialisations), and how many directions do its
-embeddings use (effective rank; a collapsed encoder has 1). One JSON per method, and a table.
+The bundle's cpu_demo runs for N optimiser steps. Before and after, its encoder is asked three things on radiographs
+with lung masks, of training and validation patients only: does it find the same landmark in another patient (error as a
+fraction of the image side, beside the same position and three random initialisations); do the nearest features of other
+patients name a landmark (k-NN, chance 1/6); and how many directions do its embeddings use (effective rank; a collapsed
+encoder has 1). One JSON per method, and a table.
 """
 
 from __future__ import annotations
@@ -34,14 +35,18 @@ def embeddings_of(encoder: networks.Backbone, cases: SegmentationCases, mean: fl
 
 
 def measure(
-    encoder: networks.Backbone, cases: SegmentationCases, probe: evaluation.CorrespondenceProbe
+    encoder: networks.Backbone,
+    cases: SegmentationCases,
+    probe: evaluation.CorrespondenceProbe,
+    votes: evaluation.TrainingProbe,
 ) -> dict[str, Any]:
     training = encoder.training
     encoder.eval()
     result = probe.measure(encoder, cases)
     rank = metrics.effective_rank(embeddings_of(encoder, cases, probe.mean, probe.std))
+    knn = votes(encoder)[0]["landmark_knn"]
     encoder.train(training)
-    return {"error": result["error"], "effective_rank": rank} | {
+    return {"error": result["error"], "knn": knn, "effective_rank": rank} | {
         key: result[key] for key in ("error_same_position", "error_random") if key in result
     }
 
@@ -69,7 +74,8 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             image_size=size, level=arguments.level, mean=mean, std=std, random_seeds=(1, 2, 3)
         )
         encoder = method.exported()["encoder"]
-        before = measure(encoder, cases, probe)
+        votes = evaluation.TrainingProbe(patients, size, mean=mean, std=std, max_images=len(patients))
+        before = measure(encoder, cases, probe, votes)
         curve: list[dict[str, float]] = []
 
         def record(engine: Any) -> None:
@@ -83,7 +89,7 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         workflow.run()
         seconds = time.perf_counter() - start
         probe.random_seeds = ()
-        after = measure(method.exported()["encoder"], cases, probe)
+        after = measure(method.exported()["encoder"], cases, probe, votes)
         workflow.finalize()
     settings = {"image_size": size, "level": arguments.level, "seed": arguments.seed, "images": len(cases)}
     return {
@@ -100,11 +106,15 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def row(result: dict[str, Any]) -> str:
     before, after = result["before"], result["after"]
     first, last = result["curve"][0]["loss"], result["curve"][-1]["loss"]
-    return (
-        f"| {result['method']} | {result['steps']} | {result['seconds']:.0f} | {first:.3f} | {last:.3f} | "
-        f"{after['error']:.3f} | {before['error']:.3f} | {before['error_random']:.3f} | "
-        f"{before['error_same_position']:.3f} | {after['effective_rank']:.1f} | {before['effective_rank']:.1f} |"
-    )
+    cells = [
+        result["method"],
+        str(result["steps"]),
+        f"{result['seconds']:.0f}",
+        *(f"{value:.3f}" for value in (first, last, after["error"], before["error"], before["error_random"])),
+        *(f"{value:.3f}" for value in (before["error_same_position"], after["knn"], before["knn"])),
+        *(f"{value:.1f}" for value in (after["effective_rank"], before["effective_rank"])),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -119,8 +129,10 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=-1, help="feature map of the probe; the last if not given")
     parser.add_argument("--out", type=Path, help="folder of one JSON per method")
     arguments = parser.parse_args()
-    print("| method | steps | s | first loss | last loss | error | before | random | same place | rank | before |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("method", "steps", "s", "first loss", "last loss", "error", "before", "random", "same place")
+    columns += ("k-NN", "before", "rank", "before")
+    print(f"| {' | '.join(columns)} |")
+    print("|" + "---|" * len(columns))
     for name in arguments.methods:
         result = learn(name, arguments)
         print(row(result), flush=True)

@@ -1,0 +1,311 @@
+"""Pre-train several methods on the same images, steps and backbone, and ask their encoders the same questions.
+
+    python benchmarks/evidence.py --preset mini --arms scratch popar peac --seeds 0 1 2 --out out/evidence [--jobs 2]
+
+A cell is one (arm, seed): pre-training on the training patients of DATA/cxr_pretrain, then the protocols on the test
+patients of DATA/cxr_seg. It writes OUT/<arm>-<seed>.json; a cell that has its file is not run again, and one that was
+stopped goes on at its last checkpoint. The table, and OUT/comparison.html, are made of the files that are there
+(--table makes them without running anything). DATA is --data or MONAI_ANAT_DATA; without either, the shipped sample.
+
+Presets: "mini" for 2 cores (a ViT of 1.2 million parameters at 112 px, 200 steps of 32), "full" for a GPU (Swin of
+three stages, 224 px).
+The protocols' choices (learning rates) are made on validation patients. DiRA needs a backbone that halves its maps, so
+it keeps the one of its demonstration (ResNet-18, 128 px): compare it with care.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What all arms share."""
+
+    image_size: int
+    cell_size: int
+    batch_size: int
+    steps: int
+    network: dict[str, Any]
+    few_shot: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+PRESETS = {
+    "mini": Preset(
+        image_size=112,
+        cell_size=8,
+        batch_size=32,
+        steps=200,
+        network={
+            "_target_": "monai_anat.networks.ViTBackbone",
+            "image_size": 112,
+            "patch_size": 8,
+            "embed_dim": 128,
+            "depth": 6,
+            "num_heads": 2,
+        },
+        few_shot={"steps": 100, "seeds": (0, 1, 2, 3, 4), "selection_seeds": 2},
+        options={"num_workers": 0, "log_every": 20, "checkpoint_every_steps": 100},
+    ),
+    "full": Preset(
+        image_size=224,
+        cell_size=16,
+        batch_size=256,
+        steps=40000,
+        network={
+            "_target_": "monai_anat.networks.SwinBackbone",
+            "patch_size": 4,
+            "embed_dim": 96,
+            "depths": [2, 6, 2],
+            "num_heads": [3, 6, 12],
+        },
+        few_shot={"steps": 300, "seeds": tuple(range(10)), "selection_seeds": 3},
+        options={"num_workers": 8, "log_every": 50, "checkpoint_every_steps": 1000},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method, or a variant of one: its bundle, what it changes there, and how many stages share the steps.
+
+    ``source`` is the side to which images are loaded, as a multiple of the views' (0: the bundle works it out).
+    """
+
+    bundle: str | None
+    changes: dict[str, Any] = field(default_factory=dict)
+    stages: int = 0
+    source: int = 0
+
+
+RESNET_18 = {"_target_": "monai_anat.networks.ResNetBackbone", "depth": 18}
+ARMS: dict[str, Arm] = {
+    "scratch": Arm(None),
+    "popar": Arm("popar"),
+    "peac": Arm("peac"),
+    "peac_no_local": Arm("peac", {"method#local_weight": 0.0}),
+    "peac_transposed": Arm("peac", {"train#preprocessing#_target_": "transposed_matching.TransposedPEACViewsd"}),
+    "lamps": Arm("lamps"),
+    "ace": Arm("ace"),
+    "adam": Arm("adam", stages=3, source=4),
+    "adam_v2": Arm("adam_v2", stages=3, source=2),
+    "mlvicx": Arm("mlvicx", source=2),
+    "dira": Arm("dira", {"image_size": 128, "network_def": RESNET_18}, stages=2, source=2),
+    "moco_v2": Arm("moco_v2", source=2),
+    "simsiam": Arm("simsiam", source=2),
+    "vicreg": Arm("vicreg", source=2),
+    "barlow_twins": Arm("barlow_twins", source=2),
+}
+#: protocol -> its metric in the table, and the column's name
+HEADLINES = {
+    "landmarks": ("error", "landmark error (thorax widths)"),
+    "localizability": ("knn_accuracy", "localizability, k-NN"),
+    "co-segmentation": ("iou", "co-segmentation, IoU"),
+    "collapse": ("effective_rank", "effective rank"),
+}
+PROTOCOLS = ("few-shot", *HEADLINES)
+
+
+def overrides(arm: Arm, preset: Preset, seed: int, source: Path, folder: Path, images: int) -> dict[str, Any]:
+    """What this cell changes in the bundle's cpu_demo."""
+    epochs = max(1, round(preset.steps * preset.batch_size / images))
+    changes: dict[str, Any] = {
+        "bundle_root": str(folder),
+        "output_dir": str(folder / "run"),
+        "encoder_dir": str(folder / "encoder"),
+        "dataset_dir": str(source),
+        "datalist": "$monai_anat.data.load_datalist(@dataset_dir, 'training')",
+        "seed": seed,
+        "image_size": preset.image_size,
+        "batch_size": preset.batch_size,
+        "network_def": preset.network,
+        "train#dataset#data#progress": False,
+        **preset.options,
+        **arm.changes,
+    }
+    if arm.stages:
+        shares = [epochs // arm.stages + (number < epochs % arm.stages) for number in range(arm.stages)]
+        changes["stage_epochs"] = [max(1, share) for share in shares]
+    else:
+        changes["max_epochs"] = epochs
+    if arm.source:
+        changes["source_size"] = arm.source * int(changes["image_size"])
+    else:
+        changes["cell_size"] = preset.cell_size
+    return changes
+
+
+def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path | None, folder: Path) -> dict[str, Any]:
+    """Make FOLDER/encoder; returns the settings and the curve."""
+    import torch
+    from monai.bundle import ConfigParser, ConfigWorkflow
+
+    from monai_anat import data, networks, resources
+
+    if arm.bundle is None:
+        torch.manual_seed(seed)
+        parser = ConfigParser({"network": preset.network})
+        encoder = parser.get_parsed_content("network")
+        options = {"image_size": preset.image_size, "mean": 0.5056, "std": 0.252}
+        networks.save_encoder(encoder, folder / "encoder", provenance={"method": name}, **options)
+        return {"seconds": 0.0}
+    source = data_folder / "cxr_pretrain" if data_folder else data.sample_folder()
+    images = len(data.load_datalist(source, "training") if data_folder else data.pretraining_datalist())
+    configs = resources.bundle_path(f"cxr_{arm.bundle}_pretraining") / "configs"
+    changes = overrides(arm, preset, seed, source, folder, images)
+    if not data_folder:
+        changes["datalist"] = "$monai_anat.data.pretraining_datalist()"
+    start = time.perf_counter()
+    workflow = ConfigWorkflow(
+        config_file=[str(configs / "train.json"), str(configs / "cpu_demo.json")],
+        logging_file=None,
+        workflow_type="train",
+        **changes,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "seconds": time.perf_counter() - start,
+        "images": images,
+        "curve": [line for line in lines if "loss" in line],
+    }
+
+
+def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, out: Path) -> None:
+    """Pre-train, measure, and write OUT/<arm>-<seed>.json."""
+    warnings.filterwarnings("ignore")
+    from monai_anat import data, evaluation
+
+    preset, folder = PRESETS[preset_name], out / f"{name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pretraining = pretrain(name, ARMS[name], preset, seed, data_folder, folder)
+    start = time.perf_counter()
+    labelled = data_folder / "cxr_seg" if data_folder else data.sample_folder()
+    results = evaluation.evaluate_encoder(
+        folder / "encoder", labelled, folder / "evaluation", PROTOCOLS, options={"few-shot": preset.few_shot}
+    )
+    for result in results.values():
+        for group in (result.get("metrics", {}), *result.get("baselines", {}).values()):
+            for metric in group.values():
+                metric.pop("replicates", None)
+    cell = {
+        "arm": name,
+        "seed": seed,
+        "preset": preset_name,
+        "pretraining": pretraining,
+        "evaluation_seconds": time.perf_counter() - start,
+        "results": results,
+    }
+    path = out / f"{name}-{seed}.json"
+    path.with_suffix(".part").write_text(json.dumps(cell, indent=1))
+    path.with_suffix(".part").rename(path)
+
+
+def run_all(arguments: argparse.Namespace) -> None:
+    """Run the cells that have no file yet, --jobs at a time, each in a process of its own."""
+    wanted = [(name, seed) for seed in arguments.seeds for name in arguments.arms]
+    waiting = [(name, seed) for name, seed in wanted if not (arguments.out / f"{name}-{seed}.json").exists()]
+    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+    while waiting or running:
+        while waiting and len(running) < arguments.jobs:
+            name, seed = waiting.pop(0)
+            command = [sys.executable, __file__, "--cell", name, str(seed), "--preset", arguments.preset]
+            command += ["--out", str(arguments.out)] + (["--data", str(arguments.data)] if arguments.data else [])
+            log = (arguments.out / f"{name}-{seed}.log").open("wb")
+            running[name, seed] = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=HERE)
+        time.sleep(1)
+        for cell, process in list(running.items()):
+            if process.poll() is not None:
+                del running[cell]
+                outcome = (
+                    "done" if process.returncode == 0 else f"failed, see {arguments.out / '-'.join(map(str, cell))}.log"
+                )
+                print(f"{cell[0]}, seed {cell[1]}: {outcome}", flush=True)
+
+
+def table(out: Path) -> str:
+    """One row per arm: each metric's mean over the seeds (and their range)."""
+    cells = [json.loads(path.read_text()) for path in sorted(out.glob("*-*.json"))]
+    rows: dict[str, dict[str, list[float]]] = {}
+    for cell in cells:
+        for protocol, result in cell["results"].items():
+            for metric, value in headline(protocol, result).items():
+                rows.setdefault(cell["arm"], {}).setdefault(metric, []).append(value)
+    metrics = sorted({metric for row in rows.values() for metric in row})
+    lines = ["| arm | seeds | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
+    for arm in [name for name in ARMS if name in rows]:
+        seeds = sum(cell["arm"] == arm for cell in cells)
+        values = [rows[arm].get(metric, []) for metric in metrics]
+        lines.append(f"| {arm} | {seeds} | " + " | ".join(map(spread, values)) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{sum(values) / len(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
+
+
+def headline(protocol: str, result: dict[str, Any]) -> dict[str, float]:
+    """The number of a protocol that the table shows, by its column."""
+    if protocol == "few-shot":
+        return {"Dice, 3 labels": result["arms"]["pre-trained"]["mean"]}
+    wanted = HEADLINES.get(protocol)
+    value = None if wanted is None else result.get("metrics", {}).get(wanted[0], {}).get("value")
+    return {} if wanted is None or value is None else {wanted[1]: value}
+
+
+def write_page(out: Path) -> None:
+    """OUT/comparison.html: the first seed of every arm, with paired intervals over the test patients."""
+    from monai_anat import evaluation
+
+    folders = [(name, sorted(out.glob(f"{name}-*/evaluation"))) for name in ARMS]
+    evaluations = {name: evaluation.load_results(found[0]) for name, found in folders if found}
+    if len(evaluations) > 1:
+        title = "The same images, steps and network; different objectives"
+        evaluation.write_comparison(evaluations, out / "comparison.html", title)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="mini")
+    parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("MONAI_ANAT_DATA"))
+    parser.add_argument("--out", type=Path, default=Path("out/evidence"))
+    parser.add_argument("--jobs", type=int, default=2, help="cells at a time; the threads are divided among them")
+    parser.add_argument("--table", action="store_true", help="run nothing, make table and page of the files there are")
+    parser.add_argument("--cell", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.out = arguments.out.absolute()
+    arguments.data = Path(arguments.data).absolute() if arguments.data else None
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.cell:
+        name, seed = arguments.cell
+        run_cell(name, int(seed), arguments.preset, arguments.data, arguments.out)
+        return
+    if not arguments.table:
+        run_all(arguments)
+    print(table(arguments.out))
+    write_page(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
