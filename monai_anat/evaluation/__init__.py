@@ -32,7 +32,6 @@ give theirs in this one.
 
 from .augmentation import augment_batch
 from .bootstrap import PatientBootstrap, undefined_metric
-from .case_pictures import case_pictures
 from .cases import SegmentationCases, load_cases
 from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
 from .classifier_report import report_classifier, write_attributions
@@ -52,6 +51,7 @@ from .landmark_lists import LandmarkSet, contour_datalist, load_landmarks, read_
 from .landmarks import LandmarkProbe
 from .localizability import LocalizabilityProbe
 from .paired import paired_difference
+from .pictures import case_pictures
 from .protocols import PROTOCOLS, evaluate_encoder
 from .report import Report, ReportFigure, ReportTable
 from .restorations import load_restorations, save_restorations
