@@ -121,7 +121,7 @@ class DINOMethod(TeacherStudentMethod):
     temperature of the teacher rises by equal steps from epoch to epoch. :class:`AdamV2Method` learns localizability in
     the same way.
 
-    Differs from the released code: the embedding of a ViT is the mean of its patches and not a class token, as in all
+    Differs from the paper: the embedding of a ViT is the mean of its patches and not a class token, as in all
     methods here; the teacher is in evaluation mode; the centre moves once per optimiser step.
 
     Args:

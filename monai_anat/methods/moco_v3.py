@@ -33,7 +33,7 @@ class MoCoV3Method(TeacherStudentMethod):
     :class:`ContrastViewsd` with ``appearance=asymmetric_appearances()``. Negatives are images of the same batch, and
     micro-batches change them; the heads normalise by the batch over all processes, that of the teacher too.
 
-    Differs from the released code: the embedding of a ViT is the mean of its patches and not a class token, and its
+    Differs from the paper: the embedding of a ViT is the mean of its patches and not a class token, and its
     position embedding is learned; batch normalisation inside the teacher's backbone (ResNet) uses running statistics.
 
     Args:

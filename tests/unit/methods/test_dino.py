@@ -42,7 +42,11 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 #: read by tests/contracts/method_cases.py
 CASE = SimpleNamespace(method=tiny_method, views=tiny_views, image=patterned)
 MORE_CASES = {
-    "frozen": SimpleNamespace(method=lambda: tiny_method(frozen_prototype_epochs=1), views=tiny_views, image=patterned),
+    "frozen": SimpleNamespace(  # the centre moves the targets; a slow one, so that twenty steps have one target
+        method=lambda: tiny_method(frozen_prototype_epochs=1, center_momentum=0.999),
+        views=tiny_views,
+        image=patterned,
+    ),
     "distorted": SimpleNamespace(
         method=tiny_method, views=lambda: tiny_views(distorter=RandDistort()), image=patterned
     ),
