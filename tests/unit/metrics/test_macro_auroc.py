@@ -31,9 +31,10 @@ def test_lists_of_single_images_are_taken_as_monais_handlers_give_them():
     assert metric.get_buffer()[0].shape == (2, 1)
 
 
-def test_unknown_labels_are_left_out():
+@pytest.mark.parametrize("unsure", [float("nan"), 0.7])
+def test_unknown_and_smoothed_labels_are_left_out(unsure):
     metric = MacroAUROCMetric()
-    metric(torch.tensor([[0.9], [0.1], [0.5]]), torch.tensor([[float("nan")], [0.0], [1.0]]))
+    metric(torch.tensor([[0.9], [0.1], [0.5]]), torch.tensor([[unsure], [0.0], [1.0]]))
     assert metric.aggregate() == 1
 
 
