@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from monai_anat import data, resources, visualize
-from monai_anat.keys import PHASE
+from monai_anat.keys import MASK, PHASE, VIEW_1, VISIBLE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 
@@ -39,8 +39,21 @@ def views_of(name: str, phase: int | None, options: dict[str, Any]) -> list[dict
                 images[key] = value
             elif isinstance(value, torch.Tensor) and value.ndim == 4 and min(value.shape[2:]) > 8:
                 images |= {f"{key} {number + 1}": part for number, part in enumerate(value)}
+        if MASK in sample or VISIBLE in sample:
+            images = {VIEW_1: images[VIEW_1], "what is shown": shown_cells(sample, views.cell_size), **images}
         samples.append(images)
     return samples
+
+
+def shown_cells(sample: dict[str, torch.Tensor], cell_size: int) -> torch.Tensor:
+    """The view with the cells black that its network is not shown."""
+    view = sample[VIEW_1]
+    rows, columns = (side // cell_size for side in view.shape[1:])
+    mask = sample.get(MASK)
+    if mask is None:
+        mask = torch.ones(rows * columns, dtype=torch.bool).scatter(0, sample[VISIBLE], False)
+    pixels = mask.reshape(rows, columns).repeat_interleave(cell_size, 0).repeat_interleave(cell_size, 1)
+    return torch.where(pixels, view.min(), view)
 
 
 def main() -> None:
