@@ -14,7 +14,7 @@ from .figures import PALETTE
 
 __all__ = ["draw_intervals"]
 
-_STYLES = ("--", ":", "-.")
+_STYLES = ((0, (4, 2)), (0, (1, 2)), (0, (6, 2, 1, 2)))
 _SOFT = "#5b6675"
 
 
