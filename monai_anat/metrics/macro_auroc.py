@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 class MacroAUROCMetric(CumulativeIterationMetric):
     """Mean over classes of the area under the ROC curve, each of one class against the rest.
 
-    Unknown (NaN) and smoothed labels are left out label by label. A class all of whose known labels are alike has no area: it is
-    left out of the mean, and the log names it once. Without any class that has one, the value is 0.5, that of scores
-    which know nothing. Predictions and labels of all batches and processes are in ``get_buffer()``.
+    Unknown (NaN) and smoothed labels are left out label by label. A class all of whose known labels are alike has no
+    area: it is left out of the mean, and the log names it once. Without any class that has one, the value is 0.5, that
+    of scores which know nothing. Predictions and labels of all batches and processes are in ``get_buffer()``.
 
     Args:
         class_names: for the log; numbers by default.
