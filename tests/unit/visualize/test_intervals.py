@@ -24,7 +24,7 @@ def test_a_baseline_has_one_style_in_all_panels_and_one_entry_in_the_legend():
     groups = {name: {"ours": (0.8, None, None)} for name in ("Dice", "error")}
     figure = draw_intervals(groups, {"Dice": {"random": 0.4, "position": 0.5}, "error": {"position": 0.6}})
     assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == ["random", "position"]
-    first, second = ({line.get_xdata()[0]: line.get_linestyle() for line in axis.lines} for axis in figure.axes)
+    first, second = ({line.get_xdata()[0]: line._unscaled_dash_pattern for line in axis.lines} for axis in figure.axes)
     assert first[0.4] != first[0.5]
     assert first[0.5] == second[0.6]
 
