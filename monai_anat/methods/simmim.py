@@ -95,8 +95,8 @@ class SimMIMMethod(SSLMethod):
         self.backbone.check_input(view)
         patches = self.mask_token(self.backbone.patch_embed(view), mask, self.grid)  # (B, h, w, E)
         restored = self.restoration_head(self.backbone.forward_patches(patches)[-1])  # (B, C, H, W)
-        cells = (split_cells(image, self.cell_size, len(self.grid)) for image in (restored, target))
-        return {"restoration": masked_l1(*cells, mask, batch.get(MASK_COUNT))}
+        painted, clean = (split_cells(image, self.cell_size, len(self.grid)) for image in (restored, target))
+        return {"restoration": masked_l1(painted, clean, mask, batch.get(MASK_COUNT))}
 
     def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Count the hidden cells of the batch, by which "restoration" divides."""

@@ -203,8 +203,8 @@ class ViTBackbone(Backbone):
 
     def _through(self, block: nn.Module, tokens: Tensor) -> Tensor:
         recompute = self.use_checkpoint and self.training and torch.is_grad_enabled()
-        tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
-        return tokens
+        out: Tensor = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
+        return out
 
     def position_embedding(self, grid: Sequence[int]) -> Tensor:
         """The embedding (1, N, D) of the patch positions on a grid (h, w[, d]), resampled where it is another one."""
