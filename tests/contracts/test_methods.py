@@ -33,7 +33,9 @@ def trainable(method: SSLMethod) -> dict[str, torch.nn.Parameter]:
 
 
 def test_there_are_methods() -> None:
-    assert {"PEACMethod", "POPARMethod"} <= set(CLASSES)
+    anatomy = ("PEAC", "POPAR", "Lamps", "ACE", "Adam", "AdamV2", "MLVICX", "DiRA")
+    baselines = ("MoCoV2", "MoCoV3", "SimSiam", "BarlowTwins", "VICReg", "DINO", "SimMIM", "MAE")
+    assert {f"{name}Method" for name in (*anatomy, *baselines)} <= set(CLASSES)
     assert not {"SSLMethod", "TeacherStudentMethod"} & set(CLASSES)
 
 
