@@ -126,8 +126,8 @@ for protocol in results["peac"]:
             print(f"{protocol:16} {metric:22} peac - popar {found['difference']:+8.3f}   {interval:18} {verdict}")
 
 # %% [markdown]
-# With so many questions at 95 %, one "ahead" is to be expected where there is nothing. Say beforehand which metric decides,
-# and look at the others to understand it. And this interval knows only about *patients*: another seed of the
+# With so many questions at 95 %, one "ahead" is to be expected where there is nothing. Say beforehand which metric
+# decides, and look at the others to understand it. And this interval knows only about *patients*: another seed of the
 # pre-training gives other encoders, so a claim about two *methods* needs several runs of each.
 
 # %% [markdown]
@@ -162,12 +162,12 @@ show(second.figure)
 # %% [markdown]
 # ## What to make of it
 #
-# In the run that is shown here the answer depends on the question. PEAC is ahead at finding landmarks in other patients,
-# POPAR where features are clustered and in the effective rank of its embeddings; windows around landmarks leave it open.
-# Both are far behind looking at the same position, so neither is an encoder to use yet. And it depends on the training:
-# with 140 steps in place of 240 (and one epoch of warm-up) the landmark error was *higher* for PEAC, by +.071 (-.013 to
-# +.143), which is open. One run each, on 16 patients, says something about these two files of weights and little about
-# the two methods.
+# In the run that is shown here the answer depends on the question. PEAC is ahead at finding landmarks in other
+# patients, POPAR where features are clustered and in the effective rank of its embeddings; of the scores of windows
+# around landmarks all but one (average precision, for POPAR) are open. Both are far behind looking at the same position,
+# so neither is an encoder to use yet. And it depends on the training: with 140 steps in place of 240 (and one epoch of
+# warm-up) the landmark error was *higher* for PEAC, by +.071 (-.013 to +.143), which is open. One run each, on 16
+# patients, says something about these two files of weights and little about the two methods.
 #
 # For any number of encoders, `evaluation.compare_encoders` measures and compares in one call:
 #
