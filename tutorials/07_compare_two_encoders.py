@@ -164,7 +164,7 @@ show(second.figure)
 #
 # In the run that is shown here the answer depends on the question. PEAC is ahead at finding landmarks in other
 # patients, POPAR where features are clustered and in the effective rank of its embeddings; of the scores of windows
-# around landmarks all but one (average precision, for POPAR) are open. Both are far behind looking at the same position,
+# around landmarks all but one (average precision, for POPAR) are open. Both are far behind looking at the same place,
 # so neither is an encoder to use yet. And it depends on the training: with 140 steps in place of 240 (and one epoch of
 # warm-up) the landmark error was *higher* for PEAC, by +.071 (-.013 to +.143), which is open. One run each, on 16
 # patients, says something about these two files of weights and little about the two methods.
