@@ -192,8 +192,8 @@ class ViTBackbone(Backbone):
         tokens = self._with_class_token(tokens)
         for block in self.blocks:
             tokens = self._through(block, tokens)
-        tokens = self.norm(tokens)
-        return tokens if self.cls_token is None else tokens[:, 1:]
+        normed: Tensor = self.norm(tokens)
+        return normed if self.cls_token is None else normed[:, 1:]
 
     def _with_class_token(self, tokens: Tensor) -> Tensor:
         if self.cls_token is None:
