@@ -210,7 +210,8 @@ class DiRAMethod(MomentumContrastMethod):
         """
         (target,), (view_1, view_2) = self.take(batch, TARGET), self.take_pair(batch)
         stages = self.network.encode(view_1)
-        restored = torch.sigmoid(self.network.decode(stages).float())  # (B, C, H, W) in [0, 1]
+        logits = self.network.decode(stages)
+        restored = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))  # (B, C, H, W) in [0, 1]
         terms = {
             "discrimination": self.contrast(stages[-1], view_2),
             "restoration": restoration_mse(restored, target),

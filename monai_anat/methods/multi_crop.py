@@ -33,7 +33,8 @@ def embed_crops(network: nn.Module, crops: Tensor) -> tuple[Tensor, ...]:
     if crops.ndim not in (5, 6):
         raise ValueError(f"local_views must be (B, V, C, h, w[, d]), got {tuple(crops.shape)}")
     embeddings = mean_token(network(crops.flatten(0, 1)))  # (B * V, D)
-    return embeddings.unflatten(0, crops.shape[:2]).unbind(1)
+    separate: tuple[Tensor, ...] = embeddings.unflatten(0, crops.shape[:2]).unbind(1)
+    return separate
 
 
 def embed_views(
