@@ -12,7 +12,7 @@ demo: install
 	@.venv/bin/python -m monai_anat demo out/demo
 
 test: install
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 lint: install
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

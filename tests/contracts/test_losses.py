@@ -16,7 +16,11 @@ from torch import Tensor
 
 from monai_anat import losses
 
-FUNCTIONS = {name: f for name in losses.__all__ if inspect.isfunction(f := getattr(losses, name))}
+#: what helps a loss and is none
+HELPERS = {"distinct_pairs"}
+FUNCTIONS = {
+    name: f for name in losses.__all__ if inspect.isfunction(f := getattr(losses, name)) and name not in HELPERS
+}
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -29,6 +33,16 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
         F.normalize(randn(6, 8, seed=1)),
         torch.tensor([0, 2, 4]),
         0.2,
+    ),
+    "composition_distance": lambda: (randn(3, 8), randn(3, 8, seed=1)),
+    "decomposition_distance": lambda: (randn(3, 4, 8), randn(3, 4, 8, seed=1)),
+    "multi_view_distillation": lambda: (
+        randn(3, 2, 8),
+        randn(2, 2, 8, seed=1),
+        randn(8, seed=2),
+        0.1,
+        0.04,
+        [(0, 1), (1, 2)],
     ),
     "correlation_agreement": lambda: (randn(4, 8), randn(4, 8, seed=1)),
     "correlation_redundancy": lambda: (randn(4, 8), randn(4, 8, seed=1)),
