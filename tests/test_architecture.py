@@ -18,11 +18,12 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 #: room or top-level module -> rooms and modules that it may import (itself is always allowed)
-FOUNDATION = {"keys", "processes", "schedules", "seeding", "resources"}
+FOUNDATION = {"keys", "precision", "processes", "schedules", "seeding", "resources"}
 ALLOWED = {
     "keys": set(),
     "schedules": set(),
     "seeding": set(),
+    "precision": set(),
     "processes": set(),
     "resources": set(),
     "transforms": FOUNDATION,

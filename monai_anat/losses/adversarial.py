@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..precision import at_least_float32
+
 __all__ = ["discriminator_loss", "generator_loss"]
 
 _Criterion = Literal["least_squares", "bce"]
@@ -67,7 +69,7 @@ def discriminator_loss(real_scores: Tensor, restored_scores: Tensor, criterion: 
 def _distance(scores: Tensor, label: float, criterion: _Criterion) -> Tensor:
     if criterion not in ("least_squares", "bce"):
         raise ValueError(f'criterion must be "least_squares" or "bce", got {criterion!r}; DiRA has least squares')
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    scores = at_least_float32(scores)
     if criterion == "least_squares":
         return (scores - label).square().mean()
     return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, label))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import at_least_float32
+
 __all__ = ["LabelCrossEntropyLoss", "label_cross_entropy"]
 
 
@@ -34,7 +36,7 @@ def label_cross_entropy(
             f"labels must have the shape of logits, one column per class, got {tuple(labels.shape)} and "
             f"{tuple(logits.shape)}; read them by data.read_class_labels"
         )
-    logits, known = logits.to(torch.promote_types(logits.dtype, torch.float32)), ~labels.isnan()
+    logits, known = at_least_float32(logits), ~labels.isnan()
     labels = torch.where(known, labels, 0.0).to(logits.dtype)
     if exclusive:
         rows = known.all(1)

@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..precision import at_least_float32
+
 __all__ = ["global_consistency", "matched_consistency"]
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def global_consistency(embeddings_1: Tensor, embeddings_2: Tensor) -> Tensor:
@@ -40,8 +38,8 @@ def global_consistency(embeddings_1: Tensor, embeddings_2: Tensor) -> Tensor:
             "embeddings_1 and embeddings_2 must both be (B, D), "
             f"got {tuple(embeddings_1.shape)} and {tuple(embeddings_2.shape)}; pool the tokens first"
         )
-    unit_1 = F.normalize(_at_least_float32(embeddings_1), dim=1)
-    unit_2 = F.normalize(_at_least_float32(embeddings_2), dim=1)
+    unit_1 = F.normalize(at_least_float32(embeddings_1), dim=1)
+    unit_2 = F.normalize(at_least_float32(embeddings_2), dim=1)
     return (unit_1 - unit_2).square().sum(dim=1).mean()
 
 
@@ -90,7 +88,7 @@ def matched_consistency(
             f"correspondence must be (B, N) = {tuple(tokens_1.shape[:2])} like tokens_1, "
             f"got {tuple(correspondence.shape)}; its grid is image_size / strides[-1] of the backbone"
         )
-    tokens_1, tokens_2 = _at_least_float32(tokens_1), _at_least_float32(tokens_2)
+    tokens_1, tokens_2 = at_least_float32(tokens_1), at_least_float32(tokens_2)
     if normalize:
         tokens_1, tokens_2 = F.normalize(tokens_1, dim=2), F.normalize(tokens_2, dim=2)
     matched = correspondence >= 0

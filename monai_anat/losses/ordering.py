@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..precision import at_least_float32
 
 __all__ = ["order_cross_entropy"]
 
@@ -35,5 +36,5 @@ def order_cross_entropy(logits: Tensor, order: Tensor) -> Tensor:
             f"logits must be (B, N, N) and order (B, N), got {tuple(logits.shape)} and {tuple(order.shape)}; "
             "the grid of the views must have as many cells as the backbone has tokens"
         )
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     return F.cross_entropy(logits.flatten(0, 1), order.flatten())  # (B*N, N), (B*N,)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..precision import at_least_float32
+
 __all__ = ["covariance", "invariance", "variance", "variance_covariance"]
 
 
@@ -31,7 +33,7 @@ def invariance(z_1: Tensor, z_2: Tensor) -> Tensor:
         raise ValueError(
             f"z_1 and z_2 must both be (B, D), got {tuple(z_1.shape)} and {tuple(z_2.shape)}; pool feature maps first"
         )
-    return F.mse_loss(_at_least_float32(z_1), _at_least_float32(z_2))
+    return F.mse_loss(at_least_float32(z_1), at_least_float32(z_2))
 
 
 def variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
@@ -55,7 +57,7 @@ def variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
     0.4950000047683716
     """
     _check_rows("variance", embeddings)
-    hinges = [F.relu(1.0 - torch.sqrt(_at_least_float32(z).var(0) + eps)).mean() for z in embeddings]
+    hinges = [F.relu(1.0 - torch.sqrt(at_least_float32(z).var(0) + eps)).mean() for z in embeddings]
     return torch.stack(hinges).mean()
 
 
@@ -81,7 +83,7 @@ def covariance(*embeddings: Tensor) -> Tensor:
     4.0
     """
     _check_rows("covariance", embeddings)
-    return torch.stack([_off_diagonal(_at_least_float32(z)) / z.shape[1] for z in embeddings]).sum()
+    return torch.stack([_off_diagonal(at_least_float32(z)) / z.shape[1] for z in embeddings]).sum()
 
 
 def variance_covariance(
@@ -137,10 +139,6 @@ def _off_diagonal(z: Tensor) -> Tensor:
     diagonal = z.square().sum(0) / (rows - 1)  # (D,)
     # a difference of two sums: rounding may leave it below 0, where the true value (and gradient) is 0
     return (gram.square().sum() - diagonal.square().sum()).clamp(min=0.0)
-
-
-def _at_least_float32(z: Tensor) -> Tensor:
-    return z.to(torch.promote_types(z.dtype, torch.float32))
 
 
 def _check_rows(term: str, embeddings: tuple[Tensor, ...]) -> None:

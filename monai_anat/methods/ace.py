@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..keys import CROP_OFFSET, IMAGE, VIEW_1, VIEW_2
 from ..losses import DistillationCenter, matching_cross_entropy, self_distillation
 from ..networks import Backbone, DenseHead, DownsamplingHead, PrototypeHead, UpsamplingHead, masked_mean, to_tokens
+from ..precision import at_least_float32
 from ..schedules import Progress
 from ..transforms import (
     Appearance,
@@ -341,7 +342,7 @@ class ACEMethod(TeacherStudentMethod):
         with torch.no_grad():
             tokens = to_tokens(self.teacher["dense_head"](seen))  # (B, N, D), unit length
         predictions = to_tokens(predicted)  # (B, M, D)
-        predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+        predictions = at_least_float32(predictions)
         if self.normalize_student:
             predictions = F.normalize(predictions, dim=2)
         return tokens @ predictions.mT / self.temperature

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..keys import VIEW_1, VIEW_2
 from ..losses import correlation_agreement, correlation_redundancy
 from ..networks import Backbone, ExpanderHead
+from ..precision import at_least_float32
 from ..processes import gather_rows
 from ..schedules import Progress
 from .base import SSLMethod, check_pair, mean_token, used_terms
@@ -86,7 +87,7 @@ class BarlowTwinsMethod(SSLMethod):
         check_pair(view_1, view_2)
         maps = self.forward_together(self.backbone, view_1, view_2)
         # one after the other: each view is normalised by its own statistics
-        z_1, z_2 = (gather_rows(self.projector(mean_token(feature_map)).float()) for feature_map in maps)
+        z_1, z_2 = (gather_rows(at_least_float32(self.projector(mean_token(feature_map)))) for feature_map in maps)
         terms = {"agreement": correlation_agreement, "redundancy": correlation_redundancy}
         return {name: term(z_1, z_2) for name, term in terms.items() if name in self.loss_weights}
 

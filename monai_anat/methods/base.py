@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..networks import Backbone
+from ..precision import at_least_float32
 from ..processes import rank_and_size
 from ..schedules import Progress
 
@@ -325,7 +326,7 @@ def mean_token(feature_map: Tensor) -> Tensor:
     >>> mean_token(torch.ones(1, 3, 2, 2))
     tensor([[1., 1., 1.]])
     """
-    return feature_map.to(torch.promote_types(feature_map.dtype, torch.float32)).flatten(2).mean(2)
+    return at_least_float32(feature_map).flatten(2).mean(2)
 
 
 def used_terms(**weights: float) -> dict[str, float]:

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from ..keys import IMAGE, TARGET
 from ..losses import discriminator_loss, generator_loss, restoration_mse
 from ..networks import Backbone, BackboneUNet
+from ..precision import at_least_float32
 from ..schedules import Progress
 from ..transforms import RandAppearance, RandCutSwap, RandDistort
 from .base import split_groups, used_terms
@@ -211,7 +212,7 @@ class DiRAMethod(MomentumContrastMethod):
         (target,), (view_1, view_2) = self.take(batch, TARGET), self.take_pair(batch)
         stages = self.network.encode(view_1)
         logits = self.network.decode(stages)
-        restored = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))  # (B, C, H, W) in [0, 1]
+        restored = torch.sigmoid(at_least_float32(logits))  # (B, C, H, W) in [0, 1]
         terms = {
             "discrimination": self.contrast(stages[-1], view_2),
             "restoration": restoration_mse(restored, target),

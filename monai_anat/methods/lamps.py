@@ -21,6 +21,7 @@ from ..networks import (
     PrototypeHead,
     to_tokens,
 )
+from ..precision import at_least_float32
 from ..schedules import Progress, TurnPhase
 from ..transforms import crop_windows, join_cells, per_axis, split_cells, window_cells
 from .base import TeacherStudentMethod, check_cells, check_view, token_grid, used_terms
@@ -335,4 +336,4 @@ def _weights_of(objectives: Sequence[str], **weights: float) -> dict[str, float]
 
 def _mean(tokens: Tensor) -> Tensor:
     """Average tokens (B, N, D) over all cells, in float32 also under autocast."""
-    return tokens.to(torch.promote_types(tokens.dtype, torch.float32)).mean(1)
+    return at_least_float32(tokens).mean(1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..keys import IMAGE, VIEW_1, VIEW_2
 from ..losses import covariance, invariance, variance
 from ..networks import Backbone, ExpanderHead, FusionHead, GatedBackbone
+from ..precision import at_least_float32
 from ..processes import gather_rows
 from ..schedules import Progress
 from ..transforms import RandDistort
@@ -210,7 +211,7 @@ class MLVICXMethod(SSLMethod):
             pairs["local"] = tuple(self.local_head(maps) for maps in (maps_1, maps_2))
         terms = {}
         for level, embeddings in pairs.items():
-            z_1, z_2 = (gather_rows(z.to(torch.promote_types(z.dtype, torch.float32))) for z in embeddings)
+            z_1, z_2 = (gather_rows(at_least_float32(z)) for z in embeddings)
             for term in (invariance, variance, covariance):
                 name = f"{level}_{term.__name__}"
                 if name in self.loss_weights:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..keys import VIEW_1, VIEW_2
 from ..losses import batch_info_nce
 from ..networks import Backbone, ExpanderHead
+from ..precision import at_least_float32
 from ..processes import gather_rows, rank_and_size
 from ..schedules import Progress
 from .base import TeacherStudentMethod, check_pair, mean_token
@@ -137,4 +138,4 @@ def _head(in_features: int, out_features: int, hidden_features: tuple[int, ...])
 
 def _unit(embedding: Tensor) -> Tensor:
     """(B, D) -> unit vectors, float32 also under autocast."""
-    return F.normalize(embedding.to(torch.promote_types(embedding.dtype, torch.float32)), dim=1)
+    return F.normalize(at_least_float32(embedding), dim=1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..keys import VIEW_1, VIEW_2
 from ..losses import KeyQueue, pruned_info_nce
 from ..networks import Backbone
+from ..precision import at_least_float32
 from ..schedules import Progress
 from .base import TeacherStudentMethod, mean_token
 
@@ -105,4 +106,4 @@ class MomentumContrastMethod(TeacherStudentMethod):
 def _unit_embedding(projection: nn.Module, feature_map: Tensor) -> Tensor:
     """(B, D, h, w[, d]) -> unit vectors (B, embedding_dim), float32 also under autocast."""
     embedding: Tensor = projection(mean_token(feature_map))
-    return F.normalize(embedding.to(torch.promote_types(embedding.dtype, torch.float32)), dim=1)
+    return F.normalize(at_least_float32(embedding), dim=1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..keys import VIEW_1, VIEW_2
 from ..losses import covariance, invariance, variance
 from ..networks import Backbone, ExpanderHead
+from ..precision import at_least_float32
 from ..processes import gather_rows
 from ..schedules import Progress
 from .base import SSLMethod, check_pair, mean_token, used_terms
@@ -87,7 +88,7 @@ class VICRegMethod(SSLMethod):
         check_pair(view_1, view_2)
         maps = self.forward_together(self.backbone, view_1, view_2)
         # one after the other: each view is normalised by its own statistics
-        z_1, z_2 = (gather_rows(self.expander(mean_token(feature_map)).float()) for feature_map in maps)
+        z_1, z_2 = (gather_rows(at_least_float32(self.expander(mean_token(feature_map)))) for feature_map in maps)
         terms = {term.__name__: term for term in (invariance, variance, covariance)}
         return {name: term(z_1, z_2) for name, term in terms.items() if name in self.loss_weights}
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from monai_anat.precision import at_least_float32
 from monai_anat.processes import gather_rows, rank_and_size
 
 __all__ = ["JointBatchNorm"]
@@ -45,7 +46,7 @@ class JointBatchNorm(_BatchNorm):
         by_running = self.track_running_stats and not self.training
         if by_running or processes == 1:
             return super().forward(input)
-        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        wide = at_least_float32(input)
         axes = [0, *range(2, input.ndim)]
         own_var, own_mean = torch.var_mean(wide, axes, correction=0)  # (D,) each
         shares = gather_rows(torch.stack([own_mean, own_var])[None])  # (processes, 2, D)

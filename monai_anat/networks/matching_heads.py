@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_anat.networks.joint_batch_norm import JointBatchNorm
+from monai_anat.precision import at_least_float32
 
 __all__ = ["DenseHead", "DownsamplingHead", "UpsamplingHead", "masked_mean"]
 
@@ -44,7 +45,7 @@ class DenseHead(nn.Module):
     def forward(self, feature_map: Tensor) -> Tensor:
         """(B, D, h, w) to unit vectors (B, D, h, w); a position at which all channels are 0 stays 0."""
         out = self.layers(feature_map)
-        return F.normalize(out.to(torch.promote_types(out.dtype, torch.float32)), dim=1)
+        return F.normalize(at_least_float32(out), dim=1)
 
 
 class UpsamplingHead(nn.Module):

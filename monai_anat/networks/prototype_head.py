@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_anat.precision import at_least_float32
+
 __all__ = ["PrototypeHead"]
 
 
@@ -82,7 +84,6 @@ class PrototypeHead(nn.Module):
         Returns:
             (B, K).
         """
-        bottleneck = self.mlp(embeddings)
-        wide = torch.promote_types(bottleneck.dtype, torch.float32)
-        logits: Tensor = self.last_layer(F.normalize(bottleneck.to(wide), dim=1), frozen_prototypes)
+        bottleneck = at_least_float32(self.mlp(embeddings))
+        logits: Tensor = self.last_layer(F.normalize(bottleneck, dim=1), frozen_prototypes)
         return logits
