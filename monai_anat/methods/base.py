@@ -13,6 +13,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..keys import VIEW_1, VIEW_2
 from ..networks import Backbone
 from ..precision import at_least_float32
 from ..processes import rank_and_size
@@ -22,7 +23,6 @@ __all__ = [
     "SSLMethod",
     "TeacherStudentMethod",
     "check_cells",
-    "check_pair",
     "check_view",
     "mean_token",
     "split_groups",
@@ -149,6 +149,35 @@ class SSLMethod(nn.Module, ABC):
             raise KeyError(f"batch lacks {missing}; it holds {sorted(map(str, batch))}. {self.made_by} makes them")
         return tuple(batch[key] for key in keys)
 
+    def take_pair(self, batch: Mapping[str, Any], at_least: int = 1) -> tuple[Tensor, Tensor]:
+        """Read ``view_1`` and ``view_2``, two views of the same images row by row, from a batch.
+
+        Args:
+            batch: tensors by key.
+            at_least: images that the terms need, counted over all processes.
+
+        Returns:
+            Both views, (B, C, H, W[, D]) each.
+
+        Raises:
+            KeyError: if a view is missing.
+            ValueError: if the views differ in shape, or there are fewer images.
+        """
+        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
+        if view_1.shape != view_2.shape:
+            raise ValueError(
+                f"view_1 and view_2 must have one shape, got {tuple(view_1.shape)} and {tuple(view_2.shape)}; "
+                f"{self.made_by} makes both of its image_size"
+            )
+        images = len(view_1) * rank_and_size()[1]
+        if images < at_least:
+            raise ValueError(
+                f"the batch must hold at least {at_least} images, since the terms are statistics over it, got "
+                f"{images}; set batch_size (and micro_batch_size) to {at_least} or more: 32 at least to learn from, "
+                "256 in the papers"
+            )
+        return view_1, view_2
+
     @staticmethod
     def forward_together(network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
         """Send views through a network, in one concatenated forward wherever that is exact.
@@ -243,26 +272,6 @@ def check_view(name: str, view: Tensor, image_size: Sequence[int], made_by: str)
         raise ValueError(
             f"{name} must be (B, C, {sides.replace(' x ', ', ')}), got {tuple(view.shape)}; build the method with the "
             f"views' image_size, or {made_by} with grid_size x cell_size = {sides}"
-        )
-
-
-def check_pair(view_1: Tensor, view_2: Tensor) -> None:
-    """Raise unless two views are of one shape and of two images at least, counted over all processes.
-
-    Args:
-        view_1: (B, C, H, W).
-        view_2: (B, C, H, W).
-
-    Raises:
-        ValueError: for views of different shapes, or a batch of one.
-    """
-    if view_1.shape != view_2.shape:
-        raise ValueError(f"view_1 and view_2 must have one shape, got {tuple(view_1.shape)} and {tuple(view_2.shape)}")
-    images = len(view_1) * rank_and_size()[1]
-    if images < 2:
-        raise ValueError(
-            f"the batch must hold at least 2 images, since the terms are statistics over it, got {images}; "
-            "set batch_size (and micro_batch_size) to 2 or more: 32 at least to learn from, 256 in the papers"
         )
 
 

@@ -9,14 +9,14 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor
 
-from ..keys import IMAGE, VIEW_1, VIEW_2
+from ..keys import IMAGE
 from ..losses import covariance, invariance, variance
 from ..networks import Backbone, ExpanderHead, FusionHead, GatedBackbone
 from ..precision import at_least_float32
 from ..processes import gather_rows
 from ..schedules import Progress
 from ..transforms import RandDistort
-from .base import SSLMethod, check_pair, mean_token, used_terms, uses_batch_statistics
+from .base import SSLMethod, mean_token, used_terms, uses_batch_statistics
 from .contrast_views import ContrastViewsd, asymmetric_appearances
 from .views import MEAN, STD
 
@@ -203,8 +203,7 @@ class MLVICXMethod(SSLMethod):
             KeyError: if a key is missing.
             ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
         """
-        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
-        check_pair(view_1, view_2)
+        view_1, view_2 = self.take_pair(batch, at_least=2)
         maps_1, maps_2 = self._maps(view_1, view_2)
         pairs = {"global": tuple(self.global_head(mean_token(maps[-1])) for maps in (maps_1, maps_2))}
         if hasattr(self, "local_head"):

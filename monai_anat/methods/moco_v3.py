@@ -9,13 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..keys import VIEW_1, VIEW_2
 from ..losses import batch_info_nce
 from ..networks import Backbone, ExpanderHead
 from ..precision import at_least_float32
 from ..processes import gather_rows, rank_and_size
 from ..schedules import Progress
-from .base import TeacherStudentMethod, check_pair, mean_token
+from .base import TeacherStudentMethod, mean_token
 
 __all__ = ["MoCoV3Method"]
 
@@ -101,8 +100,7 @@ class MoCoV3Method(TeacherStudentMethod):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape, or for a batch of one.
         """
-        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
-        check_pair(view_1, view_2)
+        view_1, view_2 = self.take_pair(batch, at_least=2)
         # the heads one view after the other: each is normalised by its own statistics
         q_1, q_2 = (
             _unit(self.prediction(self.projection(mean_token(feature_map))))

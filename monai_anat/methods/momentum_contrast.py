@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..keys import VIEW_1, VIEW_2
 from ..losses import KeyQueue, pruned_info_nce
 from ..networks import Backbone
 from ..precision import at_least_float32
@@ -58,21 +54,6 @@ class MomentumContrastMethod(TeacherStudentMethod):
             {"backbone": self.teacher_of(backbone), "projection": self.teacher_of(self.projection)}
         )
         self.queue = KeyQueue(queue_size, embedding_dim)
-
-    def take_pair(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Read ``view_1`` and ``view_2`` from a batch.
-
-        Raises:
-            KeyError: if a view is missing.
-            ValueError: if the views differ in shape.
-        """
-        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
-        if view_1.shape != view_2.shape:
-            raise ValueError(
-                f"view_1 and view_2 must have one shape, got {tuple(view_1.shape)} and {tuple(view_2.shape)}; "
-                f"{self.made_by} makes both of its image_size"
-            )
-        return view_1, view_2
 
     def contrast(
         self, feature_map: Tensor, other_view: Tensor, prune_threshold: float | Tensor | None = None

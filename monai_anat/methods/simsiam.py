@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..keys import VIEW_1, VIEW_2
 from ..losses import global_consistency
 from ..networks import Backbone, ExpanderHead, JointBatchNorm
 from ..schedules import Progress
-from .base import SSLMethod, check_pair, mean_token, split_groups
+from .base import SSLMethod, mean_token, split_groups
 
 __all__ = ["SimSiamMethod"]
 
@@ -76,8 +75,7 @@ class SimSiamMethod(SSLMethod):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape, or for a batch of one.
         """
-        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
-        check_pair(view_1, view_2)
+        view_1, view_2 = self.take_pair(batch, at_least=2)
         maps = self.forward_together(self.backbone, view_1, view_2)
         # one after the other: each view is normalised by its own statistics
         z_1, z_2 = (self.projection(mean_token(feature_map)) for feature_map in maps)

@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..keys import VIEW_1, VIEW_2
 from ..losses import covariance, invariance, variance
 from ..networks import Backbone, ExpanderHead
 from ..precision import at_least_float32
 from ..processes import gather_rows
 from ..schedules import Progress
-from .base import SSLMethod, check_pair, mean_token, used_terms
+from .base import SSLMethod, mean_token, used_terms
 
 __all__ = ["VICRegMethod"]
 
@@ -84,8 +83,7 @@ class VICRegMethod(SSLMethod):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
         """
-        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
-        check_pair(view_1, view_2)
+        view_1, view_2 = self.take_pair(batch, at_least=2)
         maps = self.forward_together(self.backbone, view_1, view_2)
         # one after the other: each view is normalised by its own statistics
         z_1, z_2 = (gather_rows(at_least_float32(self.expander(mean_token(feature_map)))) for feature_map in maps)

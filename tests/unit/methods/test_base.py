@@ -13,7 +13,6 @@ from monai_anat.methods import (
     SSLMethod,
     TeacherStudentMethod,
     check_cells,
-    check_pair,
     check_view,
     mean_token,
     split_groups,
@@ -193,11 +192,14 @@ def test_used_terms() -> None:
 
 
 def test_a_pair_of_views_is_of_one_shape_and_of_two_images() -> None:
-    check_pair(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4))
+    method = Regression()
+    one, two = torch.zeros(1, 1, 4, 4), torch.zeros(2, 1, 4, 4)
+    assert method.take_pair({"view_1": one, "view_2": one}) == (one, one)
+    assert method.take_pair({"view_1": two, "view_2": two}, at_least=2) == (two, two)
     with pytest.raises(ValueError, match=r"at least 2 images.*got 1; set batch_size"):
-        check_pair(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+        method.take_pair({"view_1": one, "view_2": one}, at_least=2)
     with pytest.raises(ValueError, match=r"one shape, got \(2, 1, 4, 4\) and \(2, 1, 4, 5\)"):
-        check_pair(torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 5))
+        method.take_pair({"view_1": two, "view_2": torch.zeros(2, 1, 4, 5)})
 
 
 def test_which_networks_see_the_batch() -> None:
