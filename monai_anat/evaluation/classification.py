@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -86,21 +86,44 @@ class ClassificationProbe(ABC):
                 raise DatalistError(f"{name} must hold at least one image for {self.name}, got none")
         check_splits(splits)
         labels = class_labels([*training, *validation, *test])
+        names = self._names(labels)
+        bootstrap = self._bootstrap(test)
+        parts = np.split(labels, np.cumsum([len(training), len(validation)]))
+
+        def measure(one: FrozenEncoder) -> Measured:
+            rows = [one.embeddings(items).astype(np.float64) for items in splits.values()]
+            centred(np.concatenate(rows))
+            data = [Split(row, part) for row, part in zip(rows, parts, strict=True)]
+            return self.measure(data[0], data[1], data[2], splits, names, bootstrap)
+
+        return self._result(frozen, measure, bootstrap, names, len(test), len(training))
+
+    def _names(self, labels: Floats) -> list[str]:
         names = [str(name) for name in (self.class_names or range(labels.shape[1]))]
         if len(names) != labels.shape[1]:
             raise ValueError(f"class_names must name the {labels.shape[1]} classes of the labels, got {names}")
-        bootstrap = PatientBootstrap(
-            patients_of(test), resamples=self.resamples, confidence=self.confidence, seed=self.seed
+        return names
+
+    def _bootstrap(self, items: Items) -> PatientBootstrap:
+        return PatientBootstrap(
+            patients_of(items), resamples=self.resamples, confidence=self.confidence, seed=self.seed
         )
-        parts = np.split(labels, np.cumsum([len(training), len(validation)]))
+
+    def _result(
+        self,
+        frozen: FrozenEncoder,
+        measure: Callable[[FrozenEncoder], Measured],
+        bootstrap: PatientBootstrap,
+        names: list[str],
+        images: int,
+        training_images: int,
+    ) -> dict[str, Any]:
+        """The result of the encoder with random weights beside it."""
         arms = {"": frozen} | ({} if self.random_seed is None else {RANDOM: frozen.random(self.random_seed)})
         found: dict[str, Measured] = {}
         for arm, one in arms.items():
             try:
-                rows = [one.embeddings(items).astype(np.float64) for items in splits.values()]
-                centred(np.concatenate(rows))
-                data = [Split(row, part) for row, part in zip(rows, parts, strict=True)]
-                found[arm] = self.measure(data[0], data[1], data[2], splits, names, bootstrap)
+                found[arm] = measure(one)
             except CollapsedFeaturesError as error:
                 metrics = {"auroc": undefined_metric(str(error), better="higher", unit="AUROC")}
                 found[arm] = Measured(metrics, extra={"collapsed": True}, notes=[f"{error}."])
@@ -109,9 +132,9 @@ class ClassificationProbe(ABC):
         return {
             "protocol": self.name,
             "settings": {**json_settings(self), "encoder": frozen.settings},
-            "n_images": len(test),
+            "n_images": images,
             "n_patients": len(bootstrap.names),
-            "n_training": len(training),
+            "n_training": training_images,
             "patients": bootstrap.fingerprint,
             "class_names": names,
             "metrics": own.metrics,
@@ -133,21 +156,7 @@ class ClassificationProbe(ABC):
     ) -> Measured:
         """Scores of the test images, and what was chosen."""
         scores, chosen = self.predict(training, validation, test.features, is_one_of_many(splits["test"]))
-        metrics, notes = score_classes(scores, test.labels, names, bootstrap)
-        if is_one_of_many(splits["test"]):
-            right = scores.argmax(axis=1) == np.nan_to_num(test.labels).argmax(axis=1)
-            metrics["accuracy"] = bootstrap.mean(right, better="higher", unit="share")
-        predictions = {
-            "images": [str(item[IMAGE]) for item in splits["test"]],
-            "labels": [[None if np.isnan(value) else int(value) for value in row] for row in test.labels],
-            "probabilities": np.round(scores, 5).tolist(),
-        }
-
-        def describe(index: int) -> dict[str, Any]:
-            return {key: predictions[key][index] for key in ("images", "labels", "probabilities")}
-
-        extra = {"chosen": chosen, "predictions": predictions}
-        return Measured(metrics, three_cases(_log_losses(scores, test.labels), "lower", describe), extra, notes)
+        return _measured(scores, test.labels, splits["test"], names, bootstrap, chosen)
 
     @abstractmethod
     def predict(
@@ -205,6 +214,9 @@ class LinearProbe(ClassificationProbe):
 class NearestNeighbourProbe(ClassificationProbe):
     """The labels of the most similar training images, weighted by ``exp(cosine / temperature)`` (arXiv:1805.01978).
 
+    :meth:`run` asks the training images about the test images; :meth:`run_within` needs one list only and asks, for
+    each image, those of all other patients.
+
     Args:
         neighbours: k; all training images where there are fewer.
         temperature: of the weights.
@@ -224,20 +236,65 @@ class NearestNeighbourProbe(ClassificationProbe):
         self, training: Split, validation: Split, test: Floats, one_of_many: bool
     ) -> tuple[Floats, dict[str, Any]]:
         """Vote of the neighbours; nothing is chosen, so validation images are not used."""
-        mean = training.features.mean(axis=0) * self.center
-        gallery = F.normalize(torch.as_tensor(training.features - mean), dim=1)
-        known = torch.as_tensor(~np.isnan(training.labels), dtype=torch.float64)
-        labels = torch.as_tensor(np.nan_to_num(training.labels))
+        share, scores = self._vote(training, test)
+        return np.where(np.isnan(scores), share, scores), {"neighbours": min(self.neighbours, len(training.features))}
+
+    def run_within(self, encoder: Backbone | FrozenEncoder, items: Items) -> dict[str, Any]:
+        """Leave one patient out: the nearest images of all other patients in the list name each image.
+
+        No image is held back, so it serves where test patients must not be looked at, as while a method is tuned.
+        Nearest neighbours fit nothing; but the classes of the other patients are the rarer by those of the patient who
+        is left out, so that an encoder that knows nothing lies slightly below an AUROC of one half in small lists.
+
+        Args:
+            encoder: as of :meth:`run`.
+            items: items ``{"image", "label", "patient"}`` of at least two patients.
+
+        Returns:
+            The result of :meth:`run`; every image is reported.
+
+        Raises:
+            DatalistError: fewer than two patients, or labels that cannot be read.
+        """
+        frozen = FrozenEncoder.of(encoder)
+        if len(set(patients_of(items))) < 2:
+            raise DatalistError(f"items must hold at least two patients, got {len(set(patients_of(items)))}")
+        labels, bootstrap = class_labels(items), self._bootstrap(items)
+        names, patients = self._names(labels), torch.as_tensor(bootstrap.patient_of)
+
+        def measure(one: FrozenEncoder) -> Measured:
+            rows = one.embeddings(items).astype(np.float64)
+            centred(rows)
+            share, scores = self._vote(Split(rows, labels), rows, patients[:, None] != patients)
+            known = np.where(np.isnan(scores), share, scores)
+            return _measured(known, labels, items, names, bootstrap, {"neighbours": min(self.neighbours, len(rows))})
+
+        result = self._result(frozen, measure, bootstrap, names, len(items), len(items))
+        return {**result, "settings": {**result["settings"], "within": True}}
+
+    def _vote(self, gallery: Split, queries: Floats, allowed: Tensor | None = None) -> tuple[Floats, Floats]:
+        """Share of each class in the gallery (C,), and the votes (N, C), NaN where no neighbour's label is known.
+
+        Args:
+            gallery: embeddings and labels of the images that vote.
+            queries: (N, D)
+            allowed: (N, gallery) which of them may vote for whom; all by default.
+        """
+        mean = gallery.features.mean(axis=0) * self.center
+        rows = F.normalize(torch.as_tensor(gallery.features - mean), dim=1)
+        known = torch.as_tensor(~np.isnan(gallery.labels), dtype=torch.float64)
+        labels = torch.as_tensor(np.nan_to_num(gallery.labels))
         share = labels.sum(dim=0) / known.sum(dim=0).clamp(min=1)
-        k = min(self.neighbours, len(gallery))
         scores = []
-        for part in F.normalize(torch.as_tensor(test - mean), dim=1).split(256):
-            cosine, index = (part @ gallery.T).topk(k, dim=1)
-            weight = ((cosine - cosine[:, :1]) / self.temperature).exp()[:, :, None] * known[index]
-            total = weight.sum(dim=1)
-            voted = (weight * labels[index]).sum(dim=1) / total.clamp(min=1e-12)
-            scores.append(torch.where(total > 0, voted, share))
-        return torch.cat(scores).numpy(), {"neighbours": k}
+        for start in range(0, len(queries), 256):
+            part = slice(start, start + 256)
+            cosine = F.normalize(torch.as_tensor(queries[part] - mean), dim=1) @ rows.T
+            if allowed is not None:
+                cosine = cosine.masked_fill(~allowed[part], -torch.inf)  # a weight of 0 below
+            best, index = cosine.topk(min(self.neighbours, len(rows)), dim=1)
+            weight = ((best - best[:, :1]) / self.temperature).exp()[:, :, None] * known[index]
+            scores.append((weight * labels[index]).sum(dim=1) / weight.sum(dim=1))  # 0 / 0 is NaN
+        return share.numpy(), torch.cat(scores).numpy()
 
 
 def class_labels(items: Items) -> Floats:
@@ -316,6 +373,32 @@ def score_classes(
             why = "no class has both positive and negative test images, so there is no area under a curve"
             metrics[kind] = undefined_metric(why, better=better, unit=unit)
     return metrics, notes
+
+
+def _measured(
+    scores: Floats,
+    labels: Floats,
+    items: Items,
+    names: Sequence[str],
+    bootstrap: PatientBootstrap,
+    chosen: Mapping[str, Any],
+) -> Measured:
+    """Metrics of the images that are reported, with their predictions."""
+    metrics, notes = score_classes(scores, labels, names, bootstrap)
+    if is_one_of_many(items):
+        right = scores.argmax(axis=1) == np.nan_to_num(labels).argmax(axis=1)
+        metrics["accuracy"] = bootstrap.mean(right, better="higher", unit="share")
+    predictions = {
+        "images": [str(item[IMAGE]) for item in items],
+        "labels": [[None if np.isnan(value) else int(value) for value in row] for row in labels],
+        "probabilities": np.round(scores, 5).tolist(),
+    }
+
+    def describe(index: int) -> dict[str, Any]:
+        return {key: predictions[key][index] for key in ("images", "labels", "probabilities")}
+
+    extra = {"chosen": chosen, "predictions": predictions}
+    return Measured(metrics, three_cases(_log_losses(scores, labels), "lower", describe), extra, notes)
 
 
 def _one_sided(labels: Floats, name: str) -> str:

@@ -127,6 +127,28 @@ def test_neighbours_vote_by_similarity() -> None:
     assert unknown[0, 0] == 1, "the share of known labels where no neighbour knows"
 
 
+def test_within_one_list_the_patient_himself_is_no_neighbour(folders, oracles) -> None:
+    items = pictures(folders[0], 24, lambda n: n % 4)
+    result = NearestNeighbourProbe(**FAST, neighbours=3).run_within(oracles.bands(), items)
+    assert result["metrics"]["auroc"]["value"] == result["metrics"]["accuracy"]["value"] == 1
+    assert result["n_images"] == len(result["predictions"]["images"]) == 24
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    alone = [{**item, "patient": f"p{number % 4}"} for number, item in enumerate(items)]
+    result = NearestNeighbourProbe(**FAST, neighbours=3).run_within(oracles.bands(), alone)
+    assert result["metrics"]["accuracy"]["value"] == 0, "all that look alike are one patient's"
+
+
+def test_within_one_list_noise_is_at_chance_and_compared_with_random_weights(folders, oracles) -> None:
+    items = pictures(folders[0], 60, lambda n: [n % 2])
+    probe = NearestNeighbourProbe(resamples=200, neighbours=5)
+    noise, bands = (probe.run_within(encoder(), items) for encoder in (oracles.noise, oracles.bands))
+    assert noise["metrics"]["auroc"]["low"] < 0.5 < noise["metrics"]["auroc"]["high"]
+    assert list(noise["comparisons"]) == ["random initialisation"]
+    assert compare_results(bands, noise)["auroc"]["ahead"] == "first"
+    with pytest.raises(ValueError, match="same settings"):
+        compare_results(bands, probe.run(oracles.bands(), *splits(folders, lambda n: [n % 2])) | {"protocol": "k-nn"})
+
+
 def test_bad_data_are_named(folders, oracles) -> None:
     data = splits(folders, lambda n: n % 2)
     with pytest.raises(DatalistError, match="test must hold at least one image for linear, got none"):
@@ -139,3 +161,5 @@ def test_bad_data_are_named(folders, oracles) -> None:
         class_labels([{"image": "a", "label": "mask.png"}])
     with pytest.raises(DatalistError, match="labels of one form"):
         class_labels([{"image": "a", "label": 1}, {"image": "b", "label": [1]}])
+    with pytest.raises(DatalistError, match="items must hold at least two patients, got 1"):
+        NearestNeighbourProbe(**FAST).run_within(oracles.bands(), data[0][:1])
