@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,18 @@ import torch
 from torch import Tensor
 
 from ..engines import autocast_dtype
-from ..metrics import LUNG_LANDMARKS, correspondence_error, lung_landmarks, match_landmarks, thorax_width
+from ..metrics import (
+    LUNG_LANDMARKS,
+    correspondence_error,
+    lung_landmarks,
+    match_landmarks,
+    read_features,
+    search_landmarks,
+    thorax_width,
+)
 from ..networks import Backbone
-from ..seeding import mix
 from .cases import SegmentationCases, load_cases
+from .frozen import random_backbone
 from .paired import nan_mean
 
 __all__ = ["CorrespondenceProbe"]
@@ -73,25 +80,22 @@ class CorrespondenceProbe:
     def measure(self, encoder: Backbone, cases: SegmentationCases) -> dict[str, Any]:
         """As :meth:`run`, on images that are in memory already."""
         points = torch.stack([lung_landmarks(mask) for mask in cases.labels])  # (N, K, 2)
-        pairs = [
-            (i, j)
-            for i, j in itertools.permutations(range(len(cases)), 2)
-            if cases.patients[i] != cases.patients[j] and bool(torch.isfinite(points[i] + points[j]).any())
-        ]
-        if not pairs:
+        other = torch.tensor([[one != two for two in cases.patients] for one in cases.patients])
+        pairs = other & torch.isfinite(points[:, None] + points[None]).all(dim=3).any(dim=2)  # (N, N)
+        if not pairs.any():
             raise ValueError(
                 f"datalist must hold two patients with a common landmark, got {len(cases)} images of "
                 f"{len(set(cases.patients))} patients; look at the masks and at the patient names"
             )
         errors = {
-            "": self._errors(self._features(encoder, cases.images), points, pairs),
-            "_same_position": torch.stack([correspondence_error(points[i], points[j]) for i, j in pairs]),
+            "": self._errors(self._features(encoder, cases.images), points)[pairs],
+            "_same_position": correspondence_error(points[:, None], points[None])[pairs],
         }
         if self.random_seeds:
-            drawn = [self._features(self._random(encoder, seed), cases.images) for seed in self.random_seeds]
-            errors["_random"] = torch.stack([self._errors(maps, points, pairs) for maps in drawn]).mean(0)
-        widths = torch.tensor([thorax_width(points[j]) for _, j in pairs])[:, None]
-        result: dict[str, Any] = {"image_size": self.image_size, "pairs": len(pairs)}
+            drawn = [self._features(random_backbone(encoder, seed), cases.images) for seed in self.random_seeds]
+            errors["_random"] = torch.stack([self._errors(maps, points)[pairs] for maps in drawn]).mean(0)
+        widths = torch.tensor([thorax_width(points[j]) for j in pairs.nonzero()[:, 1]])[:, None]
+        result: dict[str, Any] = {"image_size": self.image_size, "pairs": int(pairs.sum())}
         for name, error in errors.items():
             result[f"error{name}"] = float(nan_mean(error / self.image_size))
             result[f"error{name}_thorax"] = float(nan_mean(error / widths))
@@ -111,17 +115,11 @@ class CorrespondenceProbe:
         found = match_landmarks(features[source], landmarks, features[target], size, self.temperature)
         return {"landmarks": landmarks, "found": found, "truth": truth}
 
-    def _errors(self, features: Tensor, points: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-        """Distances in pixels, (pairs, K)."""
+    def _errors(self, features: Tensor, points: Tensor) -> Tensor:
+        """Distances in pixels from every image (first) to every image (second), (N, N, K)."""
         size = (self.image_size, self.image_size)
-        return torch.stack(
-            [
-                correspondence_error(
-                    match_landmarks(features[i], points[i], features[j], size, self.temperature), points[j]
-                )
-                for i, j in pairs
-            ]
-        )
+        queries = torch.stack([read_features(one, there, size) for one, there in zip(features, points, strict=True)])
+        return correspondence_error(search_landmarks(queries, features, size, self.temperature), points[None])
 
     @torch.no_grad()
     def _features(self, encoder: Backbone, images: Tensor) -> Tensor:
@@ -138,8 +136,3 @@ class CorrespondenceProbe:
         encoder.train(training)
         features = torch.cat(parts)
         return features - features.mean(dim=(0, 2, 3), keepdim=True) if self.center else features
-
-    def _random(self, encoder: Backbone, seed: int) -> Backbone:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(21, seed) >> 1)
-            return type(encoder)(**encoder.config)

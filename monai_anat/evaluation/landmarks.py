@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..keys import IMAGE
-from ..metrics import find_features, read_features
+from ..metrics import mutual_landmarks, read_features, search_landmarks
 from .bootstrap import PatientBootstrap
 from .frozen import FrozenEncoder
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
@@ -21,6 +22,7 @@ from .landmark_lists import LandmarkSet, from_image, load_landmarks, to_image
 __all__ = ["LandmarkProbe"]
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 SAME_POSITION = "same position"
 
@@ -33,10 +35,12 @@ class LandmarkProbe(FrozenProtocol):
     patient (Adam, arXiv:2309.15358; Amir et al., arXiv:2112.05814). Distances are taken in the stored image, whose
     pixels are square, and divided by the thorax width of the patient who was searched. Beside the encoder stand the
     same relative position in the image (no features, strong on aligned radiographs) and the same network with random
-    weights.
+    weights. ``mutual`` is the share of landmarks from whose match the search leads back (best buddies), and
+    ``error_mutual`` the error on those: both depend on each other and on chance
+    (:func:`~monai_anat.metrics.mutual_landmarks`), so neither alone is better or worse.
 
     Args:
-        max_sources: images whose landmarks are searched in all others; the choice is by seed.
+        max_sources: images whose landmarks are searched in all others; the choice is by seed. Their maps are in memory.
         radii: of PCK, the share of landmarks found within so many thorax widths.
         center: subtract the mean feature of all images first, so that what they all share does not hide the rest.
         temperature: of the refinement between cells; 0 takes centres of cells.
@@ -50,6 +54,8 @@ class LandmarkProbe(FrozenProtocol):
         "error": ("lower", "thorax widths"),
         "error_median": ("lower", "thorax widths"),
         "error_mm": ("lower", "mm"),
+        "mutual": (None, "share"),
+        "error_mutual": (None, "thorax widths"),
         "pck": ("higher", "share"),
         "left_right_confusion": ("lower", "share"),
         "retrieval": ("higher", "share"),
@@ -65,8 +71,8 @@ class LandmarkProbe(FrozenProtocol):
         encoder.check_grid(4)
         landmarks = load_landmarks(items)
         sources = self._sources(landmarks)
-        found, best = self._search(encoder, items, landmarks, sources)
-        metrics, errors = self._score(bootstrap, landmarks, sources, found, best)
+        found, best, mutual = self._search(encoder, items, landmarks, sources)
+        metrics, errors = self._score(bootstrap, landmarks, sources, found, best, mutual)
         first, second = self._pairs(bootstrap, landmarks, sources)
         pair_errors = _mean(errors, axis=2)[first, second]
 
@@ -97,42 +103,41 @@ class LandmarkProbe(FrozenProtocol):
         best = np.where(np.isnan(gaps), np.inf, gaps).argmin(axis=3)
         return {SAME_POSITION: self._score(bootstrap, landmarks, sources, found, best)[0]}
 
-    def _sources(self, landmarks: LandmarkSet) -> NDArray[np.int64]:
+    def _sources(self, landmarks: LandmarkSet) -> Indices:
         usable = np.flatnonzero(_seen(landmarks).any(axis=1))
         chosen = np.random.default_rng(self.seed + 1).permutation(usable)[: self.max_sources]
         return np.sort(chosen)
 
     def _search(
-        self, encoder: FrozenEncoder, items: Items, landmarks: LandmarkSet, sources: NDArray[np.int64]
-    ) -> tuple[Floats, NDArray[np.int64]]:
-        """Where each source's landmarks are found, (S, N, K, 2), and as which of the K, (S, N, K)."""
+        self, encoder: FrozenEncoder, items: Items, landmarks: LandmarkSet, sources: Indices
+    ) -> tuple[Floats, Indices, NDArray[np.bool_]]:
+        """Where each source's landmarks are found, (S, N, K, 2); as which of the K, and whether mutually, (S, N, K)."""
         size, extent = encoder.image_size, encoder.extent
         mean = torch.as_tensor(encoder.mean_feature(items), dtype=torch.float32)[:, None, None] * self.center
         places = torch.as_tensor(to_image(landmarks.points, landmarks.shapes[:, None], size), dtype=torch.float32)
-        own = torch.stack([read_features(_map(encoder, items[i]) - mean, places[i], extent) for i in sources])
-        seen = torch.isfinite(places).all(dim=2)
-        count = len(landmarks.names)
-        found = np.full((len(sources), len(items), count, 2), np.nan)
-        best = np.zeros((len(sources), len(items), count), dtype=np.int64)
-        query = own.flatten(0, 1)  # (S * K, D)
-        unit = torch.nn.functional.normalize(query, dim=1)
-        for target in range(len(items)):
-            feature_map = _map(encoder, items[target]) - mean
-            pixels = find_features(query, feature_map, extent, self.temperature).double().numpy()
-            found[:, target] = from_image(pixels, landmarks.shapes[target], size).reshape(len(sources), count, 2)
-            there = torch.nn.functional.normalize(read_features(feature_map, places[target], extent), dim=1)
-            similarity = (unit @ there.T).masked_fill(~seen[target], -torch.inf)
-            best[:, target] = similarity.argmax(dim=1).reshape(len(sources), count).numpy()
-        found[np.broadcast_to(~_seen(landmarks)[sources][:, None], found.shape[:3])] = np.nan
-        return found, best
+
+        def maps(chosen: Iterable[int]) -> Iterator[Tensor]:
+            return (torch.as_tensor(encoder.feature_maps([items[index]])[0]) - mean for index in chosen)
+
+        everyone = range(len(items))
+        features = torch.stack([read_features(one, places[i], extent) for i, one in enumerate(maps(everyone))])
+        pixels = search_landmarks(features[sources], maps(everyone), extent, self.temperature)
+        found = from_image(pixels.double().numpy(), landmarks.shapes[:, None], size)
+        mutual = mutual_landmarks(torch.stack([*maps(sources)]), places[sources], maps(everyone), extent)
+        similarity = torch.einsum(
+            "skd,nld->snkl", *(F.normalize(part, dim=2) for part in (features[sources], features))
+        )
+        best = similarity.nan_to_num(-torch.inf).argmax(dim=3)
+        return found, best.numpy(), mutual.numpy()
 
     def _score(
         self,
         bootstrap: PatientBootstrap,
         landmarks: LandmarkSet,
-        sources: NDArray[np.int64],
+        sources: Indices,
         found: Floats,
-        best: NDArray[np.int64],
+        best: Indices,
+        mutual: NDArray[np.bool_] | None = None,
     ) -> tuple[Metrics, Floats]:
         """Metrics, and errors in thorax widths (S, N, K)."""
         truth = landmarks.points
@@ -149,6 +154,9 @@ class LandmarkProbe(FrozenProtocol):
             "left_right_confusion": confused,
             "retrieval": np.where(defined, best == np.arange(len(landmarks.names)), np.nan),
         }
+        if mutual is not None:
+            values["mutual"] = np.where(defined, mutual, np.nan)
+            values["error_mutual"] = np.where(mutual, errors, np.nan)
         values |= {f"pck/{radius:g}": np.where(np.isfinite(errors), errors <= radius, np.nan) for radius in self.radii}
         pairs = self._pairs(bootstrap, landmarks, sources)
         place = (sources[pairs[0]], pairs[1])
@@ -167,13 +175,12 @@ class LandmarkProbe(FrozenProtocol):
         why = {
             "error": "no pair of patients has this landmark in both images and a known thorax width",
             "error_mm": "no image says its spacing",
+            "error_mutual": "no landmark is found mutually",
             "left_right_confusion": "no landmark has one of the other side beside it",
         }
         return {**self.kind(name), "why": why.get(name, "no pair of patients shares a landmark")}
 
-    def _pairs(
-        self, bootstrap: PatientBootstrap, landmarks: LandmarkSet, sources: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _pairs(self, bootstrap: PatientBootstrap, landmarks: LandmarkSet, sources: Indices) -> tuple[Indices, Indices]:
         """Number of the source and of the target, for every two images of different patients with a common landmark."""
         seen = _seen(landmarks)
         common = (seen[sources][:, None] & seen[None]).any(axis=2)
@@ -184,10 +191,6 @@ class LandmarkProbe(FrozenProtocol):
                 "datalist must hold two patients with a common landmark, got none; look at the masks or landmark names"
             )
         return first, second
-
-
-def _map(encoder: FrozenEncoder, item: Mapping[str, Any]) -> Tensor:
-    return torch.as_tensor(encoder.feature_maps([item])[0])
 
 
 def _seen(landmarks: LandmarkSet) -> NDArray[np.bool_]:

@@ -114,7 +114,6 @@ class SymmetryProbe(FrozenProtocol):
         for index, item in enumerate(items):
             first, second = self._read(encoder, [item], places[index], mean)
             cosine[index] = (unit(first[0]) * unit(second[0])).sum(axis=1)
-        cosine[np.isnan(places).any(axis=2)] = np.nan
         metrics = {}
         for side in ("right", "left"):
             chosen = [number for number, name in enumerate(landmarks.names) if side in name.split()]

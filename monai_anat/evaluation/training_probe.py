@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..metrics import LUNG_LANDMARKS, correspondence_error, find_features, lung_landmarks, read_features
+from ..metrics import LUNG_LANDMARKS, correspondence_error, lung_landmarks, read_features, search_landmarks
 from ..visualize import draw_correspondence
 from .cases import SegmentationCases, load_cases
 
@@ -65,11 +65,8 @@ class TrainingProbe:
         """Ask an encoder (in evaluation mode, on its own device); returns the scores and the picture."""
         features = self._features(encoder)
         size = (self.image_size, self.image_size)
-        found = torch.full((len(features), *self.points.shape), float("nan"))  # (source, target, K, 2)
         queries = torch.stack([read_features(m, p, size) for m, p in zip(features, self.points, strict=True)])
-        for target, feature_map in enumerate(features):
-            places = find_features(queries.flatten(0, 1), feature_map, size)
-            found[:, target] = places.reshape(len(features), -1, 2)
+        found = search_landmarks(queries, features, size)  # (source, target, K, 2)
         errors = self._errors(found)
         scores = {
             "landmark_error": _mean(errors),
@@ -91,10 +88,8 @@ class TrainingProbe:
 
     def _errors(self, found: Tensor) -> Tensor:
         """Fractions of the image side, (N, N, K); NaN where a landmark is missing or both images are one patient's."""
-        distance = correspondence_error(found.flatten(0, 1), self.points.repeat(len(self.points), 1, 1))
-        distance = distance.reshape(found.shape[:3]) / self.image_size
-        known = self._seen()[:, None] & self._seen()[None] & self.other[:, :, None]
-        return distance.masked_fill(~known, float("nan"))
+        distance = correspondence_error(found, self.points[None], scale=self.image_size)
+        return distance.masked_fill(~self.other[:, :, None], float("nan"))
 
     def _votes(self, queries: Tensor) -> float:
         """Share of landmarks that get their own name from the nearest features of other patients."""

@@ -7,10 +7,11 @@ from .collapse import effective_rank, feature_spread
 from .landmarks import (
     LUNG_LANDMARKS,
     correspondence_error,
-    find_features,
     lung_landmarks,
     match_landmarks,
+    mutual_landmarks,
     read_features,
+    search_landmarks,
     thorax_width,
 )
 from .macro_auroc import MacroAUROCMetric
@@ -25,11 +26,12 @@ __all__ = [
     "correspondence_error",
     "effective_rank",
     "feature_spread",
-    "find_features",
     "lung_landmarks",
     "match_landmarks",
+    "mutual_landmarks",
     "read_features",
     "reliability",
+    "search_landmarks",
     "spherical_kmeans",
     "thorax_width",
 ]

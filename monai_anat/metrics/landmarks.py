@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,10 +11,11 @@ from torch.nn import functional as F
 __all__ = [
     "LUNG_LANDMARKS",
     "correspondence_error",
-    "find_features",
     "lung_landmarks",
     "match_landmarks",
+    "mutual_landmarks",
     "read_features",
+    "search_landmarks",
     "thorax_width",
 ]
 
@@ -107,9 +110,7 @@ def match_landmarks(
             f"got {tuple(feature_map.shape)} and {tuple(other_feature_map.shape)}"
         )
     query = read_features(feature_map, landmarks, image_size)
-    pixels = find_features(query, other_feature_map, image_size, temperature)
-    pixels[torch.isnan(landmarks).any(dim=1)] = float("nan")
-    return pixels
+    return search_landmarks(query[None], [other_feature_map], image_size, temperature)[0, 0]
 
 
 def read_features(feature_map: Tensor, points: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -117,11 +118,11 @@ def read_features(feature_map: Tensor, points: Tensor, image_size: tuple[int, in
 
     Args:
         feature_map: (D, h, w).
-        points: (K, 2) row and column in pixels; undefined points read the centre of the image.
+        points: (K, 2) row and column in pixels.
         image_size: height and width in pixels that the map covers.
 
     Returns:
-        (K, D)
+        (K, D), NaN for undefined points.
 
     >>> read_features(torch.arange(4.0).reshape(1, 2, 2), torch.tensor([[1.5, 3.5]]), (8, 8))
     tensor([[0.5000]])
@@ -130,34 +131,77 @@ def read_features(feature_map: Tensor, points: Tensor, image_size: tuple[int, in
     where = torch.nan_to_num((points + 0.5) / size * 2 - 1)  # -1 and 1 are the outer edges of the corner pixels
     grid = where.flip(1).reshape(1, 1, -1, 2)
     sampled = F.grid_sample(feature_map.float()[None], grid, padding_mode="border", align_corners=False)
-    return sampled[0, :, 0].T  # (K, D)
+    features = sampled[0, :, 0].T  # (K, D)
+    return features.masked_fill(torch.isnan(points).any(dim=1, keepdim=True), float("nan"))
 
 
-def find_features(query: Tensor, feature_map: Tensor, image_size: tuple[int, int], temperature: float = 0.05) -> Tensor:
-    """Where in an image the most similar feature stands, by cosine, for each of several queries.
-
-    The second half of :func:`match_landmarks`, for queries from many images at once.
+def search_landmarks(
+    queries: Tensor, feature_maps: Iterable[Tensor], image_size: tuple[int, int], temperature: float = 0.05
+) -> Tensor:
+    """Where the landmarks of several images stand in each of several others: :func:`match_landmarks` for all pairs.
 
     Args:
-        query: (K, D).
-        feature_map: (D, h, w) of the image to search.
-        image_size: height and width in pixels that the map covers.
+        queries: (S, K, D) features at the landmarks of S images (:func:`read_features`); NaN rows stay NaN.
+        feature_maps: N maps (D, h, w) of the images to search, of which one at a time is held.
+        image_size: height and width in pixels that a map covers.
         temperature: of the soft arg-max over the 3 x 3 neighbourhood of the best cell; 0 takes its centre.
 
     Returns:
-        (K, 2) row and column in pixels.
+        (S, N, K, 2) row and column in pixels.
 
-    >>> find_features(torch.eye(16)[[6]], torch.eye(16).reshape(16, 4, 4), (16, 16), temperature=0.0)
-    tensor([[5.5000, 9.5000]])
+    >>> feature_map = torch.eye(16).reshape(16, 4, 4)
+    >>> search_landmarks(torch.eye(16)[6].reshape(1, 1, 16), [feature_map], (16, 16), temperature=0.0)
+    tensor([[[[5.5000, 9.5000]]]])
     """
-    height, width = feature_map.shape[1:]
+    found = []
+    for feature_map in feature_maps:
+        height, width = feature_map.shape[1:]
+        cell = torch.tensor([image_size[0] / height, image_size[1] / width])
+        similarity = _similarity(queries, feature_map)  # (S, K, h, w)
+        cells = _best_cells(similarity)
+        if temperature > 0:
+            cells = _refine(similarity.flatten(0, 1), cells.flatten(0, 1), temperature).reshape(cells.shape)
+        found.append((cells + 0.5) * cell - 0.5)
+    undefined = torch.isnan(queries).any(dim=2)[:, None, :, None]
+    return torch.stack(found, dim=1).masked_fill(undefined, float("nan"))
+
+
+def mutual_landmarks(
+    source_maps: Tensor, landmarks: Tensor, feature_maps: Iterable[Tensor], image_size: tuple[int, int]
+) -> Tensor:
+    """Which landmarks are mutual nearest neighbours ("best buddies", Amir et al., arXiv:2112.05814).
+
+    From the cell that is most similar to a landmark in another image the search goes back to the first image; it is
+    mutual if the cell found there is one of the four between which the landmark lies. Features that know nothing keep
+    up to one half of the landmarks by chance: the best of a row is the best of its column that often.
+
+    Args:
+        source_maps: (S, D, h, w) of the images in which the landmarks are known.
+        landmarks: (S, K, 2) row and column in pixels.
+        feature_maps: N maps (D, h, w) of the other images, of which one at a time is held.
+        image_size: height and width in pixels that a map covers.
+
+    Returns:
+        (S, N, K) bool; False for undefined landmarks.
+
+    >>> feature_map = torch.eye(16).reshape(16, 4, 4)
+    >>> mutual_landmarks(feature_map[None], torch.tensor([[[5.5, 9.5]]]), [feature_map], (16, 16))
+    tensor([[[True]]])
+    """
+    height, width = source_maps.shape[2:]
     cell = torch.tensor([image_size[0] / height, image_size[1] / width])
-    similarity = torch.einsum("kd,dhw->khw", F.normalize(query, dim=1), F.normalize(feature_map.float(), dim=0))
-    best = similarity.flatten(1).argmax(dim=1)
-    found = torch.stack([best // width, best % width], dim=1).float()
-    if temperature > 0:
-        found = _refine(similarity, found, temperature)
-    return (found + 0.5) * cell - 0.5
+    place = (landmarks + 0.5) / cell - 0.5  # in cells, (S, K, 2)
+    queries = torch.stack(
+        [read_features(one, points, image_size) for one, points in zip(source_maps, landmarks, strict=True)]
+    )
+    sources = F.normalize(source_maps.float(), dim=1)
+    kept = []
+    for feature_map in feature_maps:
+        row, column = _best_cells(_similarity(queries, feature_map)).long().unbind(dim=2)
+        there = F.normalize(feature_map[:, row, column].float(), dim=0)  # (D, S, K)
+        back = _best_cells(torch.einsum("dsk,sdhw->skhw", there, sources))
+        kept.append(((back - place).abs() < 1).all(dim=2))
+    return torch.stack(kept, dim=1)
 
 
 def correspondence_error(found: Tensor, truth: Tensor, scale: float = 1.0) -> Tensor:
@@ -190,6 +234,18 @@ def thorax_width(landmarks: Tensor) -> float:
     80.0
     """
     return float((landmarks[3, 1] - landmarks[2, 1]).abs())
+
+
+def _similarity(queries: Tensor, feature_map: Tensor) -> Tensor:
+    """Cosines of (S, K, D) features with every cell of a (D, h, w) map, (S, K, h, w)."""
+    return torch.einsum("skd,dhw->skhw", F.normalize(queries, dim=2), F.normalize(feature_map.float(), dim=0))
+
+
+def _best_cells(similarity: Tensor) -> Tensor:
+    """Row and column of the largest value of each (h, w) map, (S, K, 2)."""
+    best = similarity.flatten(2).argmax(dim=2)
+    width = similarity.shape[3]
+    return torch.stack([best // width, best % width], dim=2).float()
 
 
 def _refine(similarity: Tensor, found: Tensor, temperature: float) -> Tensor:

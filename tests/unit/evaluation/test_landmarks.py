@@ -35,12 +35,14 @@ def test_coordinates_give_exactly_the_same_position_error(on_cells, oracles) -> 
     result = LandmarkProbe(temperature=0.0, **FAST).run(oracles.place(), on_cells)
     same = result["baselines"]["same position"]
     for name, metric in result["metrics"].items():
-        if metric["value"] is not None and not name.startswith("retrieval"):
+        if metric["value"] is not None and name not in ("retrieval", "mutual", "error_mutual"):
             assert metric["value"] == pytest.approx(same[name]["value"], abs=1e-9), name
             assert metric["replicates"] == pytest.approx(same[name]["replicates"], abs=1e-6), name
     found = result["comparisons"]["same position"]["error"]
     assert found["difference"] == pytest.approx(0, abs=1e-9)
     assert found["ahead"] is None
+    assert result["metrics"]["mutual"]["value"] == 1
+    assert result["metrics"]["error_mutual"]["value"] == result["metrics"]["error"]["value"]
 
 
 def test_an_encoder_that_follows_the_anatomy_is_ahead_of_the_same_position(items, oracles, coordinates) -> None:
@@ -56,6 +58,8 @@ def test_noise_is_at_chance(items, oracles) -> None:
     result = LandmarkProbe(**FAST).run(oracles.noise(), items)
     assert result["metrics"]["retrieval"]["low"] < 1 / 6 < result["metrics"]["retrieval"]["high"]
     assert result["metrics"]["left_right_confusion"]["value"] == pytest.approx(0.5, abs=0.1)
+    assert result["metrics"]["mutual"]["value"] < 0.5, "chance is one half at the centres of cells, less between them"
+    assert result["metrics"]["error_mutual"]["value"] == pytest.approx(result["metrics"]["error"]["value"], rel=0.15)
     assert result["comparisons"]["same position"]["error"]["ahead"] == "second"
 
 

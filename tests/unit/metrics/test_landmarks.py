@@ -10,6 +10,9 @@ from monai_anat.metrics import (
     correspondence_error,
     lung_landmarks,
     match_landmarks,
+    mutual_landmarks,
+    read_features,
+    search_landmarks,
     thorax_width,
 )
 
@@ -85,12 +88,54 @@ def test_matching_follows_a_moved_anatomy() -> None:
     assert torch.allclose(found, torch.tensor([[27.5, 51.5]]))
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.05])
+def test_all_pairs_at_once_are_the_pairs_one_by_one(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 8, 5, 6, generator=generator)
+    points = torch.rand(3, 4, 2, generator=generator) * 40
+    points[1, 2] = float("nan")
+    queries = torch.stack([read_features(one, there, (50, 48)) for one, there in zip(maps, points, strict=True)])
+    found = search_landmarks(queries[:2], iter(maps), (50, 48), temperature)
+    for source in range(2):
+        for target in range(3):
+            alone = match_landmarks(maps[source], points[source], maps[target], (50, 48), temperature)
+            torch.testing.assert_close(found[source, target], alone, equal_nan=True)
+
+
+def test_mutual_neighbours_recover_a_permutation_and_refuse_a_one_way_match() -> None:
+    features = coordinate_map(4, 4)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    moved = features.flatten(1)[:, order].reshape(16, 4, 4)
+    rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+    centres = torch.stack([rows.flatten(), columns.flatten()], dim=1) * 8 + 3.5
+    assert mutual_landmarks(features[None], centres[None], [moved, features], (32, 32)).all()
+    onto_one = features.roll(4, 0)[:, :1, :1].expand(-1, 4, 4)  # everything looks like one place
+    kept = mutual_landmarks(features[None], centres[None], [onto_one], (32, 32))[0, 0]
+    best = onto_one[:, 0, 0] @ features.flatten(1)
+    near = (centres - centres[best.argmax()]).abs().max(dim=1).values < 8
+    assert torch.equal(kept, near)
+    nowhere = torch.full((1, 1, 2), float("nan"))
+    assert not mutual_landmarks(features[None], nowhere, [features], (32, 32)).any()
+
+
+def test_half_of_the_matches_of_noise_are_mutual_by_chance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(20, 64, 4, 4, generator=generator)
+    centres = torch.cartesian_prod(torch.arange(4), torch.arange(4)) * 8 + 3.5
+    kept = mutual_landmarks(maps[:10], centres.expand(10, -1, -1), maps[10:], (32, 32)).float().mean()
+    assert kept == pytest.approx(16 / 31, abs=0.03)
+
+
 def test_undefined_landmarks_stay_undefined() -> None:
     features = coordinate_map(4, 4)
     landmarks = torch.tensor([[float("nan"), 1.0], [7.5, 7.5]])
-    found = match_landmarks(features, landmarks, features, (16, 16))
-    assert torch.isnan(found[0]).all()
-    assert not torch.isnan(found[1]).any()
+    for temperature in (0.0, 0.05):
+        found = match_landmarks(features, landmarks, features, (16, 16), temperature)
+        assert torch.isnan(found[0]).all()
+        assert not torch.isnan(found[1]).any()
+    assert torch.equal(
+        torch.isnan(read_features(features, landmarks, (16, 16))).all(dim=1), torch.tensor([True, False])
+    )
 
 
 def test_wrong_shapes_are_named() -> None:
