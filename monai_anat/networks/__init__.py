@@ -17,6 +17,7 @@ from monai_anat.networks.mask_token import MaskToken
 from monai_anat.networks.matching_heads import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
 from monai_anat.networks.part_whole_heads import CompositionHead, DecompositionHead
 from monai_anat.networks.positions import sincos_positions
+from monai_anat.networks.prenorm_block import PreNormBlock
 from monai_anat.networks.prototype_head import PrototypeHead
 from monai_anat.networks.records import EncoderRecord, load_encoder, read_encoder_record, save_encoder
 from monai_anat.networks.resnet import ResNetBackbone
@@ -49,6 +50,7 @@ __all__ = [
     "MaskToken",
     "Normalization",
     "OrderHead",
+    "PreNormBlock",
     "ProjectionHead",
     "PrototypeHead",
     "ResNetBackbone",

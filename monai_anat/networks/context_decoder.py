@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_anat.networks.positions import sincos_positions
-from monai_anat.networks.vit import _Block, _initialise
+from monai_anat.networks.prenorm_block import PreNormBlock, initialise_linear
 
 __all__ = ["ContextDecoder"]
 
@@ -54,10 +54,12 @@ class ContextDecoder(nn.Module):
         self.register_buffer("positions", sincos_positions(num_features, self.grid), persistent=False)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, num_features))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, num_features))
-        # the block of ViTBackbone, whose norms have eps 1e-6 by default; the paper's decoder has 1e-5
-        self.decoder_blocks = nn.ModuleList(_Block(num_features, num_heads, mlp_ratio, 1e-5, 0.0) for _ in range(depth))
+        # the norms of ViT have eps 1e-6; those of the paper's decoder 1e-5
+        self.decoder_blocks = nn.ModuleList(
+            PreNormBlock(num_features, num_heads, mlp_ratio, norm_eps=1e-5) for _ in range(depth)
+        )
         self.decoder_norm = nn.LayerNorm(num_features)
-        self.apply(_initialise)
+        self.apply(initialise_linear)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 

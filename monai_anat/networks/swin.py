@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from monai_anat.networks.attention import attend
 from monai_anat.networks.backbone import Backbone, Between, Perceptron, drop_path_rates, pad_to_multiple, static_shape
+from monai_anat.networks.prenorm_block import initialise_linear
 
 __all__ = ["SwinBackbone"]
 
@@ -387,11 +388,8 @@ def _check_arguments(
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, _WindowAttention):
+    initialise_linear(module)
+    if isinstance(module, _WindowAttention):
         trunc_normal_(module.relative_position_bias_table, std=0.02)
 
 

@@ -7,21 +7,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.networks.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
-from monai_anat.networks.attention import attend
 from monai_anat.networks.backbone import (
     Backbone,
     Between,
-    Perceptron,
     drop_path_rates,
     pad_to_multiple,
     static_shape,
     to_tokens,
 )
+from monai_anat.networks.prenorm_block import PreNormBlock, initialise_linear
 
 __all__ = ["ViTBackbone"]
 
@@ -110,9 +108,9 @@ class ViTBackbone(Backbone):
         tokens = torch.Size(self.grid).numel() + int(class_token)
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, embed_dim))
         rates = drop_path_rates(drop_path_rate, depth)
-        self.blocks = nn.ModuleList(_Block(embed_dim, num_heads, mlp_ratio, norm_eps, rate) for rate in rates)
+        self.blocks = nn.ModuleList(PreNormBlock(embed_dim, num_heads, mlp_ratio, norm_eps, rate) for rate in rates)
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
-        self.apply(_initialise)
+        self.apply(initialise_linear)
         trunc_normal_(self.pos_embed, std=0.02)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
@@ -230,41 +228,6 @@ class _PatchProjection(nn.Module):
         return x.movedim(1, -1)
 
 
-class _Block(nn.Module):
-    """x + attention(norm(x)), then x + perceptron(norm(x)); (B, N, D) -> the same."""
-
-    def __init__(self, channels: int, num_heads: int, mlp_ratio: float, norm_eps: float, drop_path_rate: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
-        self.attn = _Attention(channels, num_heads)
-        self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
-        self.mlp = Perceptron(channels, int(channels * mlp_ratio))
-        self.drop_path = DropPath(drop_path_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x
-
-
-class _Attention(nn.Module):
-    """Self-attention between all tokens (B, N, D)."""
-
-    def __init__(self, channels: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens, channels = static_shape(x)[1:]
-        qkv = self.qkv(x).reshape(-1, tokens, 3, self.num_heads, channels // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
-        out = attend(query, key, value)
-        x = self.proj(out.transpose(1, 2).reshape(-1, tokens, channels))
-        return x
-
-
 def _check_arguments(
     spatial_dims: int,
     size: list[int],
@@ -292,9 +255,3 @@ def _check_arguments(
         raise ValueError(f"num_heads must divide embed_dim, got num_heads={num_heads} and embed_dim={embed_dim}")
     if not 0 <= drop_path_rate < 1:
         raise ValueError(f"drop_path_rate must be in [0, 1), got drop_path_rate={drop_path_rate}")
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)

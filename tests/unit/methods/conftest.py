@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from monai.transforms import LoadImage, Resize
 from torch import Tensor, nn
 
+from monai_anat.methods import SSLMethod
 from monai_anat.networks import Backbone
+from monai_anat.schedules import Progress
 from monai_anat.transforms import join_cells, split_cells
 
 
@@ -65,5 +70,36 @@ def numbered() -> Callable[..., Tensor]:
         sides = (1, *[cell_size] * len(grid))
         cells = torch.arange(float(count)).view(-1, 1, *[1] * len(grid)).expand(-1, *sides)  # (N, 1, g, g)
         return join_cells(cells.contiguous(), grid)
+
+    return make
+
+
+def _one_step(method: SSLMethod, batch: Mapping[str, Any]) -> None:
+    weights, method = method.loss_weights, method.eval()
+
+    def loss() -> Tensor:
+        return sum(weights[name] * term for name, term in method(batch, Progress(0, 1, 0, 1)).items())
+
+    optimizer = torch.optim.AdamW(method.param_groups(0.0), lr=1e-4)
+    before = loss()
+    before.backward()
+    optimizer.step()
+    assert torch.isfinite(before)
+    assert loss() < before
+
+
+@pytest.fixture
+def one_step() -> Callable[[SSLMethod, Mapping[str, Any]], None]:
+    """Asserts that the loss of a batch falls in one small step on it."""
+    return _one_step
+
+
+@pytest.fixture
+def ct(real_data: Path) -> Callable[[int], Tensor]:
+    """Factory of a real CT (1, side, side, side) in [0, 1]."""
+
+    def make(side: int) -> Tensor:
+        volume = LoadImage(image_only=True, ensure_channel_first=True)(real_data / "vol3d" / "ct_small_3mm.nii.gz")
+        return (Resize((side,) * 3)(volume.clip(-1000, 1000)) + 1000) / 2000
 
     return make
