@@ -20,6 +20,7 @@ from .bootstrap import PatientBootstrap
 from .cases import SegmentationCases, load_cases
 from .frozen import FrozenEncoder, unit
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
+from .paired import nan_mean
 
 __all__ = ["CoSegmentationProbe"]
 
@@ -76,7 +77,7 @@ class CoSegmentationProbe(FrozenProtocol):
             values["iou"], "higher", lambda index: {"image": str(items[index][IMAGE]), "cells": rows[index]}
         )
         extra = {"structure_names": ["background", *self.structures]}
-        return Measured(self._named(bootstrap, values), cases, extra, notes)
+        return Measured(self.means(bootstrap, values), cases, extra, notes)
 
     def baselines(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> dict[str, Metrics]:
         """k-means on row, column and intensity of the cells."""
@@ -91,7 +92,7 @@ class CoSegmentationProbe(FrozenProtocol):
             model = KMeans(clusters, n_init=self.restarts, random_state=self.seed).fit(cells.reshape(-1, 3))
             return np.asarray(-((cells[..., None, :] - model.cluster_centers_) ** 2).sum(axis=-1))
 
-        return {"position and intensity": self._named(bootstrap, self._score(encoder, truth, similarities)[0])}
+        return {"position and intensity": self.means(bootstrap, self._score(encoder, truth, similarities)[0])}
 
     def _truth(self, encoder: FrozenEncoder, items: Items) -> tuple[NDArray[np.int64], list[str]]:
         """Number of the structure at each pixel, 0 for none, (N, S, S)."""
@@ -135,11 +136,8 @@ class CoSegmentationProbe(FrozenProtocol):
         values = {name: np.mean(parts, axis=0) for name, parts in found.items()}
         for kind in ("iou", "consistency"):
             parts = np.stack([value for name, value in values.items() if name.startswith(f"{kind}/")])
-            values[kind] = np.where(np.isnan(parts).all(axis=0), np.nan, _nan_mean(parts))
+            values[kind] = nan_mean(parts, axis=0)
         return values, cells
-
-    def _named(self, bootstrap: PatientBootstrap, values: Mapping[str, Floats]) -> Metrics:
-        return self.means(bootstrap, values)
 
 
 def _at_pixels(similarity: Floats, encoder: FrozenEncoder) -> NDArray[np.int64]:
@@ -169,9 +167,3 @@ def _iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Floats:
     """IoU of each image, NaN where the truth is empty."""
     common, union = (mask & truth).sum(axis=(1, 2)), (mask | truth).sum(axis=(1, 2))
     return np.where(truth.any(axis=(1, 2)), common / np.maximum(union, 1), np.nan)
-
-
-def _nan_mean(parts: Floats) -> Floats:
-    known = np.isfinite(parts)
-    mean: Floats = np.where(known, parts, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return mean

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from .results import compare_results
 __all__ = ["compare_encoders", "compare_report", "write_comparison"]
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
+#: (first, second) -> metric -> what compare_results says
+Differences = Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]]
 
 _MARK = " ▲"
 _PANELS = 6  # metrics of a protocol that are drawn
@@ -108,28 +112,27 @@ def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -
         "every other encoder by the paired test over patients; without it, chance has not been ruled out.",
     )
     for protocol, results in shared.items():
-        ahead = _ahead(results)
+        differences = {
+            (first, second): compare_results(results[first], results[second])
+            for first, second in itertools.combinations(results, 2)
+        }
         report.add_section(
             protocol.capitalize(),
             ReportFigure(_panels(results), f"{protocol}: values and intervals; lines are baselines"),
-            _table(results, ahead),
-            *_differences(results),
+            _table(results, _ahead(list(results), differences)),
+            *(_differences(differences) if len(results) == 2 else ()),
             *_cases(results),
             *dict.fromkeys(note for result in results.values() for note in result.get("notes", ())),
         )
     return report
 
 
-def _ahead(results: Mapping[str, Any]) -> dict[str, str]:
+def _ahead(names: Sequence[str], differences: Differences) -> dict[str, str]:
     """metric -> the encoder that is ahead of every other one."""
-    wins: dict[tuple[str, str], int] = {}
-    names = list(results)
-    for number, first in enumerate(names):
-        for second in names[number + 1 :]:
-            for metric, difference in compare_results(results[first], results[second]).items():
-                winner = {"first": first, "second": second}.get(difference["ahead"])
-                if winner is not None:
-                    wins[metric, winner] = wins.get((metric, winner), 0) + 1
+    wins: Counter[tuple[str, str]] = Counter()
+    for (first, second), metrics in differences.items():
+        winner = {"first": first, "second": second}
+        wins.update((metric, winner[entry["ahead"]]) for metric, entry in metrics.items() if entry["ahead"])
     return {metric: name for (metric, name), count in wins.items() if count == len(names) - 1}
 
 
@@ -174,22 +177,18 @@ def _panels(results: Mapping[str, Any]) -> Any:
     return draw_intervals(groups, references, titles)
 
 
-def _differences(results: Mapping[str, Any]) -> list[ReportTable]:
-    """For two encoders, the paired difference of every metric."""
-    if len(results) != 2:
-        return []
-    (first, one), (second, other) = results.items()
-    rows = [
-        [
-            metric,
-            f"{entry['difference']:+.3f}",
-            _signed(entry),
-            {"first": first, "second": second}.get(entry["ahead"], ""),
+def _differences(differences: Differences) -> list[ReportTable]:
+    """The paired difference of every metric, for each two encoders."""
+    tables = []
+    for (first, second), metrics in differences.items():
+        winner = {"first": first, "second": second, None: ""}
+        rows = [
+            [metric, f"{entry['difference']:+.3f}", _signed(entry), winner[entry["ahead"]]]
+            for metric, entry in metrics.items()
         ]
-        for metric, entry in compare_results(one, other).items()
-    ]
-    columns: Sequence[str] = ["metric", f"{first} minus {second}", "interval", "ahead"]
-    return [ReportTable(columns, rows, "Paired differences over the same patients")]
+        columns = ["metric", f"{first} minus {second}", "interval", "ahead"]
+        tables.append(ReportTable(columns, rows, "Paired differences over the same patients"))
+    return tables
 
 
 def _signed(entry: Mapping[str, Any]) -> str:

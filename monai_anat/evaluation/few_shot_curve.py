@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..data import DatalistError, take_shots
 from ..keys import IMAGE, LABEL
@@ -20,6 +19,7 @@ from .bootstrap import PatientBootstrap, undefined_metric
 from .few_shot import FewShotSegmentation
 from .frozen import FrozenEncoder, random_backbone
 from .frozen_protocol import Items, Metrics, json_settings, patients_of, three_cases
+from .paired import nan_mean
 from .results import compare_metrics
 
 __all__ = ["FewShotCurve"]
@@ -156,7 +156,7 @@ class FewShotCurve:
                 name: np.array([draw["by_structure"][name][kind] for draw in draws], dtype=np.float64)
                 for name in draws[0]["by_structure"]
             }  # (S, N) each
-            mean = _nan_mean(np.stack(list(table.values())))
+            mean = nan_mean(np.stack(list(table.values())), axis=0)
             for name, values in {"": mean, **table}.items():
                 key = "/".join(part for part in (kind, name, label) if part)
                 if np.isnan(values).all():
@@ -173,9 +173,3 @@ class FewShotCurve:
         return three_cases(
             draw["dice_by_image"], "higher", lambda index: {"image": str(test[index][IMAGE]), "index": index}
         )
-
-
-def _nan_mean(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = np.isfinite(stacked)
-    count = known.sum(axis=0)
-    return np.where(count > 0, np.where(known, stacked, 0).sum(axis=0) / np.maximum(count, 1), np.nan)

@@ -31,6 +31,7 @@ from ..metrics import LUNG_LANDMARKS, lung_landmarks
 __all__ = ["LandmarkSet", "contour_datalist", "load_landmarks", "read_contour"]
 
 LANDMARKS = "landmarks"
+THORAX_WIDTH = "thorax_width"
 _EXTREMES = ("right lateral extreme", "left lateral extreme")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 
@@ -82,7 +83,7 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
         points.append(own)
         shapes.append(shape)
         spacings.append(radiograph.spacing or (np.nan, np.nan))
-        widths.append(float(item.get("thorax_width") or _width(own, names)))
+        widths.append(_thorax_width(item) if item.get(THORAX_WIDTH) is not None else _width(own, names))
     stacked = np.stack(points)
     absent: NDArray[np.bool_] = np.asarray(np.isnan(stacked).any(axis=2))
     if absent.all():
@@ -250,10 +251,23 @@ def _written(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ..
     return points
 
 
+def _thorax_width(item: Mapping[str, Any]) -> float:
+    try:
+        width = float(item[THORAX_WIDTH])
+    except (TypeError, ValueError):
+        width = 0.0
+    if not 0 < width < float("inf"):
+        raise DatalistError(
+            f"{THORAX_WIDTH} must be a positive number of pixels, got {item[THORAX_WIDTH]!r} for {item[IMAGE]}; leave "
+            "it out where it is unknown"
+        )
+    return width
+
+
 def _width(points: NDArray[np.float64], names: Sequence[str]) -> float:
     if all(name in names for name in _EXTREMES):
         right, left = (points[names.index(name), 1] for name in _EXTREMES)
-        return float(abs(left - right))
+        return float(abs(left - right)) or float("nan")
     columns = points[:, 1][np.isfinite(points[:, 1])]
     return float(np.ptp(columns)) or float("nan") if len(columns) > 1 else float("nan")
 

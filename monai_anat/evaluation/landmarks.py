@@ -18,6 +18,7 @@ from .bootstrap import PatientBootstrap
 from .frozen import FrozenEncoder
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
 from .landmark_lists import LandmarkSet, from_image, load_landmarks, to_image
+from .paired import nan_mean
 
 __all__ = ["LandmarkProbe"]
 
@@ -74,7 +75,7 @@ class LandmarkProbe(FrozenProtocol):
         found, best, mutual = self._search(encoder, items, landmarks, sources)
         metrics, errors = self._score(bootstrap, landmarks, sources, found, best, mutual)
         first, second = self._pairs(bootstrap, landmarks, sources)
-        pair_errors = _mean(errors, axis=2)[first, second]
+        pair_errors = nan_mean(errors, axis=2)[first, second]
 
         def describe(index: int) -> dict[str, Any]:
             source, target = sources[first[index]], second[index]
@@ -161,11 +162,11 @@ class LandmarkProbe(FrozenProtocol):
         pairs = self._pairs(bootstrap, landmarks, sources)
         place = (sources[pairs[0]], pairs[1])
         metrics = {
-            name: bootstrap.pair_mean(_mean(value, axis=2)[pairs], *place, **self._kind(name))
+            name: bootstrap.pair_mean(nan_mean(value, axis=2)[pairs], *place, **self._kind(name))
             for name, value in values.items()
         }
         metrics["error_median"] = bootstrap.pair_median(
-            _mean(errors, axis=2)[pairs], *place, **self.kind("error_median")
+            nan_mean(errors, axis=2)[pairs], *place, **self.kind("error_median")
         )
         for index, name in enumerate(landmarks.names):
             metrics[f"error/{name}"] = bootstrap.pair_mean(errors[:, :, index][pairs], *place, **self._kind("error"))
@@ -196,13 +197,6 @@ class LandmarkProbe(FrozenProtocol):
 def _seen(landmarks: LandmarkSet) -> NDArray[np.bool_]:
     """Which landmarks each image shows, (N, K)."""
     return np.asarray(np.isfinite(landmarks.points).all(axis=2))
-
-
-def _mean(values: Floats, axis: int) -> Floats:
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    count = known.sum(axis=axis)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _json(points: Floats) -> list[list[float] | None]:

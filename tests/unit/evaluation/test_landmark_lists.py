@@ -57,6 +57,11 @@ def test_bad_landmarks_are_named(lungs, tmp_path) -> None:
         load_landmarks([{"image": image, "landmarks": {"apex": [48, 3]}}])
     with pytest.raises(DatalistError, match=r"must be \[row, column\], got 7"):
         load_landmarks([{"image": image, "landmarks": {"apex": 7}}])
+    for width in (0, -3, "wide", float("inf")):
+        with pytest.raises(DatalistError, match="thorax_width must be a positive number of pixels, got"):
+            load_landmarks([{"image": image, "landmarks": {"apex": [3, 3]}, "thorax_width": width}])
+    upright = {"right lateral extreme": [3, 9], "left lateral extreme": [20, 9]}
+    assert np.isnan(load_landmarks([{"image": image, "landmarks": upright}]).widths).all(), "no width, no errors in it"
     with pytest.raises(DatalistError, match="every item must have 'landmarks', or 'label'"):
         load_landmarks([{"image": image, "label": 1}])
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "empty.png")
