@@ -178,7 +178,7 @@ def _from_label(item: Mapping[str, Any], class_names: Sequence[str], exclusive: 
         and (exclusive or len(class_names) > 1)
     ):
         number = _number(label, item)
-        if number != int(number) or not 0 <= number < len(class_names):
+        if not 0 <= number < len(class_names) or number != int(number):
             raise DatalistError(
                 f"a class number must be in 0..{len(class_names) - 1} for {list(class_names)}, got {label!r} for "
                 f"{item.get(IMAGE)}"

@@ -14,23 +14,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import DatalistError, check_splits
-from ..keys import IMAGE, LABEL
-from ..metrics import area_under_pr, area_under_roc
 from ..networks import Backbone
 from .bootstrap import PatientBootstrap, undefined_metric
+from .class_task import ClassTask, read_class_task
 from .frozen import CollapsedFeaturesError, FrozenEncoder, centred
-from .frozen_protocol import RANDOM, Items, Measured, Metrics, json_settings, patients_of, three_cases
+from .frozen_protocol import RANDOM, Items, Measured, json_settings, patients_of
 from .results import compare_metrics
 
-__all__ = ["ClassificationProbe", "LinearProbe", "NearestNeighbourProbe", "class_labels"]
+__all__ = ["ClassificationProbe", "LinearProbe", "NearestNeighbourProbe"]
 
 Floats = NDArray[np.float64]
-
-KINDS: dict[str, tuple[str | None, str]] = {
-    "auroc": ("higher", "AUROC"),
-    "auprc": ("higher", "average precision"),
-    "accuracy": ("higher", "share"),
-}
 
 
 @dataclass(frozen=True)
@@ -45,8 +38,9 @@ class Split:
 class ClassificationProbe(ABC):
     """What the probes on class labels share: reading labels, AUROC per class with intervals, random weights beside.
 
-    Labels are a class number, or one of 0, 1 or unknown (-1, None) for each finding; unknown ones are left out finding
-    by finding, in training and in testing. Areas under the ROC curve are one class against the rest.
+    Labels are read by :func:`~monai_anat.data.read_class_labels`: a class number, 0, 1 or unknown (-1, None) for each
+    finding, or, given ``class_names``, names or a column per finding. Unknown ones are left out finding by finding, in
+    training and in testing. Areas under the ROC curve are one class against the rest.
 
     Args:
         class_names: of the classes or findings; numbers by default.
@@ -85,8 +79,7 @@ class ClassificationProbe(ABC):
             if not items:
                 raise DatalistError(f"{name} must hold at least one image for {self.name}, got none")
         check_splits(splits)
-        labels = class_labels([*training, *validation, *test])
-        names = self._names(labels)
+        task, labels = read_class_task([*training, *validation, *test], self.class_names)
         bootstrap = self._bootstrap(test)
         parts = np.split(labels, np.cumsum([len(training), len(validation)]))
 
@@ -94,15 +87,9 @@ class ClassificationProbe(ABC):
             rows = [one.embeddings(items).astype(np.float64) for items in splits.values()]
             centred(np.concatenate(rows))
             data = [Split(row, part) for row, part in zip(rows, parts, strict=True)]
-            return self.measure(data[0], data[1], data[2], splits, names, bootstrap)
+            return self.measure(data[0], data[1], data[2], splits, task, bootstrap)
 
-        return self._result(frozen, measure, bootstrap, names, len(test), len(training))
-
-    def _names(self, labels: Floats) -> list[str]:
-        names = [str(name) for name in (self.class_names or range(labels.shape[1]))]
-        if len(names) != labels.shape[1]:
-            raise ValueError(f"class_names must name the {labels.shape[1]} classes of the labels, got {names}")
-        return names
+        return self._result(frozen, measure, bootstrap, task, len(test), len(training))
 
     def _bootstrap(self, items: Items) -> PatientBootstrap:
         return PatientBootstrap(
@@ -114,7 +101,7 @@ class ClassificationProbe(ABC):
         frozen: FrozenEncoder,
         measure: Callable[[FrozenEncoder], Measured],
         bootstrap: PatientBootstrap,
-        names: list[str],
+        task: ClassTask,
         images: int,
         training_images: int,
     ) -> dict[str, Any]:
@@ -136,7 +123,7 @@ class ClassificationProbe(ABC):
             "n_patients": len(bootstrap.names),
             "n_training": training_images,
             "patients": bootstrap.fingerprint,
-            "class_names": names,
+            "class_names": list(task.names),
             "metrics": own.metrics,
             "baselines": baselines,
             "comparisons": {arm: compare_metrics(own.metrics, other) for arm, other in baselines.items()},
@@ -151,12 +138,12 @@ class ClassificationProbe(ABC):
         validation: Split,
         test: Split,
         splits: Mapping[str, Items],
-        names: Sequence[str],
+        task: ClassTask,
         bootstrap: PatientBootstrap,
     ) -> Measured:
         """Scores of the test images, and what was chosen."""
-        scores, chosen = self.predict(training, validation, test.features, is_one_of_many(splits["test"]))
-        return _measured(scores, test.labels, splits["test"], names, bootstrap, chosen)
+        scores, chosen = self.predict(training, validation, test.features, task.one_of_many)
+        return task.score(scores, test.labels, splits["test"], bootstrap, chosen)
 
     @abstractmethod
     def predict(
@@ -259,17 +246,17 @@ class NearestNeighbourProbe(ClassificationProbe):
         frozen = FrozenEncoder.of(encoder)
         if len(set(patients_of(items))) < 2:
             raise DatalistError(f"items must hold at least two patients, got {len(set(patients_of(items)))}")
-        labels, bootstrap = class_labels(items), self._bootstrap(items)
-        names, patients = self._names(labels), torch.as_tensor(bootstrap.patient_of)
+        (task, labels), bootstrap = read_class_task(items, self.class_names), self._bootstrap(items)
+        patients = torch.as_tensor(bootstrap.patient_of)
 
         def measure(one: FrozenEncoder) -> Measured:
             rows = one.embeddings(items).astype(np.float64)
             centred(rows)
             share, scores = self._vote(Split(rows, labels), rows, patients[:, None] != patients)
             known = np.where(np.isnan(scores), share, scores)
-            return _measured(known, labels, items, names, bootstrap, {"neighbours": min(self.neighbours, len(rows))})
+            return task.score(known, labels, items, bootstrap, {"neighbours": min(self.neighbours, len(rows))})
 
-        result = self._result(frozen, measure, bootstrap, names, len(items), len(items))
+        result = self._result(frozen, measure, bootstrap, task, len(items), len(items))
         return {**result, "settings": {**result["settings"], "within": True}}
 
     def _vote(self, gallery: Split, queries: Floats, allowed: Tensor | None = None) -> tuple[Floats, Floats]:
@@ -295,145 +282,6 @@ class NearestNeighbourProbe(ClassificationProbe):
             weight = ((best - best[:, :1]) / self.temperature).exp()[:, :, None] * known[index]
             scores.append((weight * labels[index]).sum(dim=1) / weight.sum(dim=1))  # 0 / 0 is NaN
         return share.numpy(), torch.cat(scores).numpy()
-
-
-def class_labels(items: Items) -> Floats:
-    """Labels as (N, C) of 0, 1 and NaN for unknown; class numbers become one column per class.
-
-    Raises:
-        DatalistError: a label is missing, is neither a number nor a list, or lists differ in length.
-
-    >>> class_labels([{"image": "a", "label": 2}, {"image": "b", "label": 0}]).tolist()
-    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
-    >>> class_labels([{"image": "a", "label": [1, -1]}]).tolist()
-    [[1.0, nan]]
-    """
-    rows = []
-    for item in items:
-        label = item.get(LABEL)
-        values = list(label) if isinstance(label, (list, tuple)) else [label]
-        try:
-            numbers = [float("nan") if value is None else float(value) for value in values]
-        except (TypeError, ValueError):
-            numbers = []
-        whole = isinstance(label, (list, tuple)) or (numbers and numbers[0] >= 0 and numbers[0] == int(numbers[0]))
-        if not numbers or not whole:
-            raise DatalistError(
-                f"every item must have a {LABEL!r} that is a class number or a list of 0, 1 and -1 (unknown), got "
-                f"{label!r} for {item.get(IMAGE)}"
-            )
-        rows.append(numbers)
-    if len({len(row) for row in rows}) > 1 or len({isinstance(i.get(LABEL), (list, tuple)) for i in items}) > 1:
-        raise DatalistError(f"all items must have labels of one form, got lengths {sorted({len(row) for row in rows})}")
-    array = np.array(rows)
-    if is_one_of_many(items):
-        return np.asarray(np.eye(int(array.max()) + 1)[array[:, 0].astype(int)])
-    return np.where((array == 0) | (array == 1), array, np.nan)
-
-
-def is_one_of_many(items: Items) -> bool:
-    """Whether labels are class numbers, of which one holds, and not lists of findings."""
-    return not isinstance(items[0][LABEL], (list, tuple))
-
-
-def score_classes(
-    scores: Floats, labels: Floats, names: Sequence[str], bootstrap: PatientBootstrap
-) -> tuple[Metrics, list[str]]:
-    """AUROC and AUPRC per class and macro; where a class has one kind of image only, the sentence that says so."""
-    metrics: Metrics = {}
-    notes = []
-    # a repeated positive lifts the precision of all above it: replicates of the average precision lie too high
-    kinds: dict[str, dict[str, Any]] = {
-        kind: {"better": better, "unit": unit, "unbias": kind == "auprc", "width": 8 * len(scores)}
-        for kind, (better, unit) in KINDS.items()
-    }
-    for kind, area in (("auroc", area_under_roc), ("auprc", area_under_pr)):
-        better, unit = KINDS[kind]
-        defined = []
-        for index, name in enumerate(names):
-            reason = _one_sided(labels[:, index], name)
-            if reason:
-                metrics[f"{kind}/{name}"] = undefined_metric(reason, better=better, unit=unit)
-                notes += [f"{reason[0].upper()}{reason[1:]}."] if kind == "auroc" else []
-                continue
-            defined.append(index)
-            statistic = _area_statistic(area, scores[:, [index]], labels[:, [index]], bootstrap)
-            counts = [len(np.unique(bootstrap.patient_of[labels[:, index] == value])) for value in (0, 1)]
-            rarer = ("negative", "positive")[counts[1] < counts[0]]
-            metrics[f"{kind}/{name}"] = bootstrap.estimate(
-                statistic,
-                **kinds[kind],
-                patients=len(np.unique(bootstrap.patient_of[np.isfinite(labels[:, index])])),
-                limiting=(min(counts), f"{rarer} patients"),
-            )
-        if defined:
-            statistic = _area_statistic(area, scores[:, defined], labels[:, defined], bootstrap)
-            metrics[kind] = bootstrap.estimate(statistic, **kinds[kind])
-        else:
-            why = "no class has both positive and negative test images, so there is no area under a curve"
-            metrics[kind] = undefined_metric(why, better=better, unit=unit)
-    return metrics, notes
-
-
-def _measured(
-    scores: Floats,
-    labels: Floats,
-    items: Items,
-    names: Sequence[str],
-    bootstrap: PatientBootstrap,
-    chosen: Mapping[str, Any],
-) -> Measured:
-    """Metrics of the images that are reported, with their predictions."""
-    metrics, notes = score_classes(scores, labels, names, bootstrap)
-    if is_one_of_many(items):
-        right = scores.argmax(axis=1) == np.nan_to_num(labels).argmax(axis=1)
-        metrics["accuracy"] = bootstrap.mean(right, better="higher", unit="share")
-    predictions = {
-        "images": [str(item[IMAGE]) for item in items],
-        "labels": [[None if np.isnan(value) else int(value) for value in row] for row in labels],
-        "probabilities": np.round(scores, 5).tolist(),
-    }
-
-    def describe(index: int) -> dict[str, Any]:
-        return {key: predictions[key][index] for key in ("images", "labels", "probabilities")}
-
-    extra = {"chosen": chosen, "predictions": predictions}
-    return Measured(metrics, three_cases(_log_losses(scores, labels), "lower", describe), extra, notes)
-
-
-def _one_sided(labels: Floats, name: str) -> str:
-    known = labels[np.isfinite(labels)]
-    if len(known) and known.min() != known.max():
-        return ""
-    what = "negative" if len(known) and known[0] == 0 else "positive"
-    if not len(known):
-        return f"{name} has no area under a curve: no test image has a known label"
-    return f"{name} has no area under a curve: all {len(known)} test images with a known label are {what}"
-
-
-def _area_statistic(area: Any, scores: Floats, labels: Floats, bootstrap: PatientBootstrap) -> Any:
-    """Mean area over some classes as a function of the patients' weights."""
-
-    def statistic(weights: Floats) -> Floats:
-        rows = weights[:, bootstrap.patient_of]
-        areas = []
-        for index in range(scores.shape[1]):
-            known = np.isfinite(labels[:, index])
-            areas.append(area(labels[known, index], scores[known, index], rows[:, known]))
-        stacked = np.stack(areas)
-        defined = np.isfinite(stacked)
-        count = defined.sum(axis=0)
-        return np.where(count > 0, np.where(defined, stacked, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
-
-    return statistic
-
-
-def _log_losses(scores: Floats, labels: Floats) -> Floats:
-    """Mean loss of each image over its known labels, NaN where none is known."""
-    known = np.isfinite(labels)
-    losses = -np.log(np.clip(np.where(labels == 1, scores, 1 - scores), 1e-7, 1))
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, losses, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def _logits(weight: Tensor, rows: Tensor) -> Tensor:

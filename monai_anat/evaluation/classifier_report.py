@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import DatalistError
@@ -19,8 +18,9 @@ from ..keys import IMAGE
 from ..metrics import Reliability, reliability
 from ..transforms import ten_crops
 from ..visualize import draw_attributions, draw_calibration, encode_png
-from .bootstrap import PatientBootstrap, undefined_metric
-from .classification import score_classes
+from .bootstrap import PatientBootstrap
+from .class_task import accuracy, score_classes
+from .frozen_protocol import patients_of
 
 __all__ = ["report_classifier", "write_attributions"]
 
@@ -84,11 +84,10 @@ def report_classifier(
         )
     names = [str(name) for name in class_names]
     truth = np.where(np.isin(truth, (0, 1)), truth, np.nan)
-    patients = [str(item.get("patient", item[IMAGE])) for item in datalist]
-    bootstrap = PatientBootstrap(patients, resamples=resamples, confidence=confidence, seed=seed)
+    bootstrap = PatientBootstrap(patients_of(datalist), resamples=resamples, confidence=confidence, seed=seed)
     metrics, notes = score_classes(scores, truth, names, bootstrap)
     if exclusive:
-        metrics["accuracy"] = _accuracy(scores, truth, bootstrap)
+        metrics["accuracy"] = accuracy(scores, truth, bootstrap)
     curves = {
         name: reliability(truth[:, index], scores[:, index], max(1, min(bins, known // LEAST_IN_BIN)))
         for index, name in enumerate(names)
@@ -157,15 +156,6 @@ def write_attributions(
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(encode_png(draw_attributions(images, maps, captions, columns=min(4, len(images)))))
     return target
-
-
-def _accuracy(scores: NDArray[np.float64], truth: NDArray[np.float64], bootstrap: PatientBootstrap) -> dict[str, Any]:
-    """Share of the images with a known class that score highest in it."""
-    known = np.isfinite(truth).all(axis=1)
-    if not known.any():
-        return undefined_metric("no test image has a known class", better="higher", unit="share")
-    right = np.where(known, scores.argmax(axis=1) == np.nan_to_num(truth).argmax(axis=1), np.nan)
-    return bootstrap.mean(right, better="higher", unit="share")
 
 
 def _draw_curves(path: Path, curves: Mapping[str, Reliability]) -> None:

@@ -167,12 +167,23 @@ def _plain(value: Any) -> Any:
 
 
 def patients_of(items: Items) -> list[str]:
-    """The patient of each item; the file where the list names none.
+    """The patient of each item; where the list names none, the file, by its name if no other file has that name.
 
     >>> patients_of([{"image": "x/a.png"}, {"image": "b.png", "patient": 7}])
     ['a.png', '7']
+    >>> patients_of([{"image": "x/a.png"}, {"image": "y/a.png"}])
+    ['x/a.png', 'y/a.png']
     """
-    return [str(item["patient"]) if item.get("patient") is not None else Path(str(item[IMAGE])).name for item in items]
+    files = {str(item[IMAGE]) for item in items}
+    unique = len({Path(file).name for file in files}) == len(files)
+    return [
+        str(item["patient"])
+        if item.get("patient") is not None
+        else Path(str(item[IMAGE])).name
+        if unique
+        else str(item[IMAGE])
+        for item in items
+    ]
 
 
 def three_cases(scores: ArrayLike, better: str, describe: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from ..data import take_fraction
 from ..keys import IMAGE
 from ..metrics import area_under_roc
 from .bootstrap import PatientBootstrap
-from .classification import LinearProbe, Split, is_one_of_many, score_classes
+from .class_task import ClassTask, score_classes
+from .classification import LinearProbe, Split
 from .frozen_protocol import Items, Measured, Metrics
 
 __all__ = ["LabelFractionProbe"]
@@ -47,14 +48,14 @@ class LabelFractionProbe(LinearProbe):
         validation: Split,
         test: Split,
         splits: Mapping[str, Items],
-        names: Sequence[str],
+        task: ClassTask,
         bootstrap: PatientBootstrap,
     ) -> Measured:
         """Macro AUROC at every share."""
-        _, notes = score_classes(np.zeros_like(test.labels), test.labels, names, bootstrap)
+        _, notes = score_classes(np.zeros_like(test.labels), test.labels, task.names, bootstrap)
         defined = [
             index
-            for index in range(len(names))
+            for index in range(len(task.names))
             if len(np.unique(test.labels[_known(test.labels[:, index]), index])) > 1
         ]
         metrics: Metrics = {}
@@ -66,7 +67,7 @@ class LabelFractionProbe(LinearProbe):
                 taken = take_fraction(splits["training"], fraction, seed)
                 rows = [place[str(item[IMAGE])] for item in taken]
                 part = Split(training.features[rows], training.labels[rows])
-                drawn.append(self.predict(part, validation, test.features, is_one_of_many(splits["test"]))[0])
+                drawn.append(self.predict(part, validation, test.features, task.one_of_many)[0])
                 counts.setdefault(f"{fraction:.0%}", []).append(len(rows))
             metrics[f"auroc/{fraction:.0%}"] = _over_draws(np.stack(drawn), test.labels, defined, bootstrap)
         return Measured(metrics, extra={"n_labels": counts}, notes=notes)
