@@ -7,6 +7,7 @@ its content, not by its ending; grey values are mapped to [0, 1] and the mapping
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from .dicom import FIRST_ELEMENT, decode_dicom
 from .raster import decode_raster
 from .reading import Decoded, UnreadableError
 from .shards import read_shard_image
-from .volume import decode_volume
+from .volume import HEAD_BYTES, decode_volume, volume_kind
 
 __all__ = [
     "Radiograph",
@@ -35,15 +36,22 @@ _RASTER_MARKS = {
     b"\xff\xd8\xff": "jpeg",
     b"II*\x00": "tiff",
     b"MM\x00*": "tiff",
+    b"II+\x00": "tiff",  # of more than 4 GB
+    b"MM\x00+": "tiff",
     b"BM": "bmp",
 }
 _FOREIGN_MARKS = {
-    b"PK\x03\x04": "a ZIP archive",
-    b"%PDF": "a PDF document",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"Rar!": "a RAR archive",
-    b"<!DOC": "a web page",
-    b"<html": "a web page",
+    b"PK\x03\x04": "a ZIP archive, not an image",
+    b"%PDF": "a PDF document, not an image",
+    b"7z\xbc\xaf": "a 7z archive, not an image",
+    b"Rar!": "a RAR archive, not an image",
+    b"<!DOC": "a web page, not an image",
+    b"<html": "a web page, not an image",
+    b"PK\x05\x06": "a ZIP archive without a file in it",
+    b"\x1f\x8b": "packed by gzip; unpack it first",
+    b"GIF8": "a GIF, which is not read; save it as PNG",
+    b"RIFF": "a WebP or another RIFF file, which is not read; save it as PNG",
+    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 file outside DICOM, which is not read; save it as PNG",
 }
 
 
@@ -119,6 +127,10 @@ def decode(path: str | os.PathLike[str], frame: int | None = None, *, label: boo
         raise RadiographError(path, "there is no such file") from error
     except PermissionError as error:
         raise RadiographError(path, "the file must not be opened by this user") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RadiographError(path, "the file is a link that leads in a circle") from error
+        raise RadiographError(path, f"the file cannot be read from the disk ({type(error).__name__})") from error
     except MemoryError as error:
         raise RadiographError(path, "the image does not fit into memory") from error
     except Exception as error:
@@ -128,23 +140,24 @@ def decode(path: str | os.PathLike[str], frame: int | None = None, *, label: boo
 
 def _decoder_for(path: str | os.PathLike[str]) -> Callable[[str | os.PathLike[str], int | None, bool], Decoded]:
     """Choose the decoder by what the file holds; its ending decides only where the content says nothing."""
-    name = str(path).lower()
-    if ".npy#" in name:
+    if ".npy#" in str(path).lower():
         return read_shard_image
+    # a pipe or a socket would be waited for
+    if Path(path).exists() and not Path(path).is_file():
+        raise UnreadableError("there is no such file: the name is that of a folder, a pipe or a device")
     with Path(path).open("rb") as handle:
-        head = handle.read(352)
+        head = handle.read(HEAD_BYTES)
     if not head:
         raise UnreadableError("the file is empty (0 bytes)")
     if head[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
         return decode_dicom
     if any(head.startswith(mark) for mark in _RASTER_MARKS):
         return decode_raster
+    if volume_kind(path, head):
+        return decode_volume
     for mark, what in _FOREIGN_MARKS.items():
         if head.startswith(mark):
-            raise UnreadableError(f"the file is {what}, not an image")
-    is_nifti = head[344:347] in (b"n+1", b"ni1") or (head.startswith(b"\x1f\x8b") and name.endswith(".nii.gz"))
-    if is_nifti or head.startswith((b"NRRD", b"ObjectType", b"NDims")) or name.endswith((".mha", ".mhd")):
-        return decode_volume
+            raise UnreadableError(f"the file is {what}")
     # DICOM without preamble starts with a tag of group 2 or 8, in either byte order
     if FIRST_ELEMENT in head[:64] or head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08", b"\x00\x02"):
         return decode_dicom

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from .reading import Decoded, UnreadableError, check_size, scale_stored, to_grey
 
@@ -16,6 +17,9 @@ __all__ = [
     "chosen_frame",
     "decode_raster",
 ]
+
+#: tags of TIFF
+_BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PLANES, _SAMPLE_FORMAT = 258, 259, 262, 274, 284, 339
 
 
 def decode_raster(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
@@ -38,11 +42,15 @@ def decode_raster(path: str | os.PathLike[str], frame: int | None = None, label:
                 if frames > 1:
                     image.seek(chosen_frame(frames, frame))
                 kind, mode = str(image.format or "raster").lower(), image.mode
+                inverted = _white_is_zero(image)
                 values = _values(image, label)
         except Image.DecompressionBombError as error:
             raise UnreadableError("the image is absurdly large") from error
         except UnidentifiedImageError as error:
-            raise UnreadableError("the file starts like an image but its header is damaged") from error
+            raise UnreadableError(
+                "the file starts like an image, but its header is damaged or it holds a kind of pixels that is not "
+                "read; a PNG of 8 or 16 bits is"
+            ) from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise UnreadableError("the image is damaged or truncated", str(error)) from error
     info: dict[str, Any] = {
@@ -57,7 +65,9 @@ def decode_raster(path: str | os.PathLike[str], frame: int | None = None, label:
     if label:
         return Decoded(values, None, {**info, "mapping": "stored values"})
     pixels, mapping = scale_stored(values)
-    return Decoded(pixels, None, {**info, "mapping": mapping})
+    if inverted:
+        pixels = 1 - pixels
+    return Decoded(pixels, None, {**info, "mapping": mapping, "inverted": inverted})
 
 
 def chosen_frame(frames: int, frame: int | None) -> int:
@@ -84,13 +94,41 @@ def chosen_frame(frames: int, frame: int | None) -> int:
 
 def _values(image: Image.Image, label: bool) -> NDArray[Any]:
     """The stored values as one grey plane, turned as the file's orientation tag asks."""
+    number_type = _tiff_type(image)
     image = ImageOps.exif_transpose(image)
-    if image.mode == "P" and not label:
+    if image.mode in ("P", "PA") and not label:
         image = image.convert("RGB")
     elif image.mode in ("1", "YCbCr", "CMYK", "LAB", "HSV"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     values = np.asarray(image)
+    if number_type is not None:
+        values = values.view(number_type)
     if values.ndim == 3:
         values = values[..., 0] if label else to_grey(values)
     # TIFF and some PNG writers swap bytes; arithmetic wants the machine's order
     return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False))
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """Whether the values of a TIFF run from white to black: Pillow turns them round up to 8 bits, not beyond."""
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0 and image.mode not in ("1", "L")
+
+
+def _tiff_type(image: Image.Image) -> np.dtype[Any] | None:
+    """The numbers that a TIFF holds, where Pillow takes signed ones for unsigned ones or the reverse.
+
+    Raises:
+        UnreadableError: what Pillow 13 reads without a word as a wrong picture.
+    """
+    if not isinstance(image, TiffImageFile):
+        return None
+    tags = image.tag_v2
+    bits = tags.get(_BITS, (1,))[0]
+    if bits > 8 and tags.get(_PLANES) == 2 and len(image.getbands()) > 1:
+        raise UnreadableError("the TIFF holds colours of 16 bits in planes, which are not read; a grey one is")
+    if tags.get(_ORIENTATION, 1) > 4 and tags.get(_COMPRESSION, 1) == 1:
+        raise UnreadableError("the TIFF lies on its side by its tag and is not compressed, which is not read; PNG is")
+    signed = tags.get(_SAMPLE_FORMAT, (1,))[0] == 2
+    if bits == 8 and signed and image.mode == "L":
+        return np.dtype(np.int8)
+    return np.dtype(np.uint32) if bits == 32 and not signed and image.mode == "I" else None

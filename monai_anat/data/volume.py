@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import itk
@@ -16,10 +21,49 @@ from .raster import chosen_frame
 from .reading import Decoded, UnreadableError, check_size, scale_stored, to_grey
 
 __all__ = [
+    "HEAD_BYTES",
     "decode_volume",
+    "volume_kind",
 ]
 
+#: so much of a file tells what kind of file it is
+HEAD_BYTES = 352
+_GZIP = b"\x1f\x8b"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_DATA_FILE = re.compile(rb"^(?:ElementDataFile|data ?file)\s*[=:]\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+_DAMAGED = "the image is damaged or truncated"
+_COLOURS = 4  # red, green, blue, and how opaque
+
+
+def volume_kind(path: str | os.PathLike[str], head: bytes) -> str:
+    """Tell what volume format a file has, by its content.
+
+    Args:
+        path: the file; one that gzip packed is looked into.
+        head: its first ``HEAD_BYTES`` bytes.
+
+    Returns:
+        ``nifti1``, ``nifti2``, ``nifti-pair``, ``meta`` (MHA, MHD), ``nrrd``, or nothing.
+
+    >>> volume_kind("a.dat", b"NRRD0004")
+    'nrrd'
+    """
+    if head.startswith(_GZIP):
+        try:
+            with gzip.open(path) as handle:
+                return _nifti_kind(handle.read(HEAD_BYTES))
+        except (OSError, EOFError, zlib.error):
+            return ""
+    if head.startswith(b"NRRD"):
+        return "nrrd"
+    words = re.match(rb"(?:Comment\s*=.*\s+)?(?:ObjectType|NDims)\s*=", head)
+    return "meta" if words else _nifti_kind(head)
+
+
+def _nifti_kind(head: bytes) -> str:
+    if head[4:7] == b"n+2":
+        return "nifti2"
+    return {b"n+1": "nifti1", b"ni1": "nifti-pair"}.get(head[344:347], "")
 
 
 def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
@@ -33,8 +77,13 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
     Raises:
         UnreadableError: it does not decode, is absurdly large, or has several slices and none was chosen.
     """
-    is_nifti = str(path).lower().endswith((".nii", ".nii.gz"))
-    values, affine, has_spacing = _read_nifti(path) if is_nifti else _read_itk(path)
+    with Path(path).open("rb") as handle:
+        kind = volume_kind(path, handle.read(HEAD_BYTES))
+    is_nifti = kind.startswith("nifti")
+    try:
+        values, affine, has_spacing = _read_nifti(path, kind, frame) if is_nifti else _read_itk(path, kind, frame)
+    except (EOFError, OSError, RuntimeError, zlib.error) as error:
+        raise UnreadableError(_DAMAGED, type(error).__name__) from error
     values, affine = _single_plane(values, affine, frame)
     turn = turn_of(affine)
     lengths = np.linalg.norm(affine[:-1, :2], axis=0)
@@ -56,38 +105,56 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
     return Decoded(scaled, spacing, {**info, "mapping": mapping})
 
 
-def _read_nifti(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+def _read_nifti(
+    path: str | os.PathLike[str], kind: str, frame: int | None
+) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
     """Values, affine, and whether the spacing means something."""
-    image: Any = nibabel.load(path)
-    check_size(*[int(n) for n in image.shape[:2]])
+    with Path(path).open("rb") as handle:
+        packed = handle.read(2) == _GZIP
+    if kind == "nifti-pair":
+        return _nifti_values(nibabel.load(path), frame)
+    image_type = nibabel.Nifti2Image if kind == "nifti2" else nibabel.Nifti1Image
+    with gzip.open(path) if packed else Path(path).open("rb") as stream:
+        return _nifti_values(image_type.from_stream(stream), frame)
+
+
+def _nifti_values(image: Any, frame: int | None) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
     header = image.header
+    _check_axes(image.shape, frame)
+    if header.get_data_dtype().kind == "c":
+        raise UnreadableError("the image holds complex numbers, which are no grey values")
     slope, intercept = header.get_slope_inter()
     plain = slope in (None, 1.0) and intercept in (None, 0.0)
     values = np.asanyarray(image.dataobj.get_unscaled()) if plain else np.asanyarray(image.dataobj)
     if values.dtype.names:  # RGB voxels are a structured type
-        values = np.stack([values[name] for name in values.dtype.names], axis=-1)
-        grey = to_grey(values)
-        values = grey
+        values = to_grey(np.stack([values[name] for name in values.dtype.names], axis=-1))
     affine = np.asarray(image.affine, dtype=np.float64)
     zooms = header.get_zooms()[:2]
     return values.astype(values.dtype.newbyteorder("=")), affine, not np.allclose(zooms, 1.0)
 
 
-def _read_itk(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+def _read_itk(
+    path: str | os.PathLike[str], kind: str, frame: int | None
+) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
     """Values in (column, row[, slice]) order, affine in RAS, and whether the spacing means something."""
+    _check_data_file(Path(path))
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise UnreadableError("the file's name is not UTF-8, which ITK cannot open; rename the file") from error
     with warnings.catch_warnings():
         # ITK loads its parts on first use; one that a warning-turned-error interrupts takes the process down
         warnings.simplefilter("ignore")
-        return _read_itk_image(path)
+        return _read_itk_image(os.fspath(path), kind, frame)
 
 
-def _read_itk_image(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
-    try:
-        image: Any = itk.imread(os.fspath(path))
-    except RuntimeError as error:
-        raise UnreadableError("the image is damaged or truncated") from error
-    size = [int(n) for n in itk.size(image)]
-    check_size(size[1], size[0])
+def _read_itk_image(path: str, kind: str, frame: int | None) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
+    reader: Any = itk.NrrdImageIO.New() if kind == "nrrd" else itk.MetaImageIO.New()
+    reader.SetFileName(path)
+    reader.ReadImageInformation()
+    # before memory is asked for
+    _check_axes([int(reader.GetDimensions(axis)) for axis in range(reader.GetNumberOfDimensions())], frame)
+    image: Any = itk.imread(path, imageio=reader)
     values = np.asarray(itk.array_from_image(image))
     if image.GetNumberOfComponentsPerPixel() > 1:
         values = to_grey(values)
@@ -99,6 +166,32 @@ def _read_itk_image(path: str | os.PathLike[str]) -> tuple[NDArray[Any], NDArray
     affine[:dimension, :dimension] = direction @ np.diag(spacing)
     affine[:dimension, 3] = np.asarray(image.GetOrigin(), dtype=np.float64)
     return values, _LPS_TO_RAS @ affine, not np.allclose(spacing[:2], 1.0)
+
+
+def _check_data_file(path: Path) -> None:
+    """Refuse a header that would have another file than one beside it read: it may lead anywhere on the disk."""
+    with path.open("rb") as handle:
+        head = re.split(rb"\r?\n\r?\n", handle.read(1 << 16))[0]
+    found = _DATA_FILE.search(head)
+    if found is None or found.group(1) == b"LOCAL":
+        return
+    place = path.parent / os.fsdecode(found.group(1))
+    if not place.resolve().is_relative_to(path.parent.resolve()):
+        raise UnreadableError("the header names a data file outside its folder, which is not followed")
+    if not place.is_file():
+        raise UnreadableError("the header names a data file that is not there, or a list of files")
+
+
+def _check_axes(shape: Sequence[int], frame: int | None) -> None:
+    """Refuse what is no single picture, by the header alone."""
+    lengths = sorted(int(n) for n in shape)
+    if len(lengths) < 2:
+        raise UnreadableError(f"the file has {len(lengths)} axes; a radiograph has two")
+    check_size(lengths[-2], lengths[-1])
+    if len(lengths) == 3:
+        chosen_frame(lengths[0], frame)
+    elif len(lengths) > 3 and lengths[-3] > _COLOURS:
+        raise UnreadableError(f"the file has {len(lengths)} axes; a radiograph has two")
 
 
 def _single_plane(

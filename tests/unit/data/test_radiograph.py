@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def test_result_is_frozen_and_typed(tmp_path: Path) -> None:
         (b"", r"empty \(0 bytes\)"),
         (b"PK\x03\x04 and more", "ZIP archive"),
         (b"%PDF-1.7", "PDF"),
+        (b"\x1f\x8b\x08\x00 broken", "gzip"),
+        (b"GIF89a", "GIF"),
         (bytes(np.random.default_rng(0).integers(100, 255, 500, dtype=np.uint8)), "encrypted"),
         (b"\x89PNG\r\n\x1a\nnothing", "damaged"),
         (b"\x08\x00\x05\x00garbage" * 10, "no pixel data|damaged|header"),
@@ -49,3 +52,13 @@ def test_error_crosses_processes_and_its_reason_names_no_file(tmp_path: Path) ->
         decode(tmp_path / "DoeJane.dcm")
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value) and "DoeJane" not in again.reason
+
+
+def test_a_pipe_is_not_waited_for_and_a_link_in_a_circle_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.dcm")
+    with pytest.raises(RadiographError, match="pipe"):
+        read_radiograph(tmp_path / "pipe.dcm")
+    (tmp_path / "a.dcm").symlink_to(tmp_path / "b.dcm")
+    (tmp_path / "b.dcm").symlink_to(tmp_path / "a.dcm")
+    with pytest.raises(RadiographError, match="circle"):
+        read_radiograph(tmp_path / "a.dcm")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile  # scikit-image needs it: it is there
 from PIL import Image
 
 from monai_anat.data import RadiographError, read_radiograph, synthetic_radiograph
@@ -107,3 +108,53 @@ def test_absurd_size_is_refused_before_decoding(tmp_path: Path) -> None:
     (tmp_path / "huge.png").write_bytes(content)
     with pytest.raises(RadiographError, match="absurdly large"):
         read_radiograph(tmp_path / "huge.png")
+
+
+def test_values_of_a_tiff_that_run_from_white_to_black_are_turned_round(tmp_path: Path, grey: np.ndarray) -> None:
+    wide = grey.astype(np.uint16) * 257
+    unit = (grey / 255).astype(np.float32)
+    for name, plain, values in (
+        ("bytes", grey, 255 - grey),
+        ("words", wide, 65535 - wide),
+        ("twelve bits in words", wide >> 4, 4095 - (wide >> 4)),
+        ("floats", unit, 1 - unit),
+    ):
+        tifffile.imwrite(tmp_path / "black.tif", plain, photometric="minisblack")
+        tifffile.imwrite(tmp_path / "white.tif", values, photometric="miniswhite")
+        expected, read = (read_radiograph(tmp_path / f"{kind}.tif") for kind in ("black", "white"))
+        np.testing.assert_allclose(read.pixels, expected.pixels, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.uint16, np.uint32])
+def test_signed_and_unsigned_numbers_of_a_tiff_are_told_apart(tmp_path: Path, grey: np.ndarray, kind: type) -> None:
+    lowest, highest = np.iinfo(kind).min, np.iinfo(kind).max
+    values = np.round(lowest + grey / 255 * (float(highest) - lowest)).clip(lowest, highest)
+    tifffile.imwrite(tmp_path / "a.tif", values.astype(kind), photometric="minisblack")
+    read = read_radiograph(tmp_path / "a.tif").pixels
+    assert np.corrcoef(read.ravel(), grey.ravel())[0, 1] > 0.99
+
+
+def test_a_tiff_of_more_than_four_gigabytes_form_is_read(tmp_path: Path, grey: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", grey, bigtiff=True, photometric="minisblack")
+    np.testing.assert_allclose(read_radiograph(tmp_path / "a.tif").pixels, grey / 255, atol=1e-6)
+
+
+def test_what_pillow_gets_wrong_is_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    wide = np.stack([grey.astype(np.uint16) * 257] * 3)
+    tifffile.imwrite(tmp_path / "planes.tif", wide, photometric="rgb", planarconfig="separate")
+    with pytest.raises(RadiographError, match="16 bits in planes"):
+        read_radiograph(tmp_path / "planes.tif")
+    exif = Image.Exif()
+    exif[274] = 6
+    lying = Image.fromarray(np.ascontiguousarray(np.rot90(grey)))
+    lying.save(tmp_path / "lying.tif", exif=exif)
+    with pytest.raises(RadiographError, match="lies on its side"):
+        read_radiograph(tmp_path / "lying.tif")
+    lying.save(tmp_path / "packed.tif", exif=exif, compression="tiff_lzw")
+    np.testing.assert_allclose(read_radiograph(tmp_path / "packed.tif").pixels, grey / 255, atol=1e-6)
+
+
+def test_a_kind_of_pixels_that_is_not_read_is_not_called_damaged_alone(tmp_path: Path, grey: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", grey.astype(np.float64), photometric="minisblack")
+    with pytest.raises(RadiographError, match="kind of pixels that is not read"):
+        read_radiograph(tmp_path / "a.tif")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monai_anat.data import RadiographError, read_radiograph, synthetic_radiograph
-from monai_anat.data.volume import decode_volume
+from monai_anat.data.volume import decode_volume, volume_kind
 
 # ITK's modules warn while they load, and crash if the warning becomes an error
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .*:DeprecationWarning")
@@ -76,3 +76,70 @@ def test_damage_is_said_in_a_sentence(tmp_path: Path, grey: np.ndarray) -> None:
     for name in ("cut.nii.gz", "cut.mha"):
         with pytest.raises(RadiographError, match="damaged"):
             read_radiograph(tmp_path / name)
+
+
+def test_the_content_decides_and_not_the_ending(tmp_path: Path, grey: np.ndarray) -> None:
+    nibabel.save(nibabel.Nifti1Image(grey.T, np.eye(4)), tmp_path / "a.nii")
+    nibabel.save(nibabel.Nifti1Image(grey.T, np.eye(4)), tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti2Image(grey.T, np.eye(4)), tmp_path / "b.nii")
+    for name in ("a.mha", "a.nrrd"):
+        itk.imwrite(itk.image_from_array(grey), str(tmp_path / name))
+    disguises = [("a.nii", "png"), ("a.nii", "nii.gz"), ("a.nii.gz", "nii"), ("a.nii.gz", "dat"), ("b.nii", "nii")]
+    disguises += [("a.mha", "png"), ("a.mha", "dat"), ("a.nrrd", "nii"), ("a.nrrd", "mha")]
+    for number, (name, ending) in enumerate(disguises):
+        place = tmp_path / f"{number}.{ending}"
+        place.write_bytes((tmp_path / name).read_bytes())
+        np.testing.assert_allclose(read_radiograph(place).pixels, grey / 255, atol=1e-6, err_msg=f"{name} as {ending}")
+
+
+def test_a_header_that_leads_out_of_its_folder_is_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "secret.raw").write_bytes(grey.tobytes())
+    meta = "ObjectType = Image\nNDims = 2\nDimSize = 32 40\nElementType = MET_UCHAR\nElementDataFile = {}\n"
+    nrrd = "NRRD0004\ntype: uint8\ndimension: 2\nsizes: 32 40\nencoding: raw\ndata file: {}\n\n"
+    (tmp_path / "inside" / "link.raw").symlink_to(tmp_path / "secret.raw")
+    for text in (meta, nrrd):
+        for place in (str(tmp_path / "secret.raw"), "../secret.raw", "link.raw"):
+            (tmp_path / "inside" / "a.mhd").write_text(text.format(place))
+            with pytest.raises(RadiographError, match="outside its folder"):
+                read_radiograph(tmp_path / "inside" / "a.mhd")
+        (tmp_path / "inside" / "a.mhd").write_text(text.format("nowhere.raw"))
+        with pytest.raises(RadiographError, match="not there"):
+            read_radiograph(tmp_path / "inside" / "a.mhd")
+        (tmp_path / "inside" / "own.raw").write_bytes(grey.tobytes())
+        (tmp_path / "inside" / "a.mhd").write_text(text.format("own.raw"))
+        np.testing.assert_allclose(read_radiograph(tmp_path / "inside" / "a.mhd").pixels, grey / 255, atol=1e-6)
+
+
+def test_a_header_that_promises_too_much_is_refused_before_memory_is_asked_for(tmp_path: Path) -> None:
+    meta = "ObjectType = Image\nNDims = {}\nDimSize = {}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    (tmp_path / "a.mha").write_text(meta.format(2, "100000 100000"))
+    (tmp_path / "b.mha").write_text(meta.format(3, "5000 2000 5000"))
+    (tmp_path / "c.mha").write_text(meta.format(4, "500 500 500 500"))
+    (tmp_path / "d.nrrd").write_text("NRRD0004\ntype: uint8\ndimension: 2\nsizes: 100000 100000\nencoding: raw\n\n")
+    for name, words in (("a.mha", "absurdly"), ("b.mha", "2000 frames"), ("c.mha", "4 axes"), ("d.nrrd", "absurdly")):
+        with pytest.raises(RadiographError, match=words):
+            read_radiograph(tmp_path / name)
+
+
+def test_what_is_no_picture_or_not_whole_gets_its_sentence(tmp_path: Path, grey: np.ndarray) -> None:
+    nibabel.save(nibabel.Nifti1Image(grey.T.astype(np.complex64), np.eye(4)), tmp_path / "complex.nii")
+    nibabel.save(nibabel.Nifti1Image(grey.T, np.eye(4)), tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(grey.T, np.eye(4)), tmp_path / "a.nii")
+    itk.imwrite(itk.image_from_array(grey), str(tmp_path / "a.mha"))
+    for name in ("a.nii.gz", "a.nii", "a.mha"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) - 300])
+        with pytest.raises(RadiographError, match="truncated"):
+            read_radiograph(tmp_path / name)
+    with pytest.raises(RadiographError, match="complex"):
+        read_radiograph(tmp_path / "complex.nii")
+    latin = tmp_path / "M\udce4dchen.mha"
+    latin.write_bytes((tmp_path / "a.mha").read_bytes())
+    with pytest.raises(RadiographError, match="not UTF-8"):
+        read_radiograph(latin)
+
+
+def test_volume_kind_knows_no_other_files() -> None:
+    assert volume_kind("a", b"\x89PNG" + bytes(400)) == "" and volume_kind("a", b"") == ""
+    assert volume_kind("a", b"Comment = by hand\nObjectType = Image") == "meta"
