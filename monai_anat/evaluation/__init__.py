@@ -57,6 +57,7 @@ from .report import Report, ReportFigure, ReportTable
 from .restorations import load_restorations, save_restorations
 from .results import compare_evaluations, compare_results, load_results, save_results
 from .robustness import RobustnessProbe
+from .scale import ScaleConsistencyProbe
 from .symmetry import SymmetryProbe
 from .ten_crop import TenCropInferer, average_crops
 from .training_probe import TrainingProbe
@@ -86,6 +87,7 @@ __all__ = [
     "ReportFigure",
     "ReportTable",
     "RobustnessProbe",
+    "ScaleConsistencyProbe",
     "SegmentationCases",
     "SymmetryProbe",
     "TenCropInferer",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bootstrap import PatientBootstrap
-from .frozen import FrozenEncoder, unit
+from .frozen import FrozenEncoder, cosines, unit
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics
 
 __all__ = ["CollapseProbe"]
@@ -59,7 +59,7 @@ class CollapseProbe(FrozenProtocol):
         first, second = np.triu_indices(len(items), 1)
         other = bootstrap.patient_of[first] != bootstrap.patient_of[second]
         first, second = first[other], second[other]
-        cosine = (unit(embeddings)[first] * unit(embeddings)[second]).sum(axis=1)
+        cosine = cosines(embeddings[first], embeddings[second])
         metrics["raw_cosine"] = bootstrap.pair_mean(cosine, first, second, **self.kind("raw_cosine"))
         collapsed = metrics["effective_rank"]["value"] < self.min_rank
         notes = []

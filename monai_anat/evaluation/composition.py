@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..data import read_radiograph
 from ..keys import IMAGE
 from .bootstrap import PatientBootstrap
-from .frozen import FrozenEncoder, centred, unit
+from .frozen import FrozenEncoder, centred, cosines
 from .frozen_protocol import FrozenProtocol, Items, Measured, three_cases
 from .windows import split_window, window_at
 
@@ -75,7 +75,7 @@ class ComposabilityProbe(FrozenProtocol):
                 mean = embedded[:, start : start + parts].mean(axis=1)
                 start += parts
                 found.setdefault(parts, []).append(
-                    (_cosine(embedded[:, 0], mean), _cosine(embedded[:, 0], mean[partner]))
+                    (cosines(embedded[:, 0], mean), cosines(embedded[:, 0], mean[partner]))
                 )
             for parts, pairs in found.items():
                 values[f"{kind}cosine/{parts}"], values[f"{kind}control/{parts}"] = np.mean(pairs, axis=0)
@@ -185,8 +185,3 @@ def other_patient(patients: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     following = dict(zip(order.tolist(), np.roll(order, -1).tolist(), strict=True))
     rows = {patient: np.flatnonzero(patients == patient) for patient in np.unique(patients).tolist()}
     return np.array([generator.choice(rows[following[patient]]) for patient in patients.tolist()])
-
-
-def _cosine(first: Floats, second: Floats) -> Floats:
-    cosine: Floats = (unit(first) * unit(second)).sum(axis=-1)
-    return cosine

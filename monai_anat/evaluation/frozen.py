@@ -320,6 +320,12 @@ def unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values / np.where(length > 0, length, 1)
 
 
+def cosines(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine of rows, along the last axis."""
+    cosine: NDArray[np.float64] = (unit(first) * unit(second)).sum(axis=-1)
+    return cosine
+
+
 def _check_spread(difference: float, largest: float) -> None:
     if difference <= _EQUAL * largest:
         raise CollapsedFeaturesError(

@@ -12,7 +12,7 @@ from ..data import read_radiograph
 from ..keys import IMAGE
 from .bootstrap import PatientBootstrap
 from .composition import other_patient
-from .frozen import FrozenEncoder, centred, unit
+from .frozen import FrozenEncoder, centred, cosines, unit
 from .frozen_protocol import FrozenProtocol, Items, Measured, three_cases
 from .windows import window_at
 
@@ -74,10 +74,10 @@ class InterpolationProbe(FrozenProtocol):
         found: dict[str, list[Floats]] = {}
 
         def add(kind: str, predicted: Floats, actual: Floats, nearer: Floats, span: Floats) -> None:
-            cosine = _cosine(predicted, actual)
+            cosine = cosines(predicted, actual)
             error = np.linalg.norm(predicted - actual, axis=-1) / np.maximum(np.linalg.norm(span, axis=-1), 1e-12)
             found.setdefault(f"{kind}_cosine", []).append(cosine)
-            found.setdefault(f"{kind}_gain", []).append(cosine - _cosine(nearer, actual))
+            found.setdefault(f"{kind}_gain", []).append(cosine - cosines(nearer, actual))
             found.setdefault(f"{kind}_error", []).append(error)
 
         ends = features[:, :, place[0.0]], features[:, :, place[1.0]]
@@ -87,7 +87,7 @@ class InterpolationProbe(FrozenProtocol):
             best = np.einsum("nld,nlgd->nlg", unit(predicted), grid).argmax(axis=2)
             close = np.abs(np.array(GRID)[best] - t) <= 0.05 + 1e-9
             found.setdefault("interpolation_rank_1", []).append(close.astype(float))
-            found.setdefault("control_cosine", []).append(_cosine(predicted, others[:, :, place[t]]))
+            found.setdefault("control_cosine", []).append(cosines(predicted, others[:, :, place[t]]))
         start, middle = features[:, :, place[0.0]], features[:, :, place[0.5]]
         for t in self.outside:
             actual = features[:, :, place[round(0.5 + t / 2, 6)]]
@@ -115,8 +115,3 @@ class InterpolationProbe(FrozenProtocol):
             )
             boxes.append([window_at(center * np.array(size) - 0.5, side, size) for center in centers])
         return np.array(boxes), shares
-
-
-def _cosine(first: Floats, second: Floats) -> Floats:
-    cosine: Floats = (unit(first) * unit(second)).sum(axis=-1)
-    return cosine

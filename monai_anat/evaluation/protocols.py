@@ -28,6 +28,7 @@ from .localizability import LocalizabilityProbe
 from .report import Report
 from .results import save_results
 from .robustness import RobustnessProbe
+from .scale import ScaleConsistencyProbe
 from .sections import add_correspondence, add_dice, add_masks, add_metrics
 from .symmetry import SymmetryProbe
 
@@ -47,6 +48,7 @@ FROZEN: dict[str, type[FrozenProtocol]] = {
         ComposabilityProbe,
         DecomposabilityProbe,
         InterpolationProbe,
+        ScaleConsistencyProbe,
         RobustnessProbe,
         CollapseProbe,
     )

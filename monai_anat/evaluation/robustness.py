@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +25,17 @@ __all__ = ["RobustnessProbe", "change_intensity", "move_images"]
 Floats = NDArray[np.float64]
 
 
+class Motion(NamedTuple):
+    """Of an image's content: the arguments of :func:`move_images`."""
+
+    degrees: float = 0.0
+    shift: float = 0.0
+    scale: float = 1.0
+
+
 @dataclass(kw_only=True)
 class RobustnessProbe(FrozenProtocol):
-    """Embeddings and dense features before and after a shift, a rotation, another intensity, and noise.
+    """Embeddings and dense features before and after a shift, a rotation, another scale or intensity, and noise.
 
     For every change: the centred cosine of an image's two embeddings, the same for two different patients (control),
     and the share of images whose changed version is nearest to themselves among all (``identification``). Dense
@@ -38,6 +46,7 @@ class RobustnessProbe(FrozenProtocol):
     Args:
         shifts: as shares of the image side, down and to the right.
         degrees: rotations.
+        scales: factors by which the anatomy is enlarged about the image's centre.
         gammas: exponents of the intensity, in log2.
         noises: standard deviations of Gaussian noise, for intensities in [0, 1].
 
@@ -56,6 +65,7 @@ class RobustnessProbe(FrozenProtocol):
 
     shifts: tuple[float, ...] = (0.05, 0.1)
     degrees: tuple[float, ...] = (5.0, 10.0)
+    scales: tuple[float, ...] = (0.8, 1.2)
     gammas: tuple[float, ...] = (-0.5, 0.5)
     noises: tuple[float, ...] = (0.05, 0.1)
 
@@ -94,17 +104,18 @@ class RobustnessProbe(FrozenProtocol):
             values[f"dense_error/{name}"] = error.repeat(len(items))
         return {"same position": self.means(bootstrap, values)}
 
-    def _changes(self) -> dict[str, tuple[Callable[[Tensor], Tensor], tuple[float, float]]]:
-        """Name -> what is done to a batch, and its motion (degrees, shift); names carry what the result depends on."""
-        changes: dict[str, tuple[Callable[[Tensor], Tensor], tuple[float, float]]] = {}
-        for shift in self.shifts:
-            changes[f"shift {shift:g}"] = partial(move_images, degrees=0.0, shift=shift), (0.0, shift)
-        for angle in self.degrees:
-            changes[f"rotation {angle:g}"] = partial(move_images, degrees=angle, shift=0.0), (angle, 0.0)
+    def _changes(self) -> dict[str, tuple[Callable[[Tensor], Tensor], Motion]]:
+        """Name -> what is done to a batch, and its motion; names carry what the result depends on."""
+        motions = {f"shift {shift:g}": Motion(shift=shift) for shift in self.shifts}
+        motions |= {f"rotation {angle:g}": Motion(degrees=angle) for angle in self.degrees}
+        motions |= {f"scale {scale:g}": Motion(scale=scale) for scale in self.scales}
+        changes: dict[str, tuple[Callable[[Tensor], Tensor], Motion]] = {
+            name: (partial(move_images, **motion._asdict()), motion) for name, motion in motions.items()
+        }
         for gamma in self.gammas:
-            changes[f"gamma {gamma:+g}"] = partial(change_intensity, gamma=gamma), (0.0, 0.0)
+            changes[f"gamma {gamma:+g}"] = partial(change_intensity, gamma=gamma), Motion()
         for noise in self.noises:
-            changes[f"noise {noise:g}"] = partial(change_intensity, noise=noise), (0.0, 0.0)
+            changes[f"noise {noise:g}"] = partial(change_intensity, noise=noise), Motion()
         return changes
 
     def _dense(
@@ -113,7 +124,7 @@ class RobustnessProbe(FrozenProtocol):
         items: Items,
         change: Callable[[Tensor], Tensor],
         name: str,
-        motion: tuple[float, float],
+        motion: Motion,
         mean: Floats,
     ) -> tuple[Floats, Floats]:
         """Share of cells found within one cell, and mean error, of each image, (N,) each."""
@@ -133,20 +144,25 @@ class RobustnessProbe(FrozenProtocol):
         return np.array(hits), np.array(errors)
 
 
-def move_images(images: Tensor, degrees: float, shift: float) -> Tensor:
-    """Rotate images counter-clockwise about their centre, then move them down and to the right; borders are repeated.
+def move_images(images: Tensor, degrees: float = 0.0, shift: float = 0.0, scale: float = 1.0) -> Tensor:
+    """Enlarge images and rotate them counter-clockwise about their centre, then move them down and to the right.
+
+    Borders are repeated.
 
     Args:
         images: (B, 1, S, S).
         degrees: of the rotation.
         shift: as a share of the side.
+        scale: factor of the enlargement.
 
     >>> image = torch.arange(4.0).reshape(1, 1, 2, 2)
-    >>> move_images(image, 0.0, 0.5)[0, 0]
+    >>> move_images(image, shift=0.5)[0, 0]
     tensor([[0., 0.],
             [0., 0.]])
     """
-    grid = F.affine_grid(_theta(degrees, shift).float().expand(len(images), -1, -1), list(images.shape), False)
+    grid = F.affine_grid(
+        _theta(Motion(degrees, shift, scale)).float().expand(len(images), -1, -1), list(images.shape), False
+    )
     return F.grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
 
 
@@ -160,15 +176,16 @@ def change_intensity(images: Tensor, *, gamma: float = 0.0, noise: float = 0.0) 
     return (images.clamp(0, 1).pow(2.0**gamma) + noise * field).clamp(0, 1)
 
 
-def _theta(degrees: float, shift: float) -> Tensor:
+def _theta(motion: Motion) -> Tensor:
     """(1, 2, 3): where, from -1 to 1, each place of the moved image comes from."""
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turn = torch.tensor([[cosine, -sine], [sine, cosine]], dtype=torch.float64)
-    move = -turn @ torch.full((2, 1), 2 * shift, dtype=torch.float64)
+    angle = math.radians(motion.degrees)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = torch.tensor([[cosine, -sine], [sine, cosine]], dtype=torch.float64) / motion.scale
+    move = -turn @ torch.full((2, 1), 2 * motion.shift, dtype=torch.float64)
     return torch.cat([turn, move], dim=1)[None]
 
 
-def _origins(encoder: FrozenEncoder, motion: tuple[float, float]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+def _origins(encoder: FrozenEncoder, motion: Motion) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Centre of each cell, where in the original its content comes from, (h * w, 2), and whether both are in the image.
 
     Places are shares of the image side.
@@ -178,7 +195,7 @@ def _origins(encoder: FrozenEncoder, motion: tuple[float, float]) -> tuple[Float
         for count, extent in zip(encoder.grid, encoder.extent, strict=True)
     ]
     here = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    theta = _theta(*motion)[0].numpy()
+    theta = _theta(motion)[0].numpy()
     signed = 2 * here[:, ::-1] - 1  # (x, y) from -1 to 1
     origin = (signed @ theta[:, :2].T + theta[:, 2] + 1) / 2
     origin = origin[:, ::-1]

@@ -14,7 +14,7 @@ from ..keys import IMAGE, LABEL
 from ..metrics import read_features
 from .bootstrap import PatientBootstrap
 from .composition import other_patient
-from .frozen import FrozenEncoder, unit
+from .frozen import FrozenEncoder, cosines
 from .frozen_protocol import FrozenProtocol, Items, Measured, three_cases
 from .landmark_lists import LANDMARKS, load_landmarks, to_image
 
@@ -62,16 +62,15 @@ class SymmetryProbe(FrozenProtocol):
         off = np.abs((points[:, 1] + 0.5) / encoder.image_size - 0.5)
         middle, side = off <= self.midline / 2 + 1e-9, off >= self.lateral
         plain, mirrored = self._read(encoder, items, points, mean)
-        same = unit(plain) * unit(mirrored)
-        across = unit(plain) * unit(self._read(encoder, items, _flipped(points, encoder), mean)[1])
+        place = cosines(plain, mirrored)  # (N, P)
+        anatomy = cosines(plain, self._read(encoder, items, _flipped(points, encoder), mean)[1])
         partner = other_patient(bootstrap.patient_of, self.seed)
-        place, anatomy = same.sum(axis=2), across.sum(axis=2)  # (N, P)
         values = {
             "midline": place[:, middle].mean(axis=1),
             "lateral": place[:, side].mean(axis=1),
             "same_anatomy": anatomy.mean(axis=1),
             "side_told": (anatomy > place)[:, side].mean(axis=1),
-            "control": (unit(plain) * unit(mirrored[partner])).sum(axis=2).mean(axis=1),
+            "control": cosines(plain, mirrored[partner]).mean(axis=1),
         }
         values["gap"] = values["midline"] - values["lateral"]
         metrics = self.means(bootstrap, values)
@@ -113,7 +112,7 @@ class SymmetryProbe(FrozenProtocol):
         cosine = np.full(places.shape[:2], np.nan)
         for index, item in enumerate(items):
             first, second = self._read(encoder, [item], places[index], mean)
-            cosine[index] = (unit(first[0]) * unit(second[0])).sum(axis=1)
+            cosine[index] = cosines(first[0], second[0])
         metrics = {}
         for side in ("right", "left"):
             chosen = [number for number, name in enumerate(landmarks.names) if side in name.split()]

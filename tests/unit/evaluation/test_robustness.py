@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from monai_anat.evaluation import RobustnessProbe
-from monai_anat.evaluation.robustness import _origins, change_intensity, move_images
+from monai_anat.evaluation.robustness import Motion, _origins, change_intensity, move_images
 
 FAST = {"resamples": 50, "random_seed": None}
 
 
 def test_moves_are_where_their_origins_say(oracles) -> None:
-    """Rotate and shift a smooth picture of a coordinate: the value at a place is its origin's."""
+    """Rotate, enlarge and shift a smooth picture of a coordinate: the value at a place is its origin's."""
     encoder = oracles.grey()
     side = encoder.image_size
     line = (torch.arange(side) + 0.5) / side
     for axis, picture in enumerate((line[:, None].expand(side, side), line[None].expand(side, side))):
-        moved = move_images(picture[None, None].contiguous(), 10.0, 0.1)[0, 0]
+        moved = move_images(picture[None, None].contiguous(), 10.0, 0.1, 1.1)[0, 0]
         cells = torch.nn.functional.avg_pool2d(moved[None, None], 4)[0, 0].flatten().numpy()
-        here, origin, inside = _origins(encoder, (10.0, 0.1))
+        here, origin, inside = _origins(encoder, Motion(10.0, 0.1, 1.1))
         deep = inside & (origin > 0.1).all(axis=1) & (origin < 0.9).all(axis=1)
         assert deep.sum() > 50
         np.testing.assert_allclose(cells[deep], origin[deep, axis], atol=0.01)
@@ -35,8 +35,15 @@ def test_shift_is_down_and_to_the_right() -> None:
     assert divmod(int(turned), 10) == (5, 3), "counter-clockwise"
 
 
+def test_a_scale_above_one_enlarges() -> None:
+    image = torch.zeros(1, 1, 12, 12)
+    image[..., 4:8, 4:8] = 1
+    for scale in (0.5, 1.0, 1.5):
+        assert move_images(image, scale=scale).sum() == pytest.approx(16 * scale**2, rel=0.05)
+
+
 def test_nothing_changes_without_a_change(lungs, oracles) -> None:
-    probe = RobustnessProbe(shifts=(0.0,), degrees=(), gammas=(0.0,), noises=(), **FAST)
+    probe = RobustnessProbe(shifts=(0.0,), degrees=(), scales=(), gammas=(0.0,), noises=(), **FAST)
     metrics = probe.run(oracles.frozen(oracles.noise().backbone), lungs["training"])["metrics"]
     for name in ("gamma +0",):
         assert metrics[f"cosine/{name}"]["value"] == pytest.approx(1)
@@ -47,13 +54,13 @@ def test_nothing_changes_without_a_change(lungs, oracles) -> None:
 
 def test_position_features_find_the_same_position(lungs, oracles) -> None:
     """They know nothing of motion: with a shift of a quarter they are wrong by it, exactly as the baseline."""
-    probe = RobustnessProbe(shifts=(0.25,), degrees=(8.0,), gammas=(), noises=(0.1,), **FAST)
+    probe = RobustnessProbe(shifts=(0.25,), degrees=(8.0,), scales=(0.8,), gammas=(), noises=(0.1,), **FAST)
     encoder = oracles.place()
     plain = encoder.embeddings
     encoder.embeddings = lambda items, *a: plain(items, *a) + np.arange(len(items))[:, None]  # not all equal
     result = probe.run(encoder, lungs["training"])
     same = result["baselines"]["same position"]
-    for name in ("shift 0.25", "rotation 8", "noise 0.1"):
+    for name in ("shift 0.25", "rotation 8", "scale 0.8", "noise 0.1"):
         for kind in ("dense_hit", "dense_error"):
             assert result["metrics"][f"{kind}/{name}"]["value"] == pytest.approx(same[f"{kind}/{name}"]["value"])
     assert same["dense_error/shift 0.25"]["value"] == pytest.approx(0.25 * 2**0.5)
