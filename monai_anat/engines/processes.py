@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import torch
 import torch.distributed as dist
@@ -10,6 +11,9 @@ import torch.distributed as dist
 from ..processes import rank_and_size
 
 __all__ = ["is_main_process", "join_processes", "leave_processes"]
+
+#: seconds; a thread that waits for one of two busy cores needs some hundredths
+_REST = 0.2
 
 
 def join_processes() -> torch.device:
@@ -37,6 +41,9 @@ def leave_processes() -> None:
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+        # gloo's threads live on where DistributedDataParallel knew the group (torch 2.13); one that lets go of its last
+        # tensor while the interpreter ends takes the process down: "terminate called without an active exception"
+        time.sleep(_REST)
 
 
 def is_main_process() -> bool:

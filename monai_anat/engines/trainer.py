@@ -124,6 +124,9 @@ class SSLTrainer(Trainer):
         self.clip_each = clip_each
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        in_groups = [{id(p) for group in o.param_groups for p in group["params"]} for o in self.optimizers.values()]
+        #: the parameters of each optimiser, in the method's own order
+        self._owned = [[p for p in self.method.parameters() if id(p) in ids] for ids in in_groups]
         self.rank, self.world_size = rank_and_size()
         self._failure: BaseException | None = None
         self._check_schedules()
@@ -276,7 +279,8 @@ class SSLTrainer(Trainer):
         for optimizer in self.optimizers.values():
             self.grad_scaler.unscale_(optimizer)
         # each optimiser's gradients by themselves: the size of an adversary's must not shorten the generator's step
-        norms = [self._clip(parameters) for parameters in self._by_optimizer() if parameters] or [torch.zeros(())]
+        with_gradient = [[p for p in parameters if p.grad is not None] for parameters in self._owned]
+        norms = [self._clip(parameters) for parameters in with_gradient if parameters] or [torch.zeros(())]
         norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         skipped = ~torch.isfinite(norm)
         for optimizer in self.optimizers.values():
@@ -285,12 +289,6 @@ class SSLTrainer(Trainer):
         if self.grad_scaler.is_enabled():
             self.grad_scaler.update()
         return norm, skipped
-
-    def _by_optimizer(self) -> list[list[nn.Parameter]]:
-        """The parameters that have a gradient, for each optimiser, in the method's own order."""
-        with_gradient = [parameter for parameter in self.method.parameters() if parameter.grad is not None]
-        owned = [{id(p) for group in o.param_groups for p in group["params"]} for o in self.optimizers.values()]
-        return [[parameter for parameter in with_gradient if id(parameter) in ids] for ids in owned]
 
     def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
         """Clip the gradients of one optimiser; returns their norm before that."""

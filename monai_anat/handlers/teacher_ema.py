@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
+from ignite.engine import Events
 from torch import Tensor, nn
 
 from ..engines import SSLEvents, SSLTrainer
@@ -14,7 +16,10 @@ from ..schedules import ConstantSchedule, Schedule
 __all__ = ["TeacherEMA", "move_teacher"]
 
 
-@torch.no_grad()
+#: (teacher, student) tensors
+_Pairs = list[tuple[Tensor, Tensor]]
+
+
 def move_teacher(
     pairs: Iterable[tuple[nn.Module, nn.Module]], momentum: float, average_statistics: bool = False
 ) -> None:
@@ -37,21 +42,30 @@ def move_teacher(
     >>> bool(teacher.weight == student.weight)
     True
     """
+    _move(*_pair_up(pairs, average_statistics), momentum)
+
+
+def _pair_up(pairs: Iterable[tuple[nn.Module, nn.Module]], average_statistics: bool) -> tuple[_Pairs, _Pairs]:
+    """The tensors that are averaged and those that are copied."""
+    averaged: _Pairs = []
+    copied: _Pairs = []
     for student, teacher in pairs:
-        averaged = _paired(student.named_parameters(), teacher.named_parameters())
-        copied: list[tuple[Tensor, Tensor]] = []
+        averaged += _paired(student.named_parameters(), teacher.named_parameters())
         for buffers in _paired(student.named_buffers(), teacher.named_buffers()):
             (averaged if average_statistics and buffers[0].is_floating_point() else copied).append(buffers)
-        if averaged:
-            torch._foreach_lerp_([t for t, _ in averaged], [s for _, s in averaged], 1.0 - momentum)
-        if copied:
-            torch._foreach_copy_([t for t, _ in copied], [s for _, s in copied])
+    return averaged, copied
 
 
-def _paired(
-    student: Iterable[tuple[str, Tensor]], teacher: Iterable[tuple[str, Tensor]]
-) -> list[tuple[Tensor, Tensor]]:
-    """(teacher, student) tensors of the same name."""
+@torch.no_grad()
+def _move(averaged: _Pairs, copied: _Pairs, momentum: float) -> None:
+    if averaged:
+        torch._foreach_lerp_([t for t, _ in averaged], [s for _, s in averaged], 1.0 - momentum)
+    if copied:
+        torch._foreach_copy_([t for t, _ in copied], [s for _, s in copied])
+
+
+def _paired(student: Iterable[tuple[str, Tensor]], teacher: Iterable[tuple[str, Tensor]]) -> _Pairs:
+    """Tensors of the same name."""
     sources, targets = dict(student), dict(teacher)
     if sources.keys() != targets.keys():
         raise ValueError(
@@ -81,6 +95,7 @@ class TeacherEMA:
     def __init__(self, momentum: Schedule | float, average_statistics: bool = False) -> None:
         self.average_statistics = average_statistics
         self.momentum = ConstantSchedule(momentum) if isinstance(momentum, int | float) else momentum
+        self._tensors: tuple[_Pairs, _Pairs] = ([], [])
 
     def attach(self, engine: SSLTrainer) -> None:
         """Register with the trainer."""
@@ -88,10 +103,14 @@ class TeacherEMA:
             raise TypeError(
                 f"TeacherEMA needs a method with a teacher, got {type(engine.method).__name__}; leave the handler away"
             )
+        engine.add_event_handler(Events.EPOCH_STARTED, self._pair)
         engine.add_event_handler(SSLEvents.OPTIMIZER_STEPPED, self)
+
+    def _pair(self, engine: SSLTrainer) -> None:
+        """Once an epoch: to pair hundreds of tensors by name takes longer than to move them."""
+        method = cast(TeacherStudentMethod, engine.method)
+        self._tensors = _pair_up(method.pairs(), self.average_statistics)
 
     def __call__(self, engine: SSLTrainer) -> None:
         """Move the teacher by the momentum of this step."""
-        method = engine.method
-        if isinstance(method, TeacherStudentMethod):
-            move_teacher(method.pairs(), self.momentum(engine.progress), self.average_statistics)
+        _move(*self._tensors, self.momentum(engine.progress))
