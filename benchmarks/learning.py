@@ -1,63 +1,68 @@
 """Does a method learn anatomy in a few steps? Its demonstration on the shipped radiographs, before and after.
 
-    python benchmarks/learning.py lamps [peac ...] [--steps N] [--seed N] [--image-size N] [--level N] [--out FOLDER]
+    python benchmarks/learning.py lamps [peac ...] [--steps N] [--seed N] [--data DATA] [--set KEY=VALUE ...] [--out OUT]
 
-The bundle's cpu_demo runs for N optimiser steps. Before and after, its encoder is asked three things on radiographs
-with lung masks, of training and validation patients only: do its dense features find the same landmark in another
-patient (error as a fraction of the image side, beside the same position and three random initialisations); do the
-embeddings of windows around landmarks tell which landmark it is, by their nearest neighbours in other patients (k-NN,
-chance 1/6, with the paired difference from random weights and its 95 % interval over patients); and how many directions
-do its embeddings use (effective rank; a collapsed encoder has 1). One JSON per method, and a table.
+The bundle's cpu_demo runs for N optimiser steps. Before and after, the same encoder is asked on radiographs of training
+and validation patients only: do its dense features find a lung landmark in another patient (error in thorax widths); do
+the embeddings of windows tell which landmark they show, by their nearest neighbours in other patients (chance 1/6); do
+the embeddings of whole images tell the finding, by their nearest neighbours in other patients (macro AUROC, chance .5);
+and how many directions do they use (effective rank; 1 is collapse). After minus before has a paired 95 % interval over
+patients. The masks and findings are those of DATA/cxr_seg and DATA/cxr_cls (--data or MONAI_ANAT_DATA), else of the
+shipped sample. One JSON per method, and a table.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
 import tempfile
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 warnings.filterwarnings("ignore")
 
-from monai_anat import data, evaluation, metrics, networks, resources  # noqa: E402
-from monai_anat.evaluation.cases import SegmentationCases, load_cases  # noqa: E402
+from monai_anat import data, evaluation, networks, resources  # noqa: E402
+
+#: protocol -> its metric in the table, and the column's name
+COLUMNS = {
+    "landmarks": ("error", "landmark error"),
+    "localizability": ("knn_accuracy", "windows, k-NN"),
+    "k-nn": ("auroc", "whole images, k-NN"),
+    "collapse": ("effective_rank", "rank"),
+}
 
 
-def embeddings_of(encoder: networks.Backbone, cases: SegmentationCases, mean: float, std: float) -> torch.Tensor:
-    with torch.no_grad():
-        return torch.cat([encoder(images).flatten(2).mean(2) for images in ((cases.images - mean) / std).split(16)])
+def load_items(folder: Path | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Images with masks, and images with findings, of training and validation patients."""
+    masks = folder / "cxr_seg" if folder else data.sample_folder()
+    findings = folder / "cxr_cls" / "kermany_datalist.json" if folder else data.sample_folder() / "classification.csv"
+    both = ("training", "validation")
+    lists = [[item for split in both for item in data.load_datalist(source, split)] for source in (masks, findings)]
+    return lists[0], lists[1]
 
 
 def measure(
-    encoder: networks.Backbone,
-    cases: SegmentationCases,
-    probe: evaluation.CorrespondenceProbe,
-    patients: list[dict[str, Any]],
-) -> dict[str, Any]:
-    training = encoder.training
-    encoder.eval()
-    result = probe.measure(encoder, cases)
-    rank = metrics.effective_rank(embeddings_of(encoder, cases, probe.mean, probe.std))
-    frozen = evaluation.FrozenEncoder(encoder, image_size=probe.image_size, mean=probe.mean, std=probe.std)
-    windows = evaluation.LocalizabilityProbe(picture_points=0).run(frozen, patients)
-    ahead = windows["comparisons"]["random initialisation"]["knn_accuracy"]
-    encoder.train(training)
+    encoder: networks.Backbone, settings: dict[str, Any], masks: list[dict[str, Any]], findings: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What each protocol says of the encoder as it is now."""
+    frozen = evaluation.FrozenEncoder(copy.deepcopy(encoder), **settings)
     return {
-        "error": result["error"],
-        "knn": windows["metrics"]["knn_accuracy"]["value"],
-        "knn_ahead": ahead,
-        "effective_rank": rank,
-    } | {key: result[key] for key in ("error_same_position", "error_random") if key in result}
+        "landmarks": evaluation.LandmarkProbe(random_seed=None).run(frozen, masks),
+        "localizability": evaluation.LocalizabilityProbe(random_seed=None, picture_points=0).run(frozen, masks),
+        "k-nn": evaluation.NearestNeighbourProbe(random_seed=None).run_within(frozen, findings),
+        "collapse": evaluation.CollapseProbe(random_seed=None).run(frozen, masks),
+    }
 
 
 def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the demonstration for so many steps, and compare the encoder with what it was."""
     configs = resources.bundle_path(f"cxr_{name}_pretraining") / "configs"
     with tempfile.TemporaryDirectory() as folder:
         workflow = ConfigWorkflow(
@@ -68,19 +73,15 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             encoder_dir=f"{folder}/models",
             seed=arguments.seed,
             run=["$@train#trainer.run()"],
+            **arguments.set,
         )
         workflow.initialize()
         parser = workflow.parser
         trainer, method = parser.get_parsed_content("train#trainer"), parser.get_parsed_content("method")
-        mean, std = parser.get_parsed_content("mean"), parser.get_parsed_content("std")
-        size = arguments.image_size or parser.get_parsed_content("image_size")
-        patients = data.segmentation_datalist("training") + data.segmentation_datalist("validation")
-        cases = load_cases(patients, size)
-        probe = evaluation.CorrespondenceProbe(
-            image_size=size, level=arguments.level, mean=mean, std=std, random_seeds=(1, 2, 3)
-        )
-        encoder = method.exported()["encoder"]
-        before = measure(encoder, cases, probe, patients)
+        settings = {key: parser.get_parsed_content(key) for key in ("image_size", "mean", "std")}
+        settings["image_size"] = arguments.image_size or settings["image_size"]
+        masks, findings = load_items(arguments.data)
+        before = measure(method.exported()["encoder"], settings, masks, findings)
         curve: list[dict[str, float]] = []
 
         def record(engine: Any) -> None:
@@ -93,52 +94,72 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         start = time.perf_counter()
         workflow.run()
         seconds = time.perf_counter() - start
-        probe.random_seeds = ()
-        after = measure(method.exported()["encoder"], cases, probe, patients)
+        after = measure(method.exported()["encoder"], settings, masks, findings)
         workflow.finalize()
-    settings = {"image_size": size, "level": arguments.level, "seed": arguments.seed, "images": len(cases)}
     return {
         "method": name,
         "steps": len(curve),
         "seconds": seconds,
-        "before": before,
-        "after": after,
-        **settings,
+        "settings": settings | {"seed": arguments.seed, "set": arguments.set, "masks": len(masks)},
+        "before": {key: _value(result, key) for key, result in before.items()},
+        "after": {key: _value(result, key) for key, result in after.items()},
+        "difference": {key: evaluation.compare_results(after[key], before[key])[COLUMNS[key][0]] for key in COLUMNS},
+        "same_position": after["landmarks"]["baselines"]["same position"]["error"]["value"],
         "curve": curve,
     }
 
 
+def _value(result: dict[str, Any], protocol: str) -> float:
+    return float(result["metrics"][COLUMNS[protocol][0]]["value"])
+
+
 def row(result: dict[str, Any]) -> str:
-    before, after = result["before"], result["after"]
-    first, last = result["curve"][0]["loss"], result["curve"][-1]["loss"]
-    cells = [
-        result["method"],
-        str(result["steps"]),
-        f"{result['seconds']:.0f}",
-        *(f"{value:.3f}" for value in (first, last, after["error"], before["error"], before["error_random"])),
-        *(f"{value:.3f}" for value in (before["error_same_position"], after["knn"], before["knn"])),
-        "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**after["knn_ahead"]),
-        *(f"{value:.1f}" for value in (after["effective_rank"], before["effective_rank"])),
-    ]
+    """A row of the table; bold where the paired interval says that the encoder got better."""
+    size = result["settings"]["image_size"]
+    cells = [result["method"], str(size), str(result["steps"]), f"{result['seconds']:.0f}"]
+    for key in COLUMNS:
+        before, after, difference = result["before"][key], result["after"][key], result["difference"][key]
+        if key == "collapse":
+            cells.append(f"{before:.1f} -> {after:.1f}")
+            continue
+        text = "{difference:+.3f} ({low:+.3f} to {high:+.3f})".format(**difference)
+        ahead = difference["ahead"] == "first"
+        cells.append(f"{before:.3f} -> {after:.3f}, " + (f"**{text}**" if ahead else text))
     return f"| {' | '.join(cells)} |"
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value as JSON where it is."""
+    key, _, value = text.partition("=")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [name.removeprefix("cxr_").removesuffix("_pretraining") for name in resources.bundle_names()]
-    parser.add_argument("methods", nargs="+", choices=[name for name in known if "cxr" not in name])
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="one of " + ", ".join(known))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--image-size", type=int, help="side of the probe's images; the bundle's image_size if not given"
-    )
-    parser.add_argument("--level", type=int, default=-1, help="feature map of the probe; the last if not given")
+    parser.add_argument("--image-size", type=int, help="side at which images and windows are measured; the bundle's")
+    parser.add_argument("--data", type=Path, default=os.environ.get("MONAI_ANAT_DATA"))
+    parser.add_argument("--set", nargs="+", type=setting, default=[], help="what differs from the demonstration")
     parser.add_argument("--out", type=Path, help="folder of one JSON per method")
+    parser.add_argument("--table", action="store_true", help="run nothing, make the table of the files in --out")
     arguments = parser.parse_args()
-    columns = ("method", "steps", "s", "first loss", "last loss", "error", "before", "random", "same place")
-    columns += ("k-NN", "before", "k-NN, minus random", "rank", "before")
+    unknown = sorted(set(arguments.methods) - set(known))
+    if unknown or not (arguments.methods or arguments.table):
+        parser.error(f"METHOD must be of {', '.join(known)}, got {', '.join(unknown) or 'none'}")
+    arguments.data, arguments.set = arguments.data and Path(arguments.data), dict(arguments.set)
+    columns = ("method", "px", "steps", "s", *(name for _, name in COLUMNS.values()))
     print(f"| {' | '.join(columns)} |")
     print("|" + "---|" * len(columns))
+    if arguments.table:
+        for path in sorted(arguments.out.glob("*-seed*.json")):
+            print(row(json.loads(path.read_text())))
+        return
     for name in arguments.methods:
         result = learn(name, arguments)
         print(row(result), flush=True)
