@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..data import read_radiograph
 from ..keys import IMAGE
 from .bootstrap import PatientBootstrap
-from .frozen import FrozenEncoder, centred, cosines
+from .frozen import FrozenEncoder, centred, cosines, unit
 from .frozen_protocol import FrozenProtocol, Items, Measured, three_cases
 from .windows import split_window, window_at
 
@@ -21,6 +22,8 @@ Floats = NDArray[np.float64]
 
 #: number of parts -> the ways to tile a window by so many
 SPLITS = {2: ((1, 2), (2, 1)), 3: ((1, 3), (3, 1)), 4: ((2, 2),)}
+#: parts of a window for the heads
+PARTS = 4
 
 
 @dataclass(kw_only=True)
@@ -46,6 +49,9 @@ class ComposabilityProbe(FrozenProtocol):
         "control": (None, "cosine"),
         "raw_cosine": (None, "cosine"),
         "raw_control": (None, "cosine"),
+        "head_cosine": ("higher", "cosine"),
+        "head_control": (None, "cosine"),
+        "head_gap": ("higher", "cosine"),
     }
 
     windows: int = 2
@@ -82,6 +88,12 @@ class ComposabilityProbe(FrozenProtocol):
         for parts in SPLITS:
             values[f"gap/{parts}"] = values[f"cosine/{parts}"] - values[f"control/{parts}"]
         values["gap"] = np.mean([values[f"gap/{parts}"] for parts in SPLITS], axis=0)
+        composed, notes = _ask_head(encoder, "composition_head", raw[:, -PARTS:])  # the last split is 2 x 2
+        if composed is not None:
+            whole, mean = raw[:, 0] - raw.mean(axis=(0, 1)), raw.mean(axis=(0, 1))
+            values["head_cosine"] = cosines(composed - mean, whole)
+            values["head_control"] = cosines((composed - mean)[partner], whole)
+            values["head_gap"] = values["head_cosine"] - values["head_control"]
         metrics = self.means(bootstrap, values, rows)
         flat = places.reshape(-1, 4)
 
@@ -89,7 +101,7 @@ class ComposabilityProbe(FrozenProtocol):
             return {"image": str(items[rows[index]][IMAGE]), "window": flat[index].tolist()}
 
         quartiles = {name: np.quantile(value, [0.25, 0.5, 0.75]).tolist() for name, value in values.items()}
-        return Measured(metrics, three_cases(values["cosine/4"], "higher", describe), {"quartiles": quartiles})
+        return Measured(metrics, three_cases(values["cosine/4"], "higher", describe), {"quartiles": quartiles}, notes)
 
 
 @dataclass(kw_only=True)
@@ -99,6 +111,12 @@ class DecomposabilityProbe(FrozenProtocol):
     Each window is tiled by 2 x 2 parts; each part searches, by centred cosine, its own window among ``gallery`` windows
     of different patients (after the retrieval in batches of 16 of ACE, without its trained head). The control gives the
     window of another patient as the right answer: chance.
+
+    Where the encoder has a decomposition head for 2 x 2 parts, ``head_cosine`` is the mean cosine of the parts and of
+    what the head makes of the window, ``head_control`` that with another patient's parts, and ``part_identification``
+    the share of the head's parts that are nearest to the true one of the four (chance one quarter). With both heads,
+    ``loop_cosine`` is that of the window and of the window composed of its decomposed parts (Lamps), and
+    ``loop_control`` that with another patient's window.
 
     Args:
         gallery: windows in each search, as many as there are patients at most.
@@ -114,6 +132,11 @@ class DecomposabilityProbe(FrozenProtocol):
         "recall_at_1": ("higher", "share"),
         "control": (None, "share"),
         "part_cosine": (None, "cosine"),
+        "part_identification": ("higher", "share"),
+        "head_cosine": ("higher", "cosine"),
+        "head_control": (None, "cosine"),
+        "loop_cosine": (None, "cosine"),
+        "loop_control": (None, "cosine"),
     }
 
     gallery: int = 16
@@ -124,7 +147,8 @@ class DecomposabilityProbe(FrozenProtocol):
         """Recall of the window by its parts."""
         places = draw_windows(items, 1, self.sides, self.seed)[:, 0]
         boxes = np.stack([np.concatenate([[box], split_window(box, 2, 2)]) for box in places])
-        rows = centred(encoder.window_embeddings(items, boxes), axis=(0, 1))  # (N, 5, D)
+        raw = encoder.window_embeddings(items, boxes).astype(np.float64)
+        rows = centred(raw, axis=(0, 1))  # (N, 5, D)
         wholes, parts = rows[:, 0], rows[:, 1:]
         size = min(self.gallery, len(bootstrap.names))
         hits, shuffled, who = [], [], []
@@ -139,12 +163,35 @@ class DecomposabilityProbe(FrozenProtocol):
         metrics = self.means(bootstrap, values, rows_of)
         cosine = np.einsum("npd,nd->np", parts, wholes)
         metrics["part_cosine"] = bootstrap.mean(cosine, **self.kind("part_cosine"))
+        values, notes = self._by_head(encoder, raw, bootstrap)
+        metrics |= self.means(bootstrap, values)
 
         def describe(index: int) -> dict[str, Any]:
             return {"image": str(items[index][IMAGE]), "window": places[index].tolist()}
 
         cases = three_cases(cosine.mean(axis=1), "higher", describe)
-        return Measured(metrics, cases, {"chance": 1 / size, "gallery": size})
+        return Measured(metrics, cases, {"chance": 1 / size, "gallery": size}, notes)
+
+    def _by_head(
+        self, encoder: FrozenEncoder, raw: Floats, bootstrap: PatientBootstrap
+    ) -> tuple[dict[str, Floats], list[str]]:
+        """What the encoder's own heads make of each window, from the embeddings (N, 5, D) of windows and parts."""
+        decomposed, notes = _ask_head(encoder, "decomposition_head", raw[:, 0])
+        if decomposed is None:
+            return {}, notes
+        mean, partner = raw.mean(axis=(0, 1)), other_patient(bootstrap.patient_of, self.seed)
+        predicted, parts, whole = decomposed - mean, raw[:, 1:] - mean, raw[:, 0] - mean  # (N, 4, D) twice, (N, D)
+        best = np.einsum("npd,nqd->npq", unit(predicted), unit(parts)).argmax(axis=2)
+        values = {
+            "part_identification": (best == np.arange(PARTS)).mean(axis=1),
+            "head_cosine": cosines(predicted, parts).mean(axis=1),
+            "head_control": cosines(predicted, parts[partner]).mean(axis=1),
+        }
+        composed, more = _ask_head(encoder, "composition_head", decomposed)
+        if composed is not None:
+            values["loop_cosine"] = cosines(composed - mean, whole)
+            values["loop_control"] = cosines(composed - mean, whole[partner])
+        return values, notes + more
 
     def _galleries(self, bootstrap: PatientBootstrap, size: int) -> list[NDArray[np.int64]]:
         """Rounds of galleries of one image per patient; the last gallery of a round borrows from its start."""
@@ -185,3 +232,14 @@ def other_patient(patients: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     following = dict(zip(order.tolist(), np.roll(order, -1).tolist(), strict=True))
     rows = {patient: np.flatnonzero(patients == patient) for patient in np.unique(patients).tolist()}
     return np.array([generator.choice(rows[following[patient]]) for patient in patients.tolist()])
+
+
+def _ask_head(encoder: FrozenEncoder, name: str, features: Floats) -> tuple[Floats | None, list[str]]:
+    """What a head that the encoder has makes of embeddings; None, and a sentence, for one of other numbers of parts."""
+    head = encoder.heads.get(name)
+    if head is None:
+        return None, []
+    if head.num_parts != PARTS:
+        return None, [f"The {name} is for {head.num_parts} parts, not for {PARTS}, and is not asked."]
+    with torch.no_grad():
+        return head(torch.as_tensor(features, dtype=torch.float32)).double().numpy(), []

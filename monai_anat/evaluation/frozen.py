@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..data import radiograph_preprocessing, read_radiograph
 from ..engines import autocast_dtype
 from ..keys import IMAGE
-from ..networks import Backbone, load_encoder, read_encoder_record
+from ..networks import Backbone, load_encoder, load_heads, read_encoder_record
 from ..seeding import mix
 from .feature_store import FeatureStore
 from .windows import cut_windows
@@ -58,6 +58,7 @@ class FrozenEncoder:
         batch_size: images at a time.
         precision: "auto", "bf16" or "fp32".
         device: where to compute.
+        heads: "composition_head" and "decomposition_head", where the method trained them with the encoder.
         cache_dir: keeps the features; files are told apart by path, size and time of change, encoders by weights.
             One process at a time may write the features of one encoder there.
 
@@ -84,6 +85,7 @@ class FrozenEncoder:
         batch_size: int = 16,
         precision: str = "fp32",
         device: str | torch.device = "cpu",
+        heads: Mapping[str, nn.Module] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if backbone.spatial_dims != 2:
@@ -92,6 +94,7 @@ class FrozenEncoder:
         self.backbone = copy.deepcopy(backbone).eval().requires_grad_(False).to(self.device)
         self.image_size, self.level, self.name, self.batch_size = image_size, level, name, batch_size
         self.precision, self.cache_dir = precision, cache_dir
+        self.heads = {name: copy.deepcopy(head).eval().cpu() for name, head in (heads or {}).items()}
         self._normal = {"mean": _plain(mean), "std": _plain(std)}
         self.mean, self.std = (_per_channel(value, backbone.in_channels, self.device) for value in (mean, std))
         self._grid: tuple[int, int] | None = None
@@ -105,14 +108,16 @@ class FrozenEncoder:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], **settings: Any) -> FrozenEncoder:
-        """The encoder that ``save_encoder`` wrote, with the size and normalisation of its record.
+        """The encoder that ``save_encoder`` wrote, with the size and normalisation of its record, and its heads.
 
         Args:
             folder: the encoder's folder.
             settings: further arguments of :class:`FrozenEncoder`, which win over the record.
         """
         record = read_encoder_record(folder)
-        own = {"image_size": record.image_size[0], "mean": record.mean, "std": record.std, "name": Path(folder).name}
+        place = Path(folder)
+        own = {"image_size": record.image_size[0], "mean": record.mean, "std": record.std, "name": place.name}
+        own["heads"] = load_heads(place if place.is_dir() else place.parent)
         return cls(load_encoder(folder), **{**own, **settings})
 
     @classmethod
@@ -154,7 +159,7 @@ class FrozenEncoder:
             )
 
     def random(self, seed: int = 0) -> FrozenEncoder:
-        """The same architecture with random weights, and the same settings."""
+        """The same architecture with random weights, and the same settings; without the heads, made for others."""
         return FrozenEncoder(
             random_backbone(self.backbone, seed),
             image_size=self.image_size,

@@ -349,8 +349,11 @@ class AdamV2Method(TeacherStudentMethod):
         return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def exported(self) -> dict[str, nn.Module]:
-        """Keep the teacher's backbone, as the authors do."""
-        return {"encoder": self.teacher["backbone"]}
+        """Keep the teacher's backbone, as the authors do, and the heads between parts and wholes."""
+        heads = ("composition_head", "decomposition_head")
+        return {"encoder": self.teacher["backbone"]} | {
+            name: getattr(self, name) for name in heads if hasattr(self, name)
+        }
 
     def _parts(self, batch: Mapping[str, Any], whole: Tensor) -> tuple[Tensor, ...]:
         parts: Tensor = batch[PARTS]

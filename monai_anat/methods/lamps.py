@@ -234,8 +234,9 @@ class LampsMethod(TeacherStudentMethod):
         return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def exported(self) -> dict[str, nn.Module]:
-        """Keep the student's backbone."""
-        return {"encoder": self.backbone}
+        """Keep the student's backbone, and its heads between quadrants and wholes."""
+        heads = ("composition_head", "decomposition_head")
+        return {"encoder": self.backbone} | {name: getattr(self, name) for name in heads if hasattr(self, name)}
 
     # ------------------------------------------------------------------ objectives
 

@@ -19,7 +19,14 @@ from monai_anat.networks.part_whole_heads import CompositionHead, DecompositionH
 from monai_anat.networks.positions import sincos_positions
 from monai_anat.networks.prenorm_block import PreNormBlock
 from monai_anat.networks.prototype_head import PrototypeHead
-from monai_anat.networks.records import EncoderRecord, load_encoder, read_encoder_record, save_encoder
+from monai_anat.networks.records import (
+    EncoderRecord,
+    load_encoder,
+    load_heads,
+    read_encoder_record,
+    save_encoder,
+    save_heads,
+)
 from monai_anat.networks.resnet import ResNetBackbone
 from monai_anat.networks.stems import Normalization
 from monai_anat.networks.swin import SwinBackbone
@@ -63,11 +70,13 @@ __all__ = [
     "as_backbone",
     "load_backbone",
     "load_encoder",
+    "load_heads",
     "masked_mean",
     "pool_resized",
     "read_checkpoint",
     "read_encoder_record",
     "save_encoder",
+    "save_heads",
     "sincos_positions",
     "to_tokens",
 ]

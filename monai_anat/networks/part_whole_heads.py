@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 __all__ = ["CompositionHead", "DecompositionHead"]
+
+Head = TypeVar("Head", bound=nn.Module)
 
 
 class CompositionHead(nn.Sequential):
@@ -46,6 +49,17 @@ class CompositionHead(nn.Sequential):
         super().__init__(*_layers((num_parts * in_features, *hidden, in_features), layer_norm))
         self.in_features = in_features
         self.num_parts = num_parts
+
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, Tensor]) -> CompositionHead:
+        """Build the head that a state dict belongs to, and load it.
+
+        Raises:
+            ValueError: if it is not the state dict of such a head.
+        """
+        widths, layer_norm = _widths(weights)
+        head = cls(widths[-1], max(2, widths[0] // widths[-1]), hidden_features=widths[1:-1], layer_norm=layer_norm)
+        return _filled(head, weights)
 
     def forward(self, parts: Tensor) -> Tensor:
         """The whole (B, D) of the parts (B, P, D), which always come in the same order."""
@@ -90,6 +104,17 @@ class DecompositionHead(nn.Sequential):
         self.in_features = in_features
         self.num_parts = num_parts
 
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, Tensor]) -> DecompositionHead:
+        """Build the head that a state dict belongs to, and load it.
+
+        Raises:
+            ValueError: if it is not the state dict of such a head.
+        """
+        widths, layer_norm = _widths(weights)
+        head = cls(widths[0], max(2, widths[-1] // widths[0]), hidden_features=widths[1:-1], layer_norm=layer_norm)
+        return _filled(head, weights)
+
     def forward(self, whole: Tensor) -> Tensor:
         """The parts (B, P, D) of the whole (B, D)."""
         flat: Tensor = super().forward(whole)  # type: ignore[no-untyped-call]
@@ -103,6 +128,23 @@ def _layers(widths: Sequence[int], layer_norm: bool) -> list[nn.Module]:
         layers.append(nn.Linear(before, after, bias=bool(layers) or not layer_norm))
         layers += [nn.LayerNorm(after), nn.ReLU(inplace=True)] if layer_norm else [nn.ReLU(inplace=True)]
     return [*layers, nn.Linear(widths[-2], widths[-1])]
+
+
+def _widths(weights: Mapping[str, Tensor]) -> tuple[tuple[int, ...], bool]:
+    """Widths from input to output, and whether hidden layers are normalised."""
+    linear = [tensor for name, tensor in weights.items() if name.endswith("weight") and tensor.ndim == 2]
+    if len(linear) < 2:
+        raise ValueError(f"weights must be those of two linear layers or more, got {sorted(weights)}")
+    layer_norm = any(name.endswith("weight") and tensor.ndim == 1 for name, tensor in weights.items())
+    return (linear[0].shape[1], *(tensor.shape[0] for tensor in linear)), layer_norm
+
+
+def _filled(head: Head, weights: Mapping[str, Tensor]) -> Head:
+    try:
+        head.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise ValueError(f"weights must be those of a {type(head).__name__}: {error}") from error
+    return head.eval()
 
 
 def _check(in_features: int, num_parts: int, hidden: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,20 @@ from torch import Tensor, nn
 from monai_anat.networks.adapters import AdaptedBackbone
 from monai_anat.networks.backbone import Backbone
 from monai_anat.networks.checkpoints import read_checkpoint
+from monai_anat.networks.part_whole_heads import CompositionHead, DecompositionHead
 
-__all__ = ["EncoderRecord", "load_encoder", "read_encoder_record", "save_encoder"]
+__all__ = ["EncoderRecord", "load_encoder", "load_heads", "read_encoder_record", "save_encoder", "save_heads"]
 
 RECORD_NAME = "encoder.json"
 PICKLED_NAME = "model.pt"
 SAFE_NAME = "model.safetensors"
 FORMAT = "monai_anat encoder"
 FORMAT_VERSION = 1
+#: heads that methods keep beside the encoder, as ``<name>.pt``
+HEADS: dict[str, type[CompositionHead] | type[DecompositionHead]] = {
+    "composition_head": CompositionHead,
+    "decomposition_head": DecompositionHead,
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,45 @@ def save_encoder(
     _write(target / SAFE_NAME, lambda path: safetensors.torch.save_file(state, path))
     _write(target / RECORD_NAME, lambda path: path.write_text(text, encoding="utf-8"))
     return target
+
+
+def save_heads(exported: Mapping[str, nn.Module], folder: str | os.PathLike[str]) -> Path:
+    """Write what a method keeps beside its encoder, each network as ``<name>.pt``.
+
+    Args:
+        exported: what ``method.exported()`` returns; its ``encoder`` is left to :func:`save_encoder`.
+        folder: the encoder's.
+
+    Returns:
+        The folder.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    for name, network in exported.items():
+        if name != "encoder":
+            state = {key: tensor.detach().cpu().contiguous() for key, tensor in _unwrap(network).state_dict().items()}
+            _write(target / f"{name}.pt", partial(torch.save, state))
+    return target
+
+
+def load_heads(folder: str | os.PathLike[str]) -> dict[str, CompositionHead | DecompositionHead]:
+    """The heads between parts and wholes that stand beside an encoder, by name; empty where the method keeps none.
+
+    Args:
+        folder: the encoder's.
+
+    Raises:
+        ValueError: if a file does not hold such a head.
+    """
+    files = {name: Path(folder) / f"{name}.pt" for name in HEADS}
+    heads: dict[str, CompositionHead | DecompositionHead] = {}
+    for name, file in files.items():
+        if file.is_file():
+            try:
+                heads[name] = HEADS[name].of_weights(read_checkpoint(file))
+            except ValueError as error:
+                raise ValueError(f"{file} does not hold a {name}: {error}") from error
+    return heads
 
 
 def read_encoder_record(path: str | os.PathLike[str]) -> EncoderRecord:

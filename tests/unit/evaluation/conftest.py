@@ -143,6 +143,11 @@ def grey_bands() -> type[Backbone]:
 
 
 @pytest.fixture(scope="session")
+def grey() -> type[Backbone]:
+    return Grey
+
+
+@pytest.fixture(scope="session")
 def coordinates() -> type[Backbone]:
     return Coordinates
 

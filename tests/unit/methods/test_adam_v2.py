@@ -432,7 +432,11 @@ def test_a_weight_of_zero_leaves_term_and_head_away(kept: tuple[str, ...]) -> No
 
 def test_the_teacher_is_what_is_kept_and_follows_backbone_and_head() -> None:
     method = tiny_method()
-    assert method.exported() == {"encoder": method.teacher["backbone"]}
+    assert method.exported() == {
+        "encoder": method.teacher["backbone"],
+        "composition_head": method.composition_head,
+        "decomposition_head": method.decomposition_head,
+    }
     assert [student for student, _ in method.pairs()] == [method.backbone, method.localizability_head]
     for student, teacher in method.pairs():
         assert dict(student.named_parameters()).keys() == dict(teacher.named_parameters()).keys()

@@ -12,12 +12,16 @@ import torch
 from torch import nn
 
 from monai_anat.networks import (
+    CompositionHead,
+    DecompositionHead,
     EncoderRecord,
     ResNetBackbone,
     SwinBackbone,
     load_encoder,
+    load_heads,
     read_encoder_record,
     save_encoder,
+    save_heads,
 )
 from monai_anat.networks import records as records_module
 
@@ -171,6 +175,30 @@ def test_missing_files_are_named(folder, tmp_path):
         (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor model\.pt"):
         load_encoder(folder)
+
+
+def test_heads_between_parts_and_wholes_come_back_beside_the_encoder(backbone, tmp_path):
+    heads = {
+        "composition_head": CompositionHead(6, 4, hidden_features=(6, 6), layer_norm=True),
+        "decomposition_head": DecompositionHead(6, 3),
+    }
+    save_heads({"encoder": backbone, **heads, "decoder": nn.Linear(2, 2)}, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "composition_head.pt",
+        "decoder.pt",
+        "decomposition_head.pt",
+    ]
+    found = load_heads(tmp_path)
+    assert found["composition_head"].num_parts == 4
+    assert found["decomposition_head"].num_parts == 3
+    parts, whole = torch.randn(2, 4, 6), torch.randn(2, 6)
+    assert torch.equal(found["composition_head"](parts), heads["composition_head"](parts))
+    assert torch.equal(found["decomposition_head"](whole), heads["decomposition_head"](whole))
+    assert load_heads(tmp_path / "elsewhere") == {}
+    for state in (nn.Linear(2, 2).state_dict(), {"0.weight": torch.ones(3, 5), "2.weight": torch.ones(4, 2)}):
+        torch.save(state, tmp_path / "composition_head.pt")
+        with pytest.raises(ValueError, match=r"composition_head\.pt does not hold a composition_head"):
+            load_heads(tmp_path)
 
 
 def test_what_cannot_be_saved_is_named(backbone, tmp_path):
