@@ -17,8 +17,25 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
+from .dicom_header import (
+    body_part_of,
+    header_number,
+    header_texts,
+    is_raw,
+    lift_frame_groups,
+    modality_of,
+    spacing_of,
+    transfer_syntax_of,
+    view_of,
+)
 from .raster import chosen_frame
 from .reading import Decoded, UnreadableError, check_size, scale_by_percentiles, to_grey
 from .voi import Voi, map_grey, modality_values
@@ -26,25 +43,11 @@ from .voi import Voi, map_grey, modality_values
 __all__ = [
     "FIRST_ELEMENT",
     "decode_dicom",
-    "is_raw",
-    "view_of",
 ]
 
 #: the character set's tag and type, with which most data sets begin when their file meta information is gone
 FIRST_ELEMENT = b"\x08\x00\x05\x00CS"
-_SPACING_TAGS = (
-    ("PixelSpacing", "PixelSpacing"),
-    ("ImagerPixelSpacing", "ImagerPixelSpacing, at the detector"),
-    ("NominalScannedPixelSpacing", "NominalScannedPixelSpacing"),
-)
-_MODALITIES = frozenset({"CR", "DX", "RG", "XA", "RF", "MG", "IO", "PX", "CT", "MR", "NM", "PT", "US", "OT", "SC"})
-_OTHER_BODY_PARTS = re.compile(
-    r"EXTREMITY|HAND|FOOT|KNEE|ANKLE|WRIST|ELBOW|FINGER|TOE|HIP|PELVIS|SKULL|HEAD|BRAIN|BREAST|JAW|TEETH|ABDOMEN|"
-    r"LSPINE|LEG|ARM\b|FEMUR|TIBIA|WHOLE"
-)
-_CHEST = re.compile(r"CHEST|THORAX|LUNG|RIB")
-_LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "LEFT LATERAL", "RIGHT LATERAL"})
-_OBLIQUE_VIEWS = frozenset({"LAO", "RAO", "LPO", "RPO", "LLO", "RLO", "OBL", "OBLIQUE"})
+_NEEDED = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
 
 
 def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
@@ -71,11 +74,11 @@ def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: 
         if label:
             pixels, voi, inverted = values if values.ndim == 2 else values[..., 0], Voi("stored values"), False
         elif values.ndim == 3:
-            pixels, voi, inverted = _colour(values), Voi("luminance of colour"), False
+            pixels, voi, inverted = _colour(values, dataset), Voi("luminance of colour"), False
         else:
             pixels, voi, inverted = _monochrome(values, dataset, photometric)
-        pixels, turned = _upright(pixels, _texts(dataset.get("PatientOrientation")))
-        spacing, spacing_source, aspect = _spacing(dataset)
+        pixels, turned = _upright(pixels, header_texts(dataset.get("PatientOrientation")))
+        spacing, spacing_source, aspect = spacing_of(dataset)
         if turned.startswith("transposed"):
             spacing = (spacing[1], spacing[0]) if spacing else None
             aspect = 1 / aspect
@@ -84,9 +87,9 @@ def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: 
             "mapping": voi.words,
             "inverted": inverted,
             "photometric": photometric if re.fullmatch(r"[A-Z0-9_ ]{3,16}", photometric) else "",
-            "transfer_syntax": _transfer_syntax(dataset),
-            "modality": _modality(dataset),
-            "body_part": _body_part(dataset),
+            "transfer_syntax": transfer_syntax_of(dataset),
+            "modality": modality_of(dataset),
+            "body_part": body_part_of(dataset),
             "view": view_of(dataset),
             "raw": is_raw(dataset),
             "bits_stored": int(dataset.get("BitsStored", 0) or 0),
@@ -98,64 +101,6 @@ def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: 
         }
         patient = str(dataset.get("PatientID", "") or "").strip() or None
     return Decoded(np.ascontiguousarray(pixels), spacing, info, patient)
-
-
-def view_of(dataset: pydicom.Dataset) -> str | None:
-    """Say which projection it is, from ViewPosition, the view code, descriptions and PatientOrientation, in this order.
-
-    Args:
-        dataset: a DICOM data set.
-
-    Returns:
-        PA, AP, FRONTAL (a frontal view of unknown direction), LATERAL, OBLIQUE, or None where nothing says it.
-
-    >>> dataset = pydicom.Dataset()
-    >>> dataset.ViewPosition = "LL"
-    >>> view_of(dataset)
-    'LATERAL'
-    """
-    position = str(dataset.get("ViewPosition", "") or "").strip().upper()
-    if position in _LATERAL_VIEWS:
-        return "LATERAL"
-    if position in _OBLIQUE_VIEWS:
-        return "OBLIQUE"
-    if position[:2] in ("PA", "AP"):
-        return position[:2]
-    codes = dataset.get("ViewCodeSequence") or []
-    words = [str(code.get("CodeMeaning", "")) for code in codes]
-    words += [str(dataset.get(name, "") or "") for name in ("SeriesDescription", "ProtocolName", "StudyDescription")]
-    for text in (word.lower() for word in words):
-        if "decub" in text:
-            continue
-        if re.search(r"\blat(eral)?\b|\bll\b|\brl\b", text):
-            # "PA and lateral" describes the study, not this picture
-            if re.search(r"\b(pa|ap)\b|front", text):
-                continue
-            return "LATERAL"
-        if re.search(r"postero-?\s?anterior|\bpa\b", text):
-            return "PA"
-        if re.search(r"antero-?\s?posterior|\bap\b", text):
-            return "AP"
-    orientation = _texts(dataset.get("PatientOrientation"))
-    if len(orientation) == 2:
-        letters = {text[:1] for text in orientation}
-        if letters & {"A", "P"}:
-            return "LATERAL"
-        if letters & {"L", "R"}:
-            return "FRONTAL"
-    return None
-
-
-def is_raw(dataset: pydicom.Dataset) -> bool:
-    """Say whether the image is meant for processing and not for display.
-
-    Args:
-        dataset: a DICOM data set.
-
-    >>> is_raw(pydicom.Dataset())
-    False
-    """
-    return str(dataset.get("PresentationIntentType", "") or "").strip().upper() == "FOR PROCESSING"
 
 
 def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
@@ -171,10 +116,11 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
     ):
         raise UnreadableError("the file is a DICOMDIR, an index of other files")
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        modality = _modality(dataset)
+        modality = modality_of(dataset)
         raise UnreadableError(f"the DICOM file holds no pixel data{f' (modality {modality})' if modality else ''}")
-    for name in ("Rows", "Columns"):
-        if not isinstance(dataset.get(name), int):
+    numbers = ("BitsStored", "PixelRepresentation") if "PixelData" in dataset else ()
+    for name in (*_NEEDED, *numbers):
+        if not isinstance(dataset.get(name), str if name == "PhotometricInterpretation" else int):
             raise UnreadableError(f"the DICOM header lacks {name}")
     check_size(int(dataset.Rows), int(dataset.Columns))
     meta = getattr(dataset, "file_meta", None)
@@ -193,7 +139,8 @@ def _from_first_element(path: str | os.PathLike[str]) -> str | os.PathLike[str] 
     with Path(path).open("rb") as handle:
         head = handle.read(132)
         start = head.find(FIRST_ELEMENT)
-        if start <= 0 or head[128:] == b"DICM":
+        has_meta = head[:2] in (b"\x02\x00", b"\x00\x02")
+        if start <= 0 or has_meta or head[128:] == b"DICM":
             return path
         handle.seek(start)
         return BytesIO(handle.read())
@@ -202,10 +149,11 @@ def _from_first_element(path: str | os.PathLike[str]) -> str | os.PathLike[str] 
 def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
     """The stored values of one frame, (H, W) or (H, W, 3), overlay bits removed and sign extended."""
     try:
-        frames = int(dataset.get("NumberOfFrames", 1) or 1)
+        frames = max(1, int(dataset.get("NumberOfFrames", 1) or 1))
     except (TypeError, ValueError):
         frames = 1
     index = chosen_frame(frames, frame)
+    lift_frame_groups(dataset, index)
     try:
         with _all_bits(dataset):
             values: NDArray[Any] = pixel_array(dataset, index=index)
@@ -215,7 +163,7 @@ def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame
         decoded = _decode_by_gdcm(path, index) if extended else None
         if decoded is not None:
             return _used_bits(decoded, dataset)
-        syntax = _transfer_syntax(dataset)
+        syntax = transfer_syntax_of(dataset)
         short = isinstance(error, ValueError) and "less than expected" in str(error)
         reason = "the pixel data are truncated" if short else f"the pixel data do not decode ({syntax})"
         raise UnreadableError(reason, type(error).__name__) from error
@@ -230,12 +178,18 @@ def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame
     return values
 
 
+def _codec_knows_bits(dataset: pydicom.Dataset) -> bool:
+    """Whether the pixel data say themselves which bits count: all that is packed does, but for run lengths."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return bool(syntax.is_compressed) and syntax != RLELossless
+
+
 @contextmanager
 def _all_bits(dataset: pydicom.Dataset) -> Iterator[None]:
     """Let pydicom hand out whole words: it cuts to BitsStored without a look at HighBit."""
     stored, high = dataset.get("BitsStored"), dataset.get("HighBit")
     allocated = dataset.get("BitsAllocated")
-    if dataset.file_meta.TransferSyntaxUID.is_compressed or stored is None or high is None or high == stored - 1:
+    if _codec_knows_bits(dataset) or stored is None or high is None or high == stored - 1:
         yield
         return
     dataset.BitsStored, dataset.HighBit = allocated, allocated - 1
@@ -250,7 +204,10 @@ def _decode_by_gdcm(path: str | os.PathLike[str], index: int) -> NDArray[Any] | 
     gdcm.Trace.WarningOff()
     gdcm.Trace.ErrorOff()
     reader = gdcm.ImageReader()
-    reader.SetFileName(os.fspath(path))
+    try:
+        reader.SetFileName(os.fspath(path))
+    except TypeError as error:
+        raise UnreadableError("the file's name is not UTF-8, which gdcm cannot open; rename the file") from error
     if not reader.Read():
         return None
     image = reader.GetImage()
@@ -273,9 +230,8 @@ def _used_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
     high = int(dataset.get("HighBit", stored - 1) or stored - 1)
     if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
         return values
-    compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
     signed = bool(dataset.get("PixelRepresentation", 0))
-    if compressed or (stored == allocated and high == stored - 1):
+    if _codec_knows_bits(dataset) or (stored == allocated and high == stored - 1):
         return values
     wide = values.astype(np.int64) >> (high + 1 - stored)
     wide &= (1 << stored) - 1
@@ -284,9 +240,12 @@ def _used_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
     return wide.astype(np.int32)
 
 
-def _colour(values: NDArray[Any]) -> NDArray[np.float32]:
+def _colour(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.float32]:
     grey = to_grey(values)
-    top = np.iinfo(grey.dtype).max if np.issubdtype(grey.dtype, np.integer) else 1.0
+    top = float(np.iinfo(grey.dtype).max) if np.issubdtype(grey.dtype, np.integer) else 1.0
+    stored = 2.0 ** header_number(dataset, "BitsStored", 8) - 1
+    # 12 bits in 16; a palette's own values may be wider than the numbers that choose them
+    top = stored if grey.max(initial=0) <= stored < top else top
     return np.asarray(np.clip(grey.astype(np.float32) / np.float32(top), 0, 1), dtype=np.float32)
 
 
@@ -295,6 +254,8 @@ def _monochrome(
 ) -> tuple[NDArray[np.float32], Voi, bool]:
     """Grey values as a viewer shows them, bone bright."""
     valid = _valid(values, dataset)
+    if valid is not None and values.dtype.kind == "f":
+        values = np.where(np.isfinite(values), values, values[valid].min())
     shape = str(dataset.get("PresentationLUTShape", "") or "").strip().upper()
     # MONOCHROME1 and INVERSE say the same thing twice (DICOM PS3.3, C.8.11.3): both are one inversion
     inverted = photometric == "MONOCHROME1" or shape == "INVERSE"
@@ -307,7 +268,8 @@ def _monochrome(
             inverted = sign == 1
         words = ""
         if relation == "LIN":
-            outputs = np.log1p(np.maximum(outputs - outputs.min(), 0))
+            # attenuation is the logarithm of the dose; four decades are more than a detector has
+            outputs = np.log(np.maximum(outputs, max(float(outputs.max()) * 1e-4, 1e-6)))
             words = "logarithm, then "
         pixels, mapping = scale_by_percentiles(outputs, valid)
         voi = Voi(words + mapping + ", raw image")
@@ -321,13 +283,20 @@ def _monochrome(
 
 
 def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] | None:
-    """Where the detector saw something: not PixelPaddingValue, nor in the range up to PixelPaddingRangeLimit."""
-    padding = dataset.get("PixelPaddingValue")
-    if padding is None:
-        return None
-    first, last = int(padding), int(dataset.get("PixelPaddingRangeLimit", padding))
+    """Where the detector saw something: a finite number, not PixelPaddingValue, nor in the range up to its limit."""
+    finite = np.isfinite(values) if values.dtype.kind == "f" else None
+    if finite is not None and not finite.any():
+        raise UnreadableError("no pixel has a finite value")
+    if dataset.get("PixelPaddingValue") in (None, ""):
+        return None if finite is None or finite.all() else finite
+    first = header_number(dataset, "PixelPaddingValue", 0)
+    last = header_number(dataset, "PixelPaddingRangeLimit", first)
+    if dataset.get("PixelRepresentation", 0) == 1:
+        # some writers give a negative number as the unsigned one of the same bits
+        first, last = (number - 65536 if number > 32767 else number for number in (first, last))
     low, high = min(first, last), max(first, last)
     valid = (values < low) | (values > high)
+    valid = valid if finite is None else valid & finite
     # a whole picture of padding is a wrong tag
     return np.asarray(valid) if valid.mean() > 0.05 and not valid.all() else None
 
@@ -348,49 +317,3 @@ def _upright(pixels: NDArray[Any], orientation: Sequence[str]) -> tuple[NDArray[
         pixels = pixels[::-1]
         turned.append("flipped upside down")
     return pixels, ", ".join(turned) + ", by PatientOrientation" if turned else "no"
-
-
-def _spacing(dataset: pydicom.Dataset) -> tuple[tuple[float, float] | None, str, float]:
-    """Spacing (row, column) in mm or None, where it comes from, and a pixel's height over its width."""
-    for name, words in _SPACING_TAGS:
-        try:
-            row, column = (float(value) for value in dataset.get(name) or ())
-        except (TypeError, ValueError):
-            continue
-        if row > 0 and column > 0 and np.isfinite(row * column):
-            return (row, column), words, row / column
-    try:
-        vertical, horizontal = (float(value) for value in dataset.get("PixelAspectRatio") or ())
-        if vertical > 0 and horizontal > 0:
-            return None, "unknown: only PixelAspectRatio", vertical / horizontal
-    except (TypeError, ValueError):
-        pass
-    return None, "unknown: no spacing in the header", 1.0
-
-
-def _texts(value: Any) -> list[str]:
-    if value is None or isinstance(value, str):
-        return [] if not value else str(value).upper().split("\\")
-    return [str(part).strip().upper() for part in value]
-
-
-def _modality(dataset: pydicom.Dataset) -> str | None:
-    modality = str(dataset.get("Modality", "") or "").strip().upper()
-    # a fixed vocabulary: a free text in this tag must not travel on
-    return modality if modality in _MODALITIES | {"SR", "RTPLAN", "PR", "KO", "SEG", "RTSTRUCT", "RTDOSE"} else None
-
-
-def _body_part(dataset: pydicom.Dataset) -> str | None:
-    """``chest``, ``other`` or None."""
-    text = str(dataset.get("BodyPartExamined", "") or "").upper()
-    if _CHEST.search(text):
-        return "chest"
-    return "other" if _OTHER_BODY_PARTS.search(text) else None
-
-
-def _transfer_syntax(dataset: pydicom.Dataset) -> str:
-    uid = dataset.file_meta.get("TransferSyntaxUID")
-    # an unknown UID may be a private one that leads to a site
-    return (
-        str(UID(uid).name) if uid is not None and UID(uid).is_transfer_syntax and not UID(uid).is_private else "unknown"
-    )

@@ -18,7 +18,7 @@ from monai.utils import TransformBackends, ensure_tuple_rep
 
 from .orientation import Turn, picture_affine, turn_of
 from .readers import MARK
-from .reading import scale_stored, to_grey
+from .reading import is_plausible_aspect, scale_stored, to_grey
 
 __all__ = [
     "BACKENDS",
@@ -188,7 +188,7 @@ class ResizeRadiograph(Resize):
             return self.size, self.size
         if isinstance(img, MetaTensor):
             lengths = np.linalg.norm(np.asarray(img.affine, dtype=np.float64)[:-1, :2], axis=0)
-            if np.isfinite(lengths).all() and (lengths > 0).all():
+            if is_plausible_aspect(float(lengths[0]), float(lengths[1])):
                 height, width = height * lengths[0], width * lengths[1]
         scale = self.size / min(height, width)
         return max(self.size, round(height * scale)), max(self.size, round(width * scale))

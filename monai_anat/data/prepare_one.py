@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,7 @@ THUMBNAIL = 16
 _BLANK_STD = 0.01
 _SMALLEST = 32
 _PROPORTIONS = 4.0
-_NO_RADIOGRAPH = frozenset(
-    {"CT", "MR", "NM", "PT", "US", "SR", "PR", "KO", "SEG", "RTPLAN", "RTSTRUCT", "RTDOSE", "MG"}
-)
+_RADIOGRAPHS = {None, "CR", "DX", "RG", "RF", "OT", "SC"}
 
 
 @dataclass(frozen=True)
@@ -131,12 +130,13 @@ def judge(decoded: Decoded, listed_view: str | None, wanted_view: str) -> str:
     height, width = decoded.pixels.shape
     if min(height, width) < _SMALLEST:
         return f"the image is tiny: {height} x {width} pixels"
-    if max(height, width) > _PROPORTIONS * min(height, width):
+    true_height = height * float(decoded.info.get("pixel_aspect", 1.0))
+    if max(true_height, width) > _PROPORTIONS * min(true_height, width):
         return f"the image is a strip: {height} x {width} pixels"
     if wanted_view != "any":
         modality = decoded.info.get("modality")
-        if modality in _NO_RADIOGRAPH:
-            return f"modality {modality} is no radiograph"
+        if modality not in _RADIOGRAPHS:
+            return f"modality {modality} is no plain radiograph of a chest"
         if decoded.info.get("body_part") == "other":
             return "the body part is not the chest"
         kind = _kind_of_view(listed_view or decoded.info.get("view") or "")
@@ -151,11 +151,13 @@ def judge(decoded: Decoded, listed_view: str | None, wanted_view: str) -> str:
 
 def _kind_of_view(view: str) -> str:
     """``frontal``, ``lateral``, ``oblique``, or nothing where the view is not known."""
-    if view.startswith(("LAT", "LL", "RL")) or view == "L":
-        return "lateral"
-    if view.startswith("OBL"):
+    words = set(re.split(r"[^A-Z]+", view.upper()))
+    if words & {"OBL", "OBLIQUE", "LAO", "RAO", "LPO", "RPO"}:
         return "oblique"
-    return "frontal" if view.startswith(("PA", "AP", "FRONTAL")) else ""
+    frontal, lateral = words & {"PA", "AP", "FRONTAL"}, words & {"L", "LL", "RL", "LAT", "LLAT", "RLAT", "LATERAL"}
+    if bool(frontal) == bool(lateral):
+        return ""
+    return "frontal" if frontal else "lateral"
 
 
 def to_size(decoded: Decoded, size: int) -> tuple[NDArray[np.uint8], bool]:

@@ -12,6 +12,7 @@ __all__ = [
     "Decoded",
     "UnreadableError",
     "check_size",
+    "is_plausible_aspect",
     "scale_by_percentiles",
     "scale_stored",
     "to_grey",
@@ -21,6 +22,7 @@ __all__ = [
 MAX_PIXELS = 100_000_000
 _SAMPLES = 250_000  # pixels that percentiles are taken of
 _DEPTHS = (8, 10, 12, 14, 16)
+_LONGEST_PIXEL = 8.0
 
 
 class UnreadableError(Exception):
@@ -57,6 +59,21 @@ def check_size(height: int, width: int) -> None:
         raise UnreadableError(
             f"the image is absurdly large: {height} x {width} pixels, at most {MAX_PIXELS} in all are read"
         )
+
+
+def is_plausible_aspect(height: float, width: float) -> bool:
+    """Say whether a pixel may have such a form; a header that stretches an image without end is wrong.
+
+    Args:
+        height: of a pixel, in any unit.
+        width: of a pixel, in the same unit.
+
+    >>> is_plausible_aspect(0.2, 0.1), is_plausible_aspect(1000, 0.1), is_plausible_aspect(0, 0)
+    (True, False, False)
+    """
+    if not (np.isfinite(height) and np.isfinite(width) and height > 0 and width > 0):
+        return False
+    return bool(1 / _LONGEST_PIXEL <= height / width <= _LONGEST_PIXEL)
 
 
 def scale_by_percentiles(

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
+from .dicom_header import header_number
 from .reading import scale_by_percentiles
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 _BLANK = 1e-3  # a display whose spread is smaller shows nothing
+_GREY, _GREYS = 0.02, 0.01  # so far from black and white a pixel is grey; so large a share must be
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ def modality_values(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[A
     """
     sequence = dataset.get("ModalityLUTSequence")
     if sequence:
-        table, first = _table(sequence[0], signed=bool(dataset.get("PixelRepresentation", 0)))
+        table, first = _table(sequence[0], float(values.max(initial=0)))
         if table is not None:
             return table[np.clip(values.astype(np.int64) - first, 0, len(table) - 1)]
-    slope = float(dataset.get("RescaleSlope", 1) or 1)
-    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    slope = header_number(dataset, "RescaleSlope", 1) or 1.0
+    intercept = header_number(dataset, "RescaleIntercept", 0)
     if slope == 1 and intercept == 0:
         return values
     return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
@@ -57,8 +59,8 @@ def map_grey(
 ) -> tuple[NDArray[np.float32], Voi]:
     """Map modality values to [0, 1] as a viewer would: VOI LUT first, then the first window that shows something.
 
-    Without either, 8-bit images are divided by 255, so that a DICOM and a PNG of one picture are equal, and deeper ones
-    go by percentiles.
+    Without either, images of up to 8 bits are divided by the largest number of so many bits, so that a DICOM and a PNG
+    of one picture are equal, and deeper ones go by percentiles.
 
     Args:
         values: modality values (H, W).
@@ -70,11 +72,11 @@ def map_grey(
     """
     sequence = dataset.get("VOILUTSequence")
     if sequence:
-        table, first = _table(sequence[0], signed=bool(values.min(initial=0) < 0))
+        table, first = _table(sequence[0], float(values.max(initial=0)))
         if table is not None and table.max() > 0:
             index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
             pixels = (table[index].astype(np.float32) / np.float32(table.max())).astype(np.float32)
-            if pixels.std() > _BLANK:
+            if _shows(pixels):
                 return pixels, Voi(f"VOI LUT of {len(table)} entries")
     centers, widths = _numbers(dataset.get("WindowCenter")), _numbers(dataset.get("WindowWidth"))
     function = str(dataset.get("VOILUTFunction", "") or "LINEAR").strip().upper()
@@ -82,13 +84,14 @@ def map_grey(
         if width < 1 and not (width > 0 and function != "LINEAR"):
             continue
         pixels = window(values, center, width, function)
-        if pixels.std() > _BLANK:
+        if _shows(pixels):
             which = f", number {number + 1} of {len(centers)}" if len(centers) > 1 else ""
             return pixels, Voi(f"window {function} center {center:g} width {width:g}{which}")
     note = " (windows of the header show nothing)" if centers else " (no window)"
     stored = int(dataset.get("BitsStored", 16) or 16)
-    if stored <= 8 and values.min() >= 0 and values.max() <= 255:
-        return values.astype(np.float32) * np.float32(1 / 255), Voi("linear from 0..255" + note)
+    top = 2**stored - 1
+    if stored <= 8 and values.min() >= 0 and values.max() <= top:
+        return values.astype(np.float32) * np.float32(1 / top), Voi(f"linear from 0..{top}" + note)
     pixels, words = scale_by_percentiles(values, valid)
     return pixels, Voi(words + note)
 
@@ -131,15 +134,20 @@ def _numbers(value: Any) -> list[float]:
     return [number for number in numbers if np.isfinite(number)]
 
 
-def _table(item: pydicom.Dataset, signed: bool) -> tuple[NDArray[np.int64] | None, int]:
+def _shows(pixels: NDArray[np.float32]) -> bool:
+    """Whether something is to be seen: neither one grey, nor black and white alone, as a width of 1 leaves it."""
+    return bool(pixels.std() > _BLANK and np.mean((pixels > _GREY) & (pixels < 1 - _GREY)) > _GREYS)
+
+
+def _table(item: pydicom.Dataset, largest: float) -> tuple[NDArray[np.int64] | None, int]:
     """A LUT's entries and the first value that it maps; None where it is malformed."""
     descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
     if descriptor is None or data is None or len(descriptor) != 3:
         return None, 0
     count, first, bits = (int(value) for value in descriptor)
     count = count or 65536  # 0 stands for 2^16
-    if signed and first > 32767:
-        first -= 65536
+    if first > 32767 and first > largest:
+        first -= 65536  # a negative number: as a positive one it would lie above all values
     if isinstance(data, bytes):
         table = np.frombuffer(data, dtype=np.uint8 if bits <= 8 and len(data) == count else "<u2").astype(np.int64)
     else:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .orientation import apply_turn, turn_of
 from .raster import chosen_frame
-from .reading import Decoded, UnreadableError, check_size, scale_stored, to_grey
+from .reading import Decoded, UnreadableError, check_size, is_plausible_aspect, scale_stored, to_grey
 
 __all__ = [
     "HEAD_BYTES",
@@ -88,6 +88,8 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
     turn = turn_of(affine)
     lengths = np.linalg.norm(affine[:-1, :2], axis=0)
     row, column = (lengths[1], lengths[0]) if turn.transpose else (lengths[0], lengths[1])
+    if not is_plausible_aspect(row, column):
+        row, column, has_spacing = 1.0, 1.0, False
     pixels: NDArray[Any] = np.ascontiguousarray(apply_turn(values, turn))
     spacing = (float(row), float(column)) if has_spacing else None
     info: dict[str, Any] = {

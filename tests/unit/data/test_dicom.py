@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from monai_anat.data import read_radiograph, synthetic_radiograph
-from monai_anat.data.dicom import decode_dicom, is_raw, view_of
+from monai_anat.data.dicom import decode_dicom
 from monai_anat.data.radiograph import RadiographError
 
 MakeDicom = Callable[..., Path]
@@ -193,35 +193,144 @@ def test_frames_are_chosen_or_refused(tmp_path: Path, make_dicom: MakeDicom, pic
     np.testing.assert_array_equal(read_radiograph(path, frame=1).pixels, single)
 
 
-@pytest.mark.parametrize(
-    ("elements", "view"),
-    [
-        ({"ViewPosition": "PA"}, "PA"),
-        ({"ViewPosition": "AP SUPINE"}, "AP"),
-        ({"ViewPosition": "LL"}, "LATERAL"),
-        ({"ViewPosition": "RAO"}, "OBLIQUE"),
-        ({"SeriesDescription": "Thorax lateral"}, "LATERAL"),
-        ({"StudyDescription": "Chest PA and lateral"}, None),
-        ({"ProtocolName": "CHEST PA"}, "PA"),
-        ({"SeriesDescription": "left lateral decubitus"}, None),
-        ({"PatientOrientation": ["P", "F"]}, "LATERAL"),
-        ({"PatientOrientation": ["L", "F"]}, "FRONTAL"),
-        ({}, None),
-    ],
-)
-def test_view(elements: dict[str, object], view: str | None) -> None:
-    dataset = Dataset()
-    for name, value in elements.items():
-        setattr(dataset, name, value)
-    assert view_of(dataset) == view
+def test_run_lengths_keep_high_bits_and_overlays_as_they_were(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
+) -> None:
+    window = {"WindowCenter": 2048, "WindowWidth": 4096, "BitsStored": 12}
+    expected = _pixels(make_dicom(tmp_path / "a.dcm", picture, HighBit=11, **window))
+    for name, values, high in (("shifted", picture << 4, 15), ("overlay", picture | 0x8000, 11)):
+        dataset = pydicom.dcmread(make_dicom(tmp_path / "b.dcm", values, HighBit=high, **window))
+        dataset.compress(RLELossless)
+        dataset.save_as(tmp_path / "c.dcm")
+        np.testing.assert_array_equal(_pixels(tmp_path / "c.dcm"), expected, err_msg=name)
 
 
-def test_raw_is_said_by_the_intent() -> None:
-    dataset = Dataset()
-    dataset.PresentationIntentType = "FOR PRESENTATION"
-    assert not is_raw(dataset)
-    dataset.PresentationIntentType = "FOR PROCESSING"
-    assert is_raw(dataset)
+def test_meta_information_without_preamble_is_kept(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+    """The character set, with which most data sets begin, may stand early enough to look like a cut-off header's."""
+    plain = make_dicom(tmp_path / "a.dcm", picture, ExplicitVRBigEndian, SpecificCharacterSet="ISO_IR 100")
+    whole = plain.read_bytes()
+    data_set = whole[whole.index(b"\x00\x08\x00\x05CS") :]
+    meta = b"\x02\x00\x10\x00UI\x14\x00" + b"1.2.840.10008.1.2.2\0"
+    (tmp_path / "b.dcm").write_bytes(meta + data_set)
+    np.testing.assert_array_equal(_pixels(tmp_path / "b.dcm"), _pixels(plain))
+    dataset = pydicom.dcmread(make_dicom(tmp_path / "c.dcm", picture, SpecificCharacterSet="ISO_IR 100"))
+    dataset.compress(RLELossless)
+    dataset.save_as(tmp_path / "c.dcm")
+    whole = (tmp_path / "c.dcm").read_bytes()
+    meta = b"\x02\x00\x10\x00UI\x14\x00" + b"1.2.840.10008.1.2.5\0"
+    (tmp_path / "d.dcm").write_bytes(meta + whole[whole.index(b"\x08\x00\x05\x00CS") :])
+    np.testing.assert_array_equal(_pixels(tmp_path / "d.dcm"), _pixels(plain))
+
+
+def test_an_enhanced_file_is_mapped_by_what_it_says_of_the_frame(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
+) -> None:
+    shared, own, other = Dataset(), Dataset(), Dataset()
+    for group, sequence, elements in (
+        (shared, "PixelValueTransformationSequence", {"RescaleSlope": -1, "RescaleIntercept": 4095}),
+        (shared, "PixelMeasuresSequence", {"PixelSpacing": [0.2, 0.2]}),
+        (other, "FrameVOILUTSequence", {"WindowCenter": -9000, "WindowWidth": 2}),
+        (own, "FrameVOILUTSequence", {"WindowCenter": 2048, "WindowWidth": 4096}),
+    ):
+        item = Dataset()
+        for name, value in elements.items():
+            setattr(item, name, value)
+        setattr(group, sequence, [item])
+    path = make_dicom(
+        tmp_path / "a.dcm",
+        np.stack([picture, 4095 - picture]),
+        NumberOfFrames=2,
+        Rows=48,
+        Columns=40,
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[other, own],
+    )
+    read = read_radiograph(path, frame=1)
+    plain = _pixels(make_dicom(tmp_path / "b.dcm", picture, WindowCenter=2048, WindowWidth=4096))
+    np.testing.assert_allclose(read.pixels, plain, atol=1e-5)
+    assert read.spacing == (0.2, 0.2)
+
+
+def test_colours_of_twelve_bits_fill_the_range(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+    path = make_dicom(
+        tmp_path / "a.dcm",
+        np.stack([picture] * 3, axis=-1),
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=0,
+        BitsStored=12,
+        HighBit=11,
+    )
+    np.testing.assert_allclose(_pixels(path), picture / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [4, 6, 7])
+def test_few_bits_fill_the_range(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray, bits: int) -> None:
+    few = (picture >> (12 - bits)).astype(np.uint8)
+    path = make_dicom(tmp_path / "a.dcm", few, BitsStored=bits, HighBit=bits - 1)
+    np.testing.assert_allclose(_pixels(path), few / (2**bits - 1), atol=1e-6)
+
+
+def test_padding_in_odd_forms(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+    plain = _pixels(make_dicom(tmp_path / "a.dcm", picture))
+    unset = make_dicom(tmp_path / "b.dcm", picture, PixelPaddingValue=5000, PixelPaddingRangeLimit="")
+    np.testing.assert_array_equal(_pixels(unset), plain)
+    signed = picture.astype(np.int16)
+    signed[:, :20] = -2000
+    path = make_dicom(tmp_path / "c.dcm", signed)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new("PixelPaddingValue", "US", 65536 - 2000)
+    dataset.save_as(path)
+    read = read_radiograph(path)
+    assert read.pixels[:, :20].max() == 0 and "from -2000" not in read.info["mapping"]
+
+
+def test_floats_that_are_no_numbers_are_black(tmp_path: Path, make_dicom: MakeDicom) -> None:
+    chest = synthetic_radiograph((48, 40))[0]
+    holed = chest.copy()
+    holed[10, 10:20] = np.nan
+    for name, values in (("a.dcm", chest), ("b.dcm", holed), ("c.dcm", np.full_like(chest, np.nan))):
+        path = make_dicom(tmp_path / name, np.zeros((48, 40), np.uint16), BitsAllocated=32, WindowCenter=0.5)
+        dataset = pydicom.dcmread(path)
+        del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+        dataset.WindowWidth, dataset.VOILUTFunction = 1, "LINEAR_EXACT"
+        dataset.FloatPixelData = values.astype("<f4").tobytes()
+        dataset.save_as(path)
+    np.testing.assert_allclose(_pixels(tmp_path / "a.dcm"), chest, atol=1e-5)
+    np.testing.assert_allclose(_pixels(tmp_path / "b.dcm"), np.nan_to_num(holed), atol=1e-5)
+    with pytest.raises(RadiographError, match="finite"):
+        read_radiograph(tmp_path / "c.dcm")
+
+
+def test_numbers_of_rays_become_attenuation_by_the_logarithm(tmp_path: Path, make_dicom: MakeDicom) -> None:
+    chest, _ = synthetic_radiograph(64)
+    path = make_dicom(
+        tmp_path / "raw.dcm",
+        np.round(4000 * np.exp(-2.5 * chest)).astype(np.uint16),  # even bone lets rays through
+        PresentationIntentType="FOR PROCESSING",
+        PixelIntensityRelationship="LIN",
+        PixelIntensityRelationshipSign=1,
+    )
+    assert np.corrcoef(_pixels(path).ravel(), chest.ravel())[0, 1] > 0.995
+
+
+@pytest.mark.parametrize("name", ["BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"])
+def test_what_the_header_lacks_is_named(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray, name: str) -> None:
+    path = make_dicom(tmp_path / "a.dcm", picture)
+    dataset = pydicom.dcmread(path)
+    delattr(dataset, name)
+    dataset.save_as(path)
+    with pytest.raises(RadiographError, match=f"lacks {name}"):
+        read_radiograph(path)
+
+
+def test_slope_of_words_is_refused(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+    path = make_dicom(tmp_path / "a.dcm", picture)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new("RescaleSlope", "LO", "abc")
+    dataset.save_as(path)
+    with pytest.raises(RadiographError, match="RescaleSlope in the DICOM header is no number"):
+        read_radiograph(path)
 
 
 def test_info_holds_nothing_of_the_patient(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:

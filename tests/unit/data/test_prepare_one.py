@@ -29,6 +29,16 @@ def _decoded(height: int = 64, width: int = 80, **info: object) -> Decoded:
         (_decoded(view="OBLIQUE"), None, "oblique view"),
         (_decoded(view="PA"), "LATERAL", "lateral view"),
         (_decoded(view="LATERAL"), "PA", ""),
+        (_decoded(), "XTABLE LATERAL", "lateral view"),
+        (_decoded(), "L", "lateral view"),
+        (_decoded(), "RAO", "oblique view"),
+        (_decoded(), "AP_horizontal", ""),
+        (_decoded(), "AP LLD", ""),
+        (_decoded(), "SWIMMERS", ""),
+        (_decoded(modality="XA"), None, "modality XA"),
+        (_decoded(modality="DX"), None, ""),
+        (_decoded(64, 64, pixel_aspect=6.0), None, "strip"),
+        (_decoded(40, 180, pixel_aspect=2.0), None, ""),
     ],
 )
 def test_judgement(decoded: Decoded, listed: str | None, reason: str) -> None:

@@ -51,7 +51,7 @@ def test_modality_lut_before_rescale() -> None:
 
 def test_voi_lut_goes_before_windows_and_windows_before_percentiles() -> None:
     values = np.linspace(0, 3, 4).astype(np.uint16).reshape(2, 2)
-    window_elements = {"WindowCenter": 2, "WindowWidth": 2}
+    window_elements = {"WindowCenter": 2, "WindowWidth": 3}
     lut = _dataset(VOILUTSequence=Sequence([_table([0, 10, 20, 100], 0, 8)]), **window_elements)
     pixels, voi = map_grey(values, lut)
     np.testing.assert_allclose(pixels, [[0, 0.1], [0.2, 1]], atol=1e-6)
@@ -86,3 +86,25 @@ def test_malformed_tables_are_passed_over(bad: dict[str, object]) -> None:
 def test_signed_first_value_of_a_table() -> None:
     dataset = _dataset(ModalityLUTSequence=Sequence([_table([1, 2, 3], 65535, 16)]), PixelRepresentation=1)
     assert modality_values(np.array([[-1, 0, 1]]), dataset).tolist() == [[1, 2, 3]]
+
+
+def test_a_negative_first_value_written_as_a_positive_one() -> None:
+    """Files write it as 65436 for -100, even of a picture whose values are all positive."""
+    values = np.arange(5, 4101, dtype=np.int64).reshape(64, 64)
+    table = _table(np.clip(np.arange(5000) - 105, 0, 4095).tolist(), 65536 - 100, 12)
+    pixels, voi = map_grey(values, _dataset(VOILUTSequence=Sequence([table]), PixelRepresentation=1))
+    np.testing.assert_allclose(pixels, (values - 5) / 4095, atol=1e-6)
+    assert voi == Voi("VOI LUT of 5000 entries")
+
+
+@pytest.mark.parametrize(("width", "function"), [(1, "LINEAR"), (1, "LINEAR_EXACT"), (2, "SIGMOID"), (2, "LINEAR")])
+def test_a_window_that_leaves_black_and_white_alone_shows_nothing(width: float, function: str) -> None:
+    values = np.arange(4096).reshape(64, 64)
+    pixels, voi = map_grey(values, _dataset(WindowCenter=2000, WindowWidth=width, VOILUTFunction=function))
+    assert "show nothing" in voi.words and len(np.unique(pixels)) > 100
+
+
+@pytest.mark.parametrize("width", [0, -500, 0.5])
+def test_a_width_that_is_none_is_passed_over(width: float) -> None:
+    values = np.arange(4096).reshape(64, 64)
+    assert "show nothing" in map_grey(values, _dataset(WindowCenter=2000, WindowWidth=width))[1].words

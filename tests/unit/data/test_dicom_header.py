@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+
+from monai_anat.data.dicom_header import (
+    body_part_of,
+    header_number,
+    header_texts,
+    is_raw,
+    lift_frame_groups,
+    modality_of,
+    spacing_of,
+    transfer_syntax_of,
+    view_of,
+)
+from monai_anat.data.reading import UnreadableError
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # some values are not what their tags allow
+
+
+def _dataset(**elements: object) -> Dataset:
+    dataset = Dataset()
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("elements", "view"),
+    [
+        ({"ViewPosition": "PA"}, "PA"),
+        ({"ViewPosition": "AP SUPINE"}, "AP"),
+        ({"ViewPosition": "LL"}, "LATERAL"),
+        ({"ViewPosition": "RAO"}, "OBLIQUE"),
+        ({"SeriesDescription": "Thorax lateral"}, "LATERAL"),
+        ({"SeriesDescription": "Thorax seitlich"}, "LATERAL"),
+        ({"SeriesDescription": "Torace laterale"}, "LATERAL"),
+        ({"SeriesDescription": "Thorax de profil"}, "LATERAL"),
+        ({"AcquisitionDeviceProcessingDescription": "CHEST LAT"}, "LATERAL"),
+        ({"SeriesDescription": "Thorax p.a."}, "PA"),
+        ({"SeriesDescription": "Thorax a. p. im Liegen"}, "AP"),
+        ({"SeriesDescription": "platinum lateralised"}, None),
+        ({"StudyDescription": "Chest PA and lateral"}, None),
+        ({"ProtocolName": "CHEST PA"}, "PA"),
+        ({"SeriesDescription": "left lateral decubitus"}, None),
+        ({"PatientOrientation": ["P", "F"]}, "LATERAL"),
+        ({"PatientOrientation": ["L", "F"]}, "FRONTAL"),
+        ({}, None),
+    ],
+)
+def test_view(elements: dict[str, object], view: str | None) -> None:
+    assert view_of(_dataset(**elements)) == view
+
+
+def test_view_by_its_code() -> None:
+    code = _dataset(CodeMeaning="lateral projection")
+    assert view_of(_dataset(ViewCodeSequence=Sequence([code]))) == "LATERAL"
+
+
+def test_raw_is_said_by_the_intent() -> None:
+    dataset = Dataset()
+    dataset.PresentationIntentType = "FOR PRESENTATION"
+    assert not is_raw(dataset)
+    dataset.PresentationIntentType = "FOR PROCESSING"
+    assert is_raw(dataset)
+
+
+@pytest.mark.parametrize(
+    ("storage", "tag", "modality"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.1.1", "DX", "DX"),
+        ("1.2.840.10008.5.1.4.1.1.1", "CR", "CR"),
+        ("1.2.840.10008.5.1.4.1.1.2", "", "CT"),
+        ("1.2.840.10008.5.1.4.1.1.2.1", "OT", "CT"),
+        ("1.2.840.10008.5.1.4.1.1.4", "", "MR"),
+        ("1.2.840.10008.5.1.4.1.1.1.2", "DX", "MG"),
+        ("1.2.840.10008.5.1.4.1.1.7", "OT", "OT"),
+        ("1.2.840.10008.5.1.4.1.1.7", "Doe^Jane", None),
+        ("", "", None),
+    ],
+)
+def test_modality_by_the_storage_class_and_the_tag(storage: str, tag: str, modality: str | None) -> None:
+    assert modality_of(_dataset(SOPClassUID=storage, Modality=tag)) == modality
+
+
+def test_body_part_in_two_words() -> None:
+    parts = ["CHEST", "Thorax", "RIBS", "KNEE", "Jane Doe", ""]
+    assert [body_part_of(_dataset(BodyPartExamined=part)) for part in parts] == [*["chest"] * 3, "other", None, None]
+
+
+@pytest.mark.parametrize(
+    ("elements", "spacing", "aspect"),
+    [
+        ({"PixelSpacing": [0.15, 0.15], "ImagerPixelSpacing": [0.2, 0.2]}, (0.15, 0.15), 1.0),
+        ({"NominalScannedPixelSpacing": [0.2, 0.1]}, (0.2, 0.1), 2.0),
+        ({"PixelSpacing": [1e-4, 1e3], "ImagerPixelSpacing": [0.2, 0.2]}, (0.2, 0.2), 1.0),
+        ({"PixelSpacing": [-1, 1]}, None, 1.0),
+        ({"PixelSpacing": 0.2}, None, 1.0),
+        ({"PixelAspectRatio": [1, 2]}, None, 0.5),
+        ({"PixelAspectRatio": [100000, 1]}, None, 1.0),
+        ({"PixelAspectRatio": [0, 1]}, None, 1.0),
+    ],
+)
+def test_spacing_that_no_detector_has_counts_as_absent(
+    elements: dict[str, object], spacing: tuple[float, float] | None, aspect: float
+) -> None:
+    found, words, form = spacing_of(_dataset(**elements))
+    assert found == spacing and form == pytest.approx(aspect)
+    assert ("unknown" in words) == (spacing is None)
+
+
+def test_number_of_the_header() -> None:
+    assert header_number(_dataset(RescaleSlope="2.5"), "RescaleSlope", 1) == 2.5
+    assert header_number(_dataset(RescaleSlope=None), "RescaleSlope", 1) == 1
+    dataset = Dataset()
+    dataset.add_new("RescaleSlope", "LO", "abc")
+    with pytest.raises(UnreadableError, match="RescaleSlope in the DICOM header is no number"):
+        header_number(dataset, "RescaleSlope", 1)
+
+
+def test_texts_of_the_header() -> None:
+    assert header_texts(None) == header_texts("") == []
+    assert header_texts(["l ", "f"]) == header_texts("l\\f") == ["L", "F"]
+
+
+def test_private_transfer_syntax_is_not_named() -> None:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    assert transfer_syntax_of(dataset) == "unknown"
+    for uid, words in (("1.2.840.10008.1.2.1", "Explicit VR Little Endian"), ("1.3.6.1.4.1.9.1", "unknown")):
+        dataset.file_meta.TransferSyntaxUID = uid
+        assert transfer_syntax_of(dataset) == words
+
+
+def test_what_is_said_of_a_frame_wins_over_what_is_said_of_all() -> None:
+    def group(center: int) -> Dataset:
+        return _dataset(FrameVOILUTSequence=Sequence([_dataset(WindowCenter=center, WindowWidth=10)]))
+
+    dataset = _dataset(
+        SharedFunctionalGroupsSequence=Sequence([group(1)]),
+        PerFrameFunctionalGroupsSequence=Sequence([group(2), group(3)]),
+        WindowCenter=4,
+    )
+    lift_frame_groups(dataset, 1)
+    assert dataset.WindowCenter == 3 and dataset.WindowWidth == 10
+    plain = _dataset(WindowCenter=4)
+    lift_frame_groups(plain, 0)
+    assert plain.WindowCenter == 4
