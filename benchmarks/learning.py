@@ -1,6 +1,6 @@
 """Does a method learn anatomy in a few steps? Its demonstration on the shipped radiographs, before and after.
 
-    python benchmarks/learning.py lamps [peac ...] [--steps N] [--seed N] [--data DATA] [--set KEY=VALUE ...] [--out OUT]
+    python benchmarks/learning.py METHOD [...] [--steps N] [--seed N] [--data DATA] [--set KEY=VALUE ...] [--out OUT]
 
 The bundle's cpu_demo runs for N optimiser steps. Before and after, the same encoder is asked on radiographs of training
 and validation patients only: do its dense features find a lung landmark in another patient (error in thorax widths); do
