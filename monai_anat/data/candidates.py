@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..keys import IMAGE, LABEL
-from .datalists import DatalistError, load_datalist, patient_from_name
+from .datalists import DatalistError, leads_out, load_datalist, patient_from_name, split_names
+from .radiograph import has_image_mark
 
 __all__ = [
     "Candidate",
+    "count_source",
     "iterate_candidates",
 ]
 
@@ -56,7 +59,11 @@ _OTHER_SUFFIXES = frozenset(
         ".img",
     ]
 )
-_SPLIT_NAMES = ("training", "validation", "test")
+
+
+_PASSED_OVER = "passed over"
+#: where a patient is in two splits, the first decides
+_SPLIT_ORDER = ("training", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,6 @@ class Candidate:
     split: str | None = None
     label: Any = None
     reason: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def iterate_candidates(
@@ -94,7 +100,11 @@ def iterate_candidates(
         DatalistError: the source does not exist or cannot be read.
     """
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
-        yield from _walk(Path(source).resolve(), patient_pattern)
+        root = Path(source).resolve()
+        for path, reason in _walk(root):
+            if reason != _PASSED_OVER:
+                patient = patient_from_name(str(path.relative_to(root)), patient_pattern)
+                yield Candidate(str(path), patient=None if reason else patient, reason=reason)
         return
     for split, items in _sections(source):
         for item in items:
@@ -111,42 +121,80 @@ def iterate_candidates(
             )
 
 
-def _walk(root: Path, patient_pattern: str | None) -> Iterator[Candidate]:
-    for current, folders, files in os.walk(root):
+def count_source(
+    source: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
+) -> tuple[int, Counter[str]]:
+    """Count the candidates of a source, and the files of a folder that are passed over.
+
+    Args:
+        source: as of ``iterate_candidates``.
+
+    Returns:
+        How many candidates, and how many files of each ending (or ``hidden``) are not even that.
+    """
+    if not isinstance(source, (str, os.PathLike)) or not Path(source).is_dir():
+        return sum(1 for _ in iterate_candidates(source)), Counter()
+    found, passed = 0, Counter[str]()
+    for path, reason in _walk(Path(source).resolve()):
+        if reason == _PASSED_OVER:
+            passed["hidden" if path.name.startswith(".") else path.suffix.lower()] += 1
+        else:
+            found += 1
+    return found, passed
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, str]]:
+    """Every file under a folder in a fixed order, and why it is set aside or passed over, if it is."""
+    closed: list[OSError] = []
+    for current, folders, files in os.walk(root, onerror=closed.append):
+        yield from _closed(closed)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if Path(current, name).is_symlink():
+                yield Path(current, name), "the folder is a link, which is not followed"
         for name in sorted(files):
-            path = Path(current) / name
-            if name.startswith(".") or path.suffix.lower() in _OTHER_SUFFIXES:
-                continue
-            if name.upper() == "DICOMDIR":
-                yield Candidate(str(path), reason="the file is a DICOMDIR, an index of other files")
-            elif path.is_symlink() and not path.resolve().is_relative_to(root):
-                yield Candidate(str(path), reason="the file is a link that leads out of the folder")
-            else:
-                yield Candidate(str(path), patient=patient_from_name(str(path.relative_to(root)), patient_pattern))
+            path = Path(current, name)
+            yield path, _reason(path, root)
+    yield from _closed(closed)
+
+
+def _closed(errors: list[OSError]) -> Iterator[tuple[Path, str]]:
+    """The folders that could not be opened, once."""
+    while errors:
+        yield Path(os.fsdecode(errors.pop(0).filename)), "the folder must not be opened by this user"
+
+
+def _reason(path: Path, root: Path) -> str:
+    if path.name.startswith("."):
+        return _PASSED_OVER
+    if path.name.upper() == "DICOMDIR":
+        return "the file is a DICOMDIR, an index of other files"
+    if leads_out(path, root):
+        return "the file is a link that leads out of the folder"
+    return _PASSED_OVER if path.suffix.lower() in _OTHER_SUFFIXES and not _is_image(path) else ""
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        return has_image_mark(path)
+    except OSError:
+        return False
 
 
 def _sections(
     source: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
 ) -> Iterator[tuple[str | None, list[dict[str, Any]]]]:
-    """The sections of a list that are there, with their items."""
-    if not isinstance(source, (str, os.PathLike)):
+    """The sections of a list, with their items; None for items that no section names."""
+    names = split_names(source) if isinstance(source, (str, os.PathLike)) else []
+    for name in sorted(names, key=lambda name: (_SPLIT_ORDER.index(name) if name in _SPLIT_ORDER else 9, name)):
+        yield name, load_datalist(source, name, check_files=False)
+    if not names:
         yield None, load_datalist(source, check_files=False)
-        return
-    found = False
-    for split in _SPLIT_NAMES:
+    elif Path(str(source)).suffix.lower() != ".json":
         try:
-            items = load_datalist(source, split, check_files=False)
+            yield None, load_datalist(source, "", check_files=False)
         except DatalistError:
-            continue
-        found = True
-        yield split, items
-        if Path(source).suffix.lower() == ".json" and Path(source).read_text().lstrip().startswith("["):
-            return  # a bare list has no sections
-        if Path(source).suffix.lower() != ".json" and all("split" not in item for item in items):
-            return
-    if not found:
-        load_datalist(source, _SPLIT_NAMES[0], check_files=False)  # raises the sentence that fits
+            return  # no row of the table is without a split
 
 
 def _numbers_only(value: Any) -> Any:

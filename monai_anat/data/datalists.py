@@ -26,10 +26,12 @@ __all__ = [
     "check_splits",
     "find_images",
     "is_image_file",
+    "leads_out",
     "load_datalist",
     "load_splits",
     "patient_from_name",
     "split_by_patient",
+    "split_names",
     "take_fraction",
     "take_shots",
     "walk_images",
@@ -67,9 +69,24 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
     if "." in name and not re.fullmatch(r"[0-9.]+", name):
         return False
     try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            return False
         with Path(path).open("rb") as handle:
             return handle.read(132)[128:] == b"DICM"
     except OSError:
+        return False
+
+
+def leads_out(path: Path, root: Path) -> bool:
+    """Say whether a symbolic link leads out of a folder; one that leads in a circle leads nowhere.
+
+    Args:
+        path: a file or folder.
+        root: the folder, without links in it.
+    """
+    try:
+        return path.is_symlink() and not path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
         return False
 
 
@@ -86,9 +103,7 @@ def walk_images(folder: str | os.PathLike[str]) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(current) / name
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                continue
-            if is_image_file(path):
+            if is_image_file(path) and not leads_out(path, root):
                 yield path
 
 
@@ -208,15 +223,27 @@ def load_splits(source: str | os.PathLike[str]) -> dict[str, list[Item]]:
     Raises:
         DatalistError: as ``load_datalist`` does.
     """
+    return {name: load_datalist(source, name) for name in split_names(source) or ["training"]}
+
+
+def split_names(source: str | os.PathLike[str]) -> list[str]:
+    """Name the splits of a list of images: sections of a JSON file that list images, or values of the column ``split``.
+
+    Args:
+        source: as of ``load_datalist``, on disk.
+
+    Returns:
+        Names; none for a folder of images, or a list or table without splits.
+    """
     path = Path(source) / "datalist.json" if Path(source).is_dir() else Path(source)
-    names: list[str] = []
     if path.is_file() and path.suffix.lower() == ".json":
         content = _read_json(path)
         if isinstance(content, dict):
-            names = [name for name, items in content.items() if isinstance(items, list) and _lists_images(items)]
+            return [name for name, items in content.items() if isinstance(items, list) and _lists_images(items)]
     elif path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
-        names = _splits_of_table(path)
-    return {name: load_datalist(source, name) for name in names or ["training"]}
+        _, rows = _rows_of_table(path)
+        return sorted({row["split"] for row in rows if "split" in row})
+    return []
 
 
 def check_splits(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -365,7 +392,7 @@ def _read_section(path: Path, section: str) -> list[Any]:
     """The raw items of one section of a JSON, CSV or TSV file."""
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        return _read_table(path, section, "\t" if suffix == ".tsv" else ",")
+        return _read_table(path, section)
     if suffix != ".json":
         raise DatalistError(f"datalist must be a folder, a .json, .csv or .tsv file, got {str(path)!r}")
     content = _read_json(path)
@@ -379,7 +406,7 @@ def _read_section(path: Path, section: str) -> list[Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatalistError(f"datalist {path} must be JSON, got text that is not: {error}") from error
 
@@ -391,36 +418,44 @@ def _lists_images(items: Sequence[Any]) -> bool:
     )
 
 
-def _splits_of_table(path: Path) -> list[str]:
-    """The values of the column ``split``; none without it."""
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        rows = csv.DictReader(handle, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        return sorted({row["split"] for row in rows if row.get("split")})
+def _rows_of_table(path: Path) -> tuple[list[str], list[Item]]:
+    """Columns and rows of a table, without its empty cells; values stand between commas, semicolons or tabs."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            header = handle.readline()
+            handle.seek(0)
+            reader = csv.DictReader(handle, delimiter=max(",;\t", key=header.count))
+            rows = [{k: v for k, v in row.items() if k is not None and v not in (None, "")} for row in reader]
+            return list(reader.fieldnames or []), rows
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatalistError(
+            f"table {path} must be CSV in UTF-8, got something else ({error}); save it as such"
+        ) from error
 
 
-def _read_table(path: Path, section: str, delimiter: str) -> list[Item]:
+def _read_table(path: Path, section: str) -> list[Item]:
     """The rows of a table as items; a column ``split`` chooses, where there is one."""
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle, delimiter=delimiter)
-        columns = list(reader.fieldnames or [])
-        column = next((name for name in _IMAGE_COLUMNS if name in columns), None)
-        if column is None:
-            raise DatalistError(f"table {path} must have a column {IMAGE!r}, path or file, got the columns {columns}")
-        rows = [{k: v for k, v in row.items() if k is not None and v not in (None, "")} for row in reader]
+    columns, rows = _rows_of_table(path)
+    column = next((name for name in _IMAGE_COLUMNS if name in columns), None)
+    if column is None:
+        raise DatalistError(f"table {path} must have a column {IMAGE!r}, path or file, got the columns {columns}")
     if "split" in columns:
-        rows = [row for row in rows if row.get("split") == section]
+        rows = [row for row in rows if row.get("split", "") == section]
     return [{IMAGE: row.pop(column, None), **row} for row in rows]
 
 
 def _resolve(item: Any, root: Path, position: int, name: str) -> Item:
     """One item with absolute paths."""
+    if not isinstance(item, (str, os.PathLike, Mapping)):
+        raise DatalistError(f"item {position} of {name} must be a path or have {IMAGE!r}, got {item!r}")
     entry = {IMAGE: item} if isinstance(item, (str, os.PathLike)) else dict(item)
     if entry.get(IMAGE) in (None, ""):
         raise DatalistError(f"item {position} of {name} must have {IMAGE!r}, got {sorted(entry)}")
     for key, value in entry.items():
         is_path = key == IMAGE or (key != "patient" and str(value).split("#")[0].lower().endswith(IMAGE_SUFFIXES))
         if isinstance(value, (str, os.PathLike)) and is_path:
-            entry[key] = str(root / Path(value).expanduser())
+            home = str(value).startswith("~/")
+            entry[key] = str(root / (Path(value).expanduser() if home else value))
     return entry
 
 

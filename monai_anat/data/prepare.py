@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..keys import IMAGE, LABEL
-from .candidates import Candidate, iterate_candidates
+from .candidates import Candidate, count_source, iterate_candidates
 from .contact_sheet import draw_contact_sheet
 from .datalists import DatalistError, split_by_patient
 from .duplicates import join_groups, near_duplicates
@@ -191,7 +191,7 @@ def iterate_preparation(
     folder = Path(out)
     _check_arguments(size, view, splits, stratify, workers, folder, key_file)
     key = load_key(key_file)
-    total = sum(1 for _ in iterate_candidates(source, patient_pattern))
+    total, passed_over = count_source(source)
     if total == 0:
         raise DatalistError(f"source must hold at least one file that may be an image, got none in {source!r}")
     settings = {"size": size, "view": view, "patient_pattern": patient_pattern}
@@ -208,7 +208,8 @@ def iterate_preparation(
             left = (total - done) / rate if fresh else None
             yield PrepareProgress(done, total, writer.written, writer.rejected, rate, left)
         writer.close()
-        summary = _finish(writer, total, started, size, splits, stratify, seed)
+        notes = _source_notes(total, writer, passed_over)
+        summary = _finish(writer, total, started, settings, splits, stratify, seed, notes)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -253,7 +254,11 @@ def _outcomes(
     def tasks() -> Iterator[Task | None]:
         for position, candidate in enumerate(iterate_candidates(source, patient_pattern)):
             name = source_hash(candidate.path, key)
-            yield None if name in writer.done else (position, candidate, name, key, size, view)
+            if name in writer.done:
+                yield None
+            else:
+                writer.done.add(name)  # a list may name a file twice, and the next may be asked for before this is done
+                yield position, candidate, name, key, size, view
 
     if workers == 0:
         for task in tasks():
@@ -324,10 +329,11 @@ def _finish(
     writer: ShardWriter,
     total: int,
     started: float,
-    size: int,
+    settings: Mapping[str, Any],
     splits: Mapping[str, float] | None,
     stratify: str | None,
     seed: int,
+    notes: list[str],
 ) -> PrepareSummary:
     """Duplicates, splits, index, lists, sheet and summary, from the journal."""
     taken, aside = _read_journal(writer)
@@ -361,10 +367,10 @@ def _finish(
         kinds=dict(Counter(image.kind for image in taken)),
         views=dict(Counter(image.view or "unknown" for image in taken)),
         splits=dict(Counter(names)),
-        size=size,
+        size=settings["size"],
         seconds=round(seconds, 2),
         per_second=round(total / max(seconds, 1e-9), 2),
-        notes=_notes(taken, size),
+        notes=notes + _notes(taken, settings["size"], settings["view"]),
     )
     write_whole(writer.folder / "summary.json", json.dumps(asdict(summary), indent=1).encode())
     logger.debug("%s", summary.text())
@@ -392,8 +398,25 @@ def _write_datalist(path: Path, taken: Sequence[_Taken], groups: Sequence[str], 
     temporary.replace(path)
 
 
-def _notes(taken: Sequence[_Taken], size: int) -> list[str]:
+def _source_notes(total: int, writer: ShardWriter, passed_over: Mapping[str, int]) -> list[str]:
     notes = []
+    if passed_over:
+        told = ", ".join(f"{count} x {ending}" for ending, count in sorted(passed_over.items()))
+        notes.append(f"files that are no images by their names were passed over: {told}")
+    repeated = total - writer.written - writer.rejected
+    if repeated > 0:
+        notes.append(f"{repeated} entries of the source name a file that another entry names")
+    return notes
+
+
+def _notes(taken: Sequence[_Taken], size: int, view: str) -> list[str]:
+    notes = []
+    unsaid = sum(not image.view for image in taken)
+    if unsaid and view != "any":
+        notes.append(
+            f"{unsaid} of {len(taken)} images do not say their view and count as {view}: look at contact_sheet.png for "
+            "others, or give a list with a column view"
+        )
     unknown = sum(not image.patient_known for image in taken)
     if unknown:
         notes.append(

@@ -27,6 +27,7 @@ __all__ = [
     "Radiograph",
     "RadiographError",
     "decode",
+    "has_image_mark",
     "read_radiograph",
 ]
 
@@ -136,6 +137,21 @@ def decode(path: str | os.PathLike[str], frame: int | None = None, *, label: boo
     except Exception as error:
         # damaged files make third-party decoders fail in any way there is; the kind of failure is all that is passed on
         raise RadiographError(path, f"the file is damaged: decoding failed with {type(error).__name__}") from error
+
+
+def has_image_mark(path: str | os.PathLike[str]) -> bool:
+    """Say whether a file begins like a kind of image that is read, whatever its name says.
+
+    Args:
+        path: the file.
+    """
+    if not Path(path).is_file():
+        return False
+    with Path(path).open("rb") as handle:
+        head = handle.read(HEAD_BYTES)
+    # two letters are too few: a text may begin with them
+    marks = tuple(mark for mark in _RASTER_MARKS if len(mark) > 2)
+    return head[_PREAMBLE : _PREAMBLE + 4] == b"DICM" or head.startswith(marks) or bool(volume_kind(path, head))
 
 
 def _decoder_for(path: str | os.PathLike[str]) -> Callable[[str | os.PathLike[str], int | None, bool], Decoded]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from monai_anat.data import DatalistError
-from monai_anat.data.candidates import Candidate, iterate_candidates
+from monai_anat.data.candidates import Candidate, count_source, iterate_candidates
 
 
 def test_every_file_of_a_folder_that_may_be_an_image(tmp_path: Path) -> None:
@@ -47,3 +48,51 @@ def test_tables_with_and_without_splits_are_read_once(tmp_path: Path) -> None:
 def test_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DatalistError, match="must be an existing"):
         list(iterate_candidates(tmp_path / "none"))
+
+
+def test_no_file_is_dropped_without_a_word(tmp_path: Path) -> None:
+    root, outside = tmp_path / "in", tmp_path / "outside"
+    (root / "deep").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "a.png").write_bytes(b"x")
+    (root / "linked").symlink_to(outside)
+    (root / "deep" / "up").symlink_to(root)
+    (root / "one.dcm").symlink_to(root / "two.dcm")
+    (root / "two.dcm").symlink_to(root / "one.dcm")
+    os.mkfifo(root / "pipe")
+    os.mkfifo(root / "pipe.txt")
+    (root / "scan.txt").write_bytes(bytes(128) + b"DICM")
+    (root / "picture.raw").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (root / "notes.txt").write_bytes(b"BMI 23")
+    (root / "a.csv").write_bytes(b"x")
+    (root / ".DS_Store").write_bytes(b"x")
+    (root / "line\nbreak.png").write_bytes(b"x")
+    (root / os.fsdecode(b"M\xe4rz.png")).write_bytes(b"x")
+    found = {str(Path(c.path).relative_to(root)): c.reason for c in iterate_candidates(root)}
+    assert {name for name, reason in found.items() if "a link, which is not followed" in reason} == {
+        "linked",
+        "deep/up",
+    }
+    assert {name for name, reason in found.items() if not reason} == {
+        "one.dcm", "two.dcm", "pipe", "scan.txt", "picture.raw", "line\nbreak.png", "M\udce4rz.png"
+    }  # fmt: skip
+    assert count_source(root) == (9, {".txt": 2, ".csv": 1, "hidden": 1})
+    assert count_source([{"image": "a.png"}]) == (1, {})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every folder")
+def test_a_folder_that_must_not_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    assert ["must not be opened" in c.reason for c in iterate_candidates(tmp_path)] == [True]
+
+
+def test_every_section_of_a_list_is_read(tmp_path: Path) -> None:
+    sections = {"name": "set", "labels": ["a"], "unlabeled": [{"image": "c.png"}], "training": ["a.png", "b.png"]}
+    (tmp_path / "a.json").write_text(json.dumps(sections))
+    assert [c.split for c in iterate_candidates(tmp_path / "a.json")] == ["training", "training", "unlabeled"]
+    (tmp_path / "a.csv").write_text("image,split\nx.png,test\ny.png,\nz.png,training\n")
+    assert [(Path(c.path).name, c.split) for c in iterate_candidates(tmp_path / "a.csv")] == [
+        ("z.png", "training"),
+        ("x.png", "test"),
+        ("y.png", None),
+    ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from monai_anat.data import (
     take_shots,
     walk_images,
 )
-from monai_anat.data.datalists import is_image_file
+from monai_anat.data.datalists import is_image_file, leads_out, split_names
 
 
 @pytest.fixture
@@ -174,3 +175,48 @@ def test_all_splits_of_a_list_are_read(folder: Path, tmp_path: Path) -> None:
     assert {name: len(items) for name, items in load_splits(table).items()} == {"test": 1, "training": 2}
     table.write_text("image\n" + "\n".join(names))
     assert [*load_splits(table)] == [*load_splits(folder)] == ["training"]
+
+
+def test_tables_as_office_programs_write_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("\ufeffimage;patient\r\nGröße.png;Müller\r\n".encode())
+    (item,) = load_datalist(tmp_path / "a.csv", check_files=False)
+    assert item == {"image": str(tmp_path / "Größe.png"), "patient": "Müller"}
+    (tmp_path / "b.csv").write_bytes("image;patient\r\nGröße.png;Müller\r\n".encode("latin-1"))
+    with pytest.raises(DatalistError, match="UTF-8"):
+        load_datalist(tmp_path / "b.csv")
+    (tmp_path / "c.csv").write_bytes(b"image,patient\n\x00,1\n")
+    with pytest.raises(DatalistError):
+        load_datalist(tmp_path / "c.csv")
+    (tmp_path / "d.json").write_bytes('\ufeff["Größe.png"]'.encode())
+    assert load_datalist(tmp_path / "d.json", check_files=False)[0]["image"].endswith("Größe.png")
+
+
+@pytest.mark.parametrize("item", [5, None, ["a.png", "b.png"]])
+def test_an_item_that_is_none_is_named(tmp_path: Path, item: object) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"training": ["a.png", item]}))
+    with pytest.raises(DatalistError, match="item 1 of"):
+        load_datalist(tmp_path / "a.json", check_files=False)
+
+
+def test_a_tilde_in_a_name_is_a_letter(tmp_path: Path) -> None:
+    names = ["~nobody.png", "~$scan.png", "a~.png"]
+    assert [Path(item["image"]).name for item in load_datalist(names, check_files=False)] == names
+    assert load_datalist(["~/a.png"], check_files=False)[0]["image"] == str(Path.home() / "a.png")
+
+
+def test_links_in_a_circle_and_pipes_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "circle.png").symlink_to(tmp_path / "circle.png")
+    os.mkfifo(tmp_path / "pipe")
+    assert "a.png" in {Path(item["image"]).name for item in find_images(tmp_path)}
+    assert not is_image_file(tmp_path / "pipe") and not leads_out(tmp_path / "circle.png", tmp_path)
+
+
+def test_names_of_the_splits(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"labels": ["lung"], "training": ["a.png"], "other": ["b.png"]}))
+    (tmp_path / "b.json").write_text('["a.png"]')
+    (tmp_path / "c.csv").write_text("image,split\na.png,test\nb.png,\n")
+    assert [split_names(tmp_path / name) for name in ("a.json", "b.json", "c.csv", "none.csv")] == [
+        ["training", "other"], [], ["test"], []
+    ]  # fmt: skip
