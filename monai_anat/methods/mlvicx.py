@@ -187,7 +187,6 @@ class MLVICXMethod(SSLMethod):
                 pooled_size=pooled_size,
                 final_norm=final_norm,
             )
-        self._stages = self.backbone.forward_stages
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W).
@@ -221,14 +220,9 @@ class MLVICXMethod(SSLMethod):
         """Keep the backbone, gates included."""
         return {"encoder": self.backbone}
 
-    def compile_networks(self, **options: Any) -> None:
-        """Compile the backbone as it is called here, for the maps of all its stages, and the heads."""
-        super().compile_networks(**options)
-        self._stages = torch.compile(self.backbone.forward_stages, **options)
-
     def _maps(self, view_1: Tensor, view_2: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The maps of all stages of each view, in one forward pass where no layer sees the batch."""
         if uses_batch_statistics(self.backbone):
-            return self._stages(view_1), self._stages(view_2)
-        joint = [feature_map.chunk(2) for feature_map in self._stages(torch.cat([view_1, view_2]))]
+            return self.backbone.forward_stages(view_1), self.backbone.forward_stages(view_2)
+        joint = [feature_map.chunk(2) for feature_map in self.backbone.forward_stages(torch.cat([view_1, view_2]))]
         return [maps[0] for maps in joint], [maps[1] for maps in joint]

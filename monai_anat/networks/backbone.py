@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import torch
@@ -94,6 +95,19 @@ class Backbone(nn.Module, ABC):
                 "of this package, or leave the gates away (gates=False)"
             )
         return self.forward_features(x)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the network in place with ``torch.compile``, by each ``forward`` that a method may enter it by.
+
+        Args:
+            args: for ``torch.compile``.
+            kwargs: for ``torch.compile``.
+        """
+        super().compile(*args, **kwargs)
+        for name in dir(type(self)):
+            if name.startswith("forward_"):
+                compiled = torch.compile(getattr(type(self), name), *args, **kwargs)
+                setattr(self, name, MethodType(compiled, self))  # bound, so that a copy of the network calls itself
 
     def check_input(self, x: Tensor) -> None:
         """Raise a readable error for an input of the wrong rank or with the wrong number of channels.

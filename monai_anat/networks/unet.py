@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log2
+from types import MethodType
 from typing import Any
 
 import torch
@@ -94,8 +95,9 @@ class BackboneUNet(nn.Module):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile both halves: methods call each by itself."""
-        self.encode = torch.compile(self.encode, *args, **kwargs)  # type: ignore[method-assign]
-        self.decode = torch.compile(self.decode, *args, **kwargs)  # type: ignore[method-assign]
+        for name in ("encode", "decode"):
+            compiled = torch.compile(getattr(type(self), name), *args, **kwargs)
+            setattr(self, name, MethodType(compiled, self))  # bound, so that a copy of the network calls itself
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The maps of all stages of the backbone (B, C, h, w[, d]), fine to coarse.

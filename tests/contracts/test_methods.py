@@ -160,6 +160,28 @@ def test_the_teacher_is_a_frozen_copy_in_evaluation(case: SimpleNamespace) -> No
             assert torch.equal(one, other)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of torch.compile's own
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ("SimMIMMethod", "MAEMethod") else pytest.mark.slow) for n in CLASSES]
+)
+def test_compiling_takes_the_whole_encoder_and_changes_no_term(name: str) -> None:
+    torch.manual_seed(0)
+    case = CASES[name]
+    method, batch = case.method().eval(), batch_of(case)
+    expected, compiled = method(batch, progress_of(case)), set()
+    torch.stack(list(expected.values())).sum().backward()
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiled.update(id(value) for value in inputs)
+        return graph.forward
+
+    method.compile_networks(backend=backend)
+    for term, value in method(batch, progress_of(case)).items():
+        torch.testing.assert_close(value, expected[term], msg=term)
+    used = {n: p for n, p in method.exported()["encoder"].named_parameters() if p.ndim > 1 and p.grad is not None}
+    assert {n for n, p in used.items() if id(p) not in compiled and "patch_embed" not in n} == set()
+
+
 def test_a_missing_key_is_named(case: SimpleNamespace) -> None:
     with pytest.raises(KeyError, match=rf"batch lacks .*it holds \['unrelated'\].*{case.method().made_by}"):
         case.method()({"unrelated": torch.zeros(1)}, progress_of(case))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from monai_anat.networks import Backbone, to_tokens
+from monai_anat.networks import Backbone, ViTBackbone, to_tokens
 from monai_anat.networks.backbone import Perceptron, pad_to_multiple, static_shape
 
 
@@ -66,3 +68,35 @@ def test_a_backbone_of_ones_own_is_one_method():
         Mean()(torch.ones(1, 3, 8, 8))
     with pytest.raises(ValueError, match=r"4 dimensions.*x\[None\]"):
         Mean()(torch.ones(1, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of torch.compile's own
+def test_every_way_into_a_compiled_network_is_compiled_and_a_copy_computes_by_itself():
+    torch.manual_seed(0)
+    backbone, x = ViTBackbone(image_size=16, patch_size=4, embed_dim=8, depth=2, num_heads=2), torch.randn(1, 1, 16, 16)
+    names, graphs = set(backbone.state_dict()), []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    entries = {
+        "forward": lambda b: b(x),
+        "forward_features": lambda b: b.forward_features(x)[-1],
+        "forward_stages": lambda b: b.forward_stages(x)[-1],
+        "forward_patches": lambda b: b.forward_patches(b.patch_embed(x))[-1],
+        "forward_visible": lambda b: b.forward_visible(x, torch.tensor([[0, 3, 5]])),
+    }
+    expected = {name: enter(backbone) for name, enter in entries.items()}
+    backbone.compile(backend=backend)
+    assert set(backbone.state_dict()) == names
+    for name, enter in entries.items():
+        before = len(graphs)
+        torch.testing.assert_close(enter(backbone), expected[name], msg=name)
+        assert len(graphs) == before + 1, name
+    other = copy.deepcopy(backbone)
+    for parameter in other.parameters():
+        nn.init.zeros_(parameter)
+    for name, enter in entries.items():
+        assert not enter(other).any(), name
+        torch.testing.assert_close(enter(backbone), expected[name], msg=name)

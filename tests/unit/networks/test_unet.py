@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from monai.networks.nets import FlexibleUNet
@@ -105,3 +107,12 @@ def test_both_halves_are_compiled_since_methods_call_each(monkeypatch):
     network.compile(dynamic=False)
     assert compiled == [("encode", {"dynamic": False}), ("decode", {"dynamic": False})]
     assert network(torch.randn(1, 1, 16, 16)).shape == (1, 1, 16, 16)
+    assert copied_is_its_own(network, torch.randn(1, 1, 16, 16))
+
+
+def copied_is_its_own(network: torch.nn.Module, x: torch.Tensor) -> bool:
+    """Whether a copy computes with its own weights."""
+    other = copy.deepcopy(network)
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    return bool(network(x).any()) and not other(x).any()
