@@ -28,8 +28,8 @@ class TrainingLog:
 
     A line of ``metrics.jsonl`` holds ``step``, ``epoch``, ``loss`` and each term (means since the last line),
     ``grad_norm``, ``lr``, ``samples_per_second``, ``data_wait_share`` (share of the time in which the trainer waited
-    for data), ``seconds_left``, and at the end of an epoch whatever stands in ``state.metrics``. Values are summed on
-    the device and read once per line.
+    for data), ``seconds_left``, and at the end of an epoch whatever stands in ``state.metrics`` and the method's own
+    metrics. Values are summed on the device and read once per line.
 
     Args:
         folder: gets ``metrics.jsonl`` and TensorBoard's event files.
@@ -162,7 +162,8 @@ class TrainingLog:
     # ------------------------------------------------------------------ epochs
 
     def _epoch(self, engine: SSLTrainer) -> None:
-        metrics = {key: float(value) for key, value in engine.state.metrics.items()}
+        found = {**engine.state.metrics, **engine.method.metrics()}
+        metrics = {key: float(value) for key, value in found.items()}
         if metrics:
             self._line(engine, metrics)
         if self._writer is not None:

@@ -10,7 +10,7 @@ from .matching import matching_cross_entropy
 from .multi_view import distinct_pairs, multi_view_distillation
 from .ordering import order_cross_entropy
 from .part_whole import composition_distance, decomposition_distance
-from .restoration import masked_l1, masked_patch_mse, restoration_mse
+from .restoration import masked_cross_entropy, masked_l1, masked_patch_mse, restoration_mse
 from .smooth import smooth_l1
 from .vicreg import covariance, invariance, variance, variance_covariance
 
@@ -30,6 +30,7 @@ __all__ = [
     "global_consistency",
     "invariance",
     "label_cross_entropy",
+    "masked_cross_entropy",
     "masked_l1",
     "masked_patch_mse",
     "matched_consistency",

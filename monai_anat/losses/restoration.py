@@ -1,4 +1,4 @@
-"""What did the tissue look like before it was distorted or moved."""
+"""What did the tissue look like before it was distorted, moved or hidden."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["masked_l1", "masked_patch_mse", "restoration_mse"]
+from ..precision import at_least_float32
+
+__all__ = ["masked_cross_entropy", "masked_l1", "masked_patch_mse", "restoration_mse"]
 
 
 def restoration_mse(restored: Tensor, target: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ def masked_l1(restored: Tensor, target: Tensor, mask: Tensor, mask_count: Tensor
     1.0
     """
     restored, target = _cells_of(restored, target, mask)
-    return _masked_mean((restored - target).abs(), mask, mask_count)
+    return _masked_mean((restored - target).abs().flatten(2).mean(2), mask, mask_count)
 
 
 def masked_patch_mse(
@@ -98,7 +100,43 @@ def masked_patch_mse(
     if normalize:
         variance, mean = torch.var_mean(patches, dim=-1, correction=0, keepdim=True)
         patches = (patches - mean) / (variance + eps).sqrt()
-    return _masked_mean((predicted - patches).square(), mask, mask_count)
+    return _masked_mean((predicted - patches).square().flatten(2).mean(2), mask, mask_count)
+
+
+def masked_cross_entropy(
+    logits: Tensor, classes: Tensor, mask: Tensor, mask_count: Tensor | float | None = None
+) -> Tensor:
+    r"""Name what was hidden: the cross-entropy of the classes of hidden cells, averaged over these.
+
+    .. math:: -\frac{1}{|M|} \sum_{j \in M} \log p_{j, z_j}
+
+    BEiT (Bao et al., ICLR 2022, arXiv:2106.08254, equation 1), whose classes :math:`z` are visual tokens.
+
+    Args:
+        logits: (B, N, K) scores of K classes for each cell.
+        classes: (B, N) int64.
+        mask: (B, N) bool, True for a hidden cell.
+        mask_count: as in :func:`masked_l1`.
+
+    Returns:
+        A scalar, float32 or wider; ln K for uniform logits, 0 with a gradient path if nothing is hidden.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+
+    >>> classes, hidden = torch.tensor([[1, 0]]), torch.tensor([[True, False]])
+    >>> masked_cross_entropy(torch.zeros(1, 2, 4), classes, hidden).exp()
+    tensor(4.)
+    """
+    if logits.ndim != 3 or classes.shape != logits.shape[:2] or mask.shape != classes.shape or mask.dtype != torch.bool:
+        raise ValueError(
+            "logits must be (B, N, K), classes (B, N) and mask (B, N) bool, got "
+            f"{tuple(logits.shape)}, {tuple(classes.shape)} and {tuple(mask.shape)} of {mask.dtype}; "
+            "the network that names cells must have as many as the one that learns"
+        )
+    # the cells in front: classes on the second axis would be a strided copy of all logits
+    per_cell = F.cross_entropy(at_least_float32(logits).flatten(0, 1), classes.flatten(), reduction="none")
+    return _masked_mean(per_cell.view(mask.shape), mask, mask_count)
 
 
 def _cells_of(predicted: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +151,8 @@ def _cells_of(predicted: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, 
     return predicted.to(dtype), target.to(dtype)
 
 
-def _masked_mean(differences: Tensor, mask: Tensor, mask_count: Tensor | float | None) -> Tensor:
-    per_cell = differences.flatten(2).mean(2)  # (B, N)
+def _masked_mean(per_cell: Tensor, mask: Tensor, mask_count: Tensor | float | None) -> Tensor:
+    """The mean of (B, N) over the hidden cells."""
     total = per_cell.masked_fill(~mask, 0.0).sum()
     count = torch.as_tensor(mask.sum() if mask_count is None else mask_count, device=total.device).to(total.dtype)
     return total / torch.where(count > 0, count, torch.ones_like(count))

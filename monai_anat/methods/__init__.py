@@ -15,12 +15,14 @@ from .base import (
     used_terms,
     uses_batch_statistics,
 )
+from .beit import BEiTMethod, BEiTViewsd
 from .contrast_views import ContrastViewsd, ViewDraw, alter_view, asymmetric_appearances, check_area, cut_view
 from .dino import DINOMethod, DINOViewsd
 from .dira import DiRAMethod, DiRAViewsd
 from .lamps import LampsMethod
 from .lamps_views import LampsViewsd
 from .mae import MAEMethod, MAEViewsd
+from .masked_image import MaskedImageMethod
 from .masked_views import MaskedViewsd
 from .mlvicx import MLVICXMethod, MLVICXViewsd
 from .moco import MoCoV2Method
@@ -43,6 +45,8 @@ __all__ = [
     "AdamV2Method",
     "AdamV2Viewsd",
     "AdamViewsd",
+    "BEiTMethod",
+    "BEiTViewsd",
     "BarlowTwinsMethod",
     "ContrastViewsd",
     "Corruption",
@@ -56,6 +60,7 @@ __all__ = [
     "MAEViewsd",
     "MLVICXMethod",
     "MLVICXViewsd",
+    "MaskedImageMethod",
     "MaskedViewsd",
     "MoCoV2Method",
     "MoCoV3Method",

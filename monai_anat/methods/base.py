@@ -116,6 +116,16 @@ class SSLMethod(nn.Module, ABC):
             progress: the step that was made.
         """
 
+    def metrics(self) -> dict[str, Tensor]:
+        """Measure what is to be watched beside the terms, such as how much of a codebook is used.
+
+        The log reads it at the end of an epoch.
+
+        Returns:
+            Scalars by name; none here.
+        """
+        return {}
+
     def compile_networks(self, **options: Any) -> None:
         """Compile each network in place with ``torch.compile``; the names in the state dict stay.
 

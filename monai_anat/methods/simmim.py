@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..keys import MASK, MASK_COUNT, TARGET, VIEW_1
+from ..keys import MASK_COUNT, TARGET, VIEW_1
 from ..losses import masked_l1
-from ..networks import MaskToken, RestorationHead, SwinBackbone, ViTBackbone
+from ..networks import RestorationHead, SwinBackbone, ViTBackbone
 from ..schedules import Progress
-from ..transforms import grid_shape, split_cells
-from .base import SSLMethod, check_view, token_grid
+from ..transforms import split_cells
+from .masked_image import MaskedImageMethod
 
 __all__ = ["SimMIMMethod"]
 
 
-class SimMIMMethod(SSLMethod):
+class SimMIMMethod(MaskedImageMethod):
     r"""Masked image modelling in its simplest form: hidden cells, a linear head, the absolute difference.
 
     A learned token replaces the embedded patches of the hidden cells, and a 1x1 convolution with PixelShuffle paints
@@ -49,28 +48,16 @@ class SimMIMMethod(SSLMethod):
     ['restoration']
     """
 
-    made_by = "MaskedViewsd"
-
     def __init__(
         self, backbone: SwinBackbone | ViTBackbone, *, image_size: int | tuple[int, ...] = 192, cell_size: int = 32
     ) -> None:
-        super().__init__()
         if not isinstance(backbone, SwinBackbone | ViTBackbone):
             raise TypeError(
                 "backbone must be a SwinBackbone or a ViTBackbone, whose patches a token can replace, got "
                 f"{type(backbone).__name__}"
             )
-        if cell_size < 1 or cell_size % backbone.patch_size:
-            raise ValueError(
-                f"cell_size must be a multiple of the backbone's patch_size, got cell_size={cell_size} and "
-                f"patch_size={backbone.patch_size}; SimMIM has 32"
-            )
-        self.image_size = tuple(cells * backbone.strides[-1] for cells in token_grid(backbone, image_size))
-        self.cell_size = cell_size
-        self.grid = grid_shape(self.image_size, cell_size)
+        super().__init__(backbone, image_size=image_size, cell_size=cell_size)
         self.loss_weights = {"restoration": 1.0}
-        self.backbone = backbone
-        self.mask_token = MaskToken(backbone.channels[0])
         self.restoration_head = RestorationHead(
             backbone.num_features, backbone.strides[-1], backbone.in_channels, backbone.spatial_dims
         )
@@ -90,27 +77,7 @@ class SimMIMMethod(SSLMethod):
             ValueError: if the view or the mask has another size than the method was built for.
         """
         view, target = self.take(batch, VIEW_1, TARGET)
-        mask = self._mask(batch)
-        check_view(VIEW_1, view, self.image_size, self.made_by)
-        self.backbone.check_input(view)
-        patches = self.mask_token(self.backbone.patch_embed(view), mask, self.grid)  # (B, h, w, E)
-        restored = self.restoration_head(self.backbone.forward_patches(patches)[-1])  # (B, C, H, W)
+        mask = self.take_mask(batch)
+        restored = self.restoration_head(self.masked_map(view, mask))  # (B, C, H, W)
         painted, clean = (split_cells(image, self.cell_size, len(self.grid)) for image in (restored, target))
         return {"restoration": masked_l1(painted, clean, mask, batch.get(MASK_COUNT))}
-
-    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Count the hidden cells of the batch, by which "restoration" divides."""
-        return {MASK_COUNT: self._mask(batch).sum()}
-
-    def exported(self) -> dict[str, nn.Module]:
-        """Keep the backbone."""
-        return {"encoder": self.backbone}
-
-    def _mask(self, batch: Mapping[str, Any]) -> Tensor:
-        (mask,) = self.take(batch, MASK)
-        if mask.ndim != 2 or mask.shape[1] != prod(self.grid):
-            raise ValueError(
-                f"{MASK} must be (B, {prod(self.grid)}), one entry for each cell of {self.cell_size} pixels, got "
-                f"{tuple(mask.shape)}; give {self.made_by} image_size={self.image_size} and cell_size={self.cell_size}"
-            )
-        return mask

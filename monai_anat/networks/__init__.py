@@ -19,6 +19,7 @@ from monai_anat.networks.part_whole_heads import CompositionHead, DecompositionH
 from monai_anat.networks.positions import sincos_positions
 from monai_anat.networks.prenorm_block import PreNormBlock
 from monai_anat.networks.prototype_head import PrototypeHead
+from monai_anat.networks.quantizer import JointQuantizer, nearest_code
 from monai_anat.networks.records import (
     EncoderRecord,
     load_encoder,
@@ -31,6 +32,7 @@ from monai_anat.networks.resnet import ResNetBackbone
 from monai_anat.networks.stems import Normalization
 from monai_anat.networks.swin import SwinBackbone
 from monai_anat.networks.unet import BackboneUNet
+from monai_anat.networks.visual_tokenizer import VisualTokenizer
 from monai_anat.networks.vit import ViTBackbone
 from monai_anat.networks.weights import LoadReport, load_backbone
 
@@ -53,6 +55,7 @@ __all__ = [
     "FusionHead",
     "GatedBackbone",
     "JointBatchNorm",
+    "JointQuantizer",
     "LoadReport",
     "MaskToken",
     "Normalization",
@@ -67,11 +70,13 @@ __all__ = [
     "UPerNetDecoder",
     "UpsamplingHead",
     "ViTBackbone",
+    "VisualTokenizer",
     "as_backbone",
     "load_backbone",
     "load_encoder",
     "load_heads",
     "masked_mean",
+    "nearest_code",
     "pool_resized",
     "read_checkpoint",
     "read_encoder_record",

@@ -51,7 +51,7 @@ from .geometry import (
 from .grid_crops import GridCropsDraw, OverlappingGridCrops, RandOverlappingGridCropsd, draw_grid_crops
 from .local_contrast import equalize_regions, sharpen
 from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle, pixel_shuffle_map
-from .masks import draw_random_mask
+from .masks import draw_block_mask, draw_random_mask
 from .painting import PaintDraw, in_paint, out_paint
 from .part_whole import draw_concentric_boxes, part_boxes
 from .part_whole_crops import (
@@ -128,6 +128,7 @@ __all__ = [
     "cut_part_whole_crops",
     "displacement_field",
     "distort",
+    "draw_block_mask",
     "draw_boxes",
     "draw_concentric_boxes",
     "draw_grid_crops",

@@ -36,6 +36,14 @@ TINY = {
         "num_heads": [2, 4],
     },
 }
+TINY_VIT = {
+    "_target_": "monai_anat.networks.ViTBackbone",
+    "image_size": 56,
+    "patch_size": 8,
+    "embed_dim": 32,
+    "depth": 2,
+    "num_heads": 2,
+}
 #: what a bundle needs besides
 TINY_OF: dict[str, dict[str, Any]] = {
     "cxr_ace_pretraining": {"image_size": 48, "num_prototypes": 64},  # an even number of cells
@@ -46,20 +54,20 @@ TINY_OF: dict[str, dict[str, Any]] = {
         "local_size": 24,
         "num_prototypes": 64,
     },
+    "cxr_beit_pretraining": {
+        "cell_size": 8,
+        "min_cells": 4,
+        "stage_epochs": [1, 1],
+        "num_tokens": 32,
+        "network_def": TINY_VIT,
+    },
     "cxr_lamps_pretraining": {"image_size": 48, "kept": 4, "num_prototypes": 64},  # an even number of cells
     # its two networks see the joint batch image by image
     "cxr_dira_pretraining": {"stage_epochs": [1, 1], "queue_size": 16, "decoder_norm": "instance"},
     "cxr_dino_pretraining": {"local_size": 24, "num_prototypes": 64},
     "cxr_mae_pretraining": {
         "cell_size": 8,
-        "network_def": {
-            "_target_": "monai_anat.networks.ViTBackbone",
-            "image_size": 56,
-            "patch_size": 8,
-            "embed_dim": 32,
-            "depth": 2,
-            "num_heads": 2,
-        },
+        "network_def": TINY_VIT,
     },
     "cxr_moco_v2_pretraining": {"queue_size": 16},
     "cxr_simmim_pretraining": {"cell_size": 8},

@@ -55,6 +55,11 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "generator_loss": lambda: (randn(2, 1, 4, 4),),
     "global_consistency": lambda: (randn(3, 8), randn(3, 8, seed=1)),
     "label_cross_entropy": lambda: (randn(2, 3), torch.tensor([[1.0, 0.2, 0.0], [0.0, 1.0, 0.0]])),
+    "masked_cross_entropy": lambda: (
+        randn(2, 4, 6),
+        torch.tensor([[0, 5, 3, 1], [2, 2, 4, 0]]),
+        torch.tensor([[True, False, True, True], [False] * 4]),
+    ),
     "masked_l1": lambda: (
         randn(2, 4, 6),
         randn(2, 4, 6, seed=1),

@@ -34,7 +34,7 @@ def trainable(method: SSLMethod) -> dict[str, torch.nn.Parameter]:
 
 def test_there_are_methods() -> None:
     anatomy = ("PEAC", "POPAR", "Lamps", "ACE", "Adam", "AdamV2", "MLVICX", "DiRA")
-    baselines = ("MoCoV2", "MoCoV3", "SimSiam", "BarlowTwins", "VICReg", "DINO", "SimMIM", "MAE")
+    baselines = ("MoCoV2", "MoCoV3", "SimSiam", "BarlowTwins", "VICReg", "DINO", "SimMIM", "MAE", "BEiT")
     assert {f"{name}Method" for name in (*anatomy, *baselines)} <= set(CLASSES)
     assert not {"SSLMethod", "TeacherStudentMethod"} & set(CLASSES)
 

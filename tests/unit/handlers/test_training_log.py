@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from ignite.engine import Events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,12 +18,14 @@ def test_lines_hold_means_rates_and_time_left(make_trainer, tmp_path):
     trainer = make_trainer([CollapseMonitor(every=1), TrainingLog(tmp_path, every=2, progress_bar=False)])
     losses = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
+    trainer.method.metrics = lambda: {"words_in_use": torch.tensor(7.0)}
     trainer.run()
     lines = lines_of(tmp_path)
     assert [line["step"] for line in lines] == [2, 3, 4, 6, 6]  # the last one holds the metrics of the epoch
     assert lines[0]["loss"] == pytest.approx((losses[0] + losses[1]) / 2, abs=1e-5)
     assert {"match", "grad_norm", "lr", "samples_per_second", "data_wait_share", "seconds_left"} <= lines[0].keys()
     assert {"effective_rank", "feature_spread"} <= lines[1].keys()
+    assert lines[1]["words_in_use"] == 7
     assert 0 <= lines[0]["data_wait_share"] <= 1
     assert lines[-2]["seconds_left"] == 0
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.losses import masked_l1, masked_patch_mse, restoration_mse
+from monai_anat.losses import masked_cross_entropy, masked_l1, masked_patch_mse, restoration_mse
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 6, 8), (2, 1, 4, 6, 8)])
@@ -96,3 +96,44 @@ def test_masked_shapes_are_not_broadcast() -> None:
             masked_l1(cells, cells, wrong)
     with pytest.raises(ValueError, match=r"got \(2, 4, 9\), \(2, 4, 1\) and"):
         masked_patch_mse(cells, torch.zeros(2, 4, 1), torch.zeros(2, 4, dtype=torch.bool))
+
+
+def logits_classes_and_mask() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 6, 5, generator=generator)
+    classes = torch.randint(0, 5, (3, 6), generator=generator)
+    return logits, classes, torch.rand(3, 6, generator=generator) < 0.6
+
+
+def test_classes_of_hidden_cells_are_scored_and_no_others() -> None:
+    logits, classes, mask = logits_classes_and_mask()
+    total = -sum(logits[b, j].log_softmax(0)[classes[b, j]] for b, j in mask.nonzero().tolist())
+    value = masked_cross_entropy(logits, classes, mask)
+    torch.testing.assert_close(value, total / mask.sum())
+    assert torch.equal(masked_cross_entropy(logits, torch.where(mask, classes, 0), mask), value)
+    assert not torch.isclose(masked_cross_entropy(logits, torch.where(mask, 0, classes), mask), value)
+    logits.requires_grad_()
+    masked_cross_entropy(logits, classes, mask).backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad.abs().amax(2) > 0, mask)
+
+
+def test_classes_with_a_joint_count_or_nothing_hidden_or_half_precision() -> None:
+    logits, classes, _ = logits_classes_and_mask()
+    mask = torch.arange(6) < torch.tensor([[1], [5], [3]])
+    parts = [masked_cross_entropy(logits[i, None], classes[i, None], mask[i, None], mask.sum() / 3) for i in range(3)]
+    torch.testing.assert_close(torch.stack(parts).mean(), masked_cross_entropy(logits, classes, mask))
+    assert masked_cross_entropy(logits.requires_grad_(), classes, torch.zeros_like(mask)) == 0
+    half = masked_cross_entropy(logits.bfloat16(), classes, mask)
+    assert half.dtype == torch.float32
+    assert half == masked_cross_entropy(logits.bfloat16().float(), classes, mask)
+
+
+def test_scores_of_another_grid_are_refused() -> None:
+    logits, classes, mask = logits_classes_and_mask()
+    with pytest.raises(
+        ValueError, match=r"got \(3, 6, 5\), \(3, 4\) and \(3, 6\) of torch.bool; the network that names"
+    ):
+        masked_cross_entropy(logits, classes[:, :4], mask)
+    with pytest.raises(ValueError, match=r"mask \(B, N\) bool, got .* of torch.float32"):
+        masked_cross_entropy(logits, classes, mask.float())

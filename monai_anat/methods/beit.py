@@ -1,0 +1,230 @@
+"""BEiT: name the visual words of the patches that the network is not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from monai.config import KeysCollection
+from torch import Tensor, nn
+
+from ..keys import IMAGE, MASK_COUNT, TARGET, VIEW_1
+from ..losses import masked_cross_entropy, restoration_mse
+from ..networks import VisualTokenizer, ViTBackbone, to_tokens
+from ..schedules import Progress
+from ..transforms import RandCutSwap, RandDistort, draw_block_mask
+from .base import check_view, split_groups
+from .masked_image import MaskedImageMethod
+from .masked_views import MaskedViewsd
+from .views import MEAN, STD
+
+__all__ = ["BEiTMethod", "BEiTViewsd"]
+
+
+class BEiTViewsd(MaskedViewsd):
+    """Crop an image at random and hide blocks of patches of the crop: the views of BEiT.
+
+    :class:`MaskedViewsd` with the masking of Bao et al., ICLR 2022, arXiv:2106.08254 (algorithm 1), see
+    :func:`~monai_anat.transforms.draw_block_mask`, and without flip. The sample gets ``view_1`` and ``target``
+    (C, h, w), both normalised, and ``mask`` (N,), True for a hidden patch. How many are hidden differs from sample to
+    sample.
+
+    Args:
+        keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
+        image_size: side of the view in pixels, one number or one per axis.
+        cell_size: pixels per side of a patch, the ``patch_size`` of the backbone.
+        mask_ratio: share of hidden patches; up to ``min_cells`` more are hidden.
+        min_cells: patches of the smallest block; the paper has 16 of 14 x 14.
+        area: smallest and largest share of the image that the view shows.
+        flip_prob: probability of exchanging left and right; the paper has .5, on photographs.
+        mean: of the grey levels in [0, 1], for normalisation.
+        std: of the grey levels in [0, 1].
+        distorter: what distorts the view that the network sees; the words are those of the clean crop.
+        mode: of the resampling, "bilinear" or "bicubic".
+
+    Raises:
+        ValueError: as :class:`MaskedViewsd`; when called, for a volume or a ratio that might hide all patches.
+
+    >>> import torch
+    >>> views = BEiTViewsd(image_size=32, cell_size=4, min_cells=4).set_random_state(0)
+    >>> bool(0.4 * 64 < views({"image": torch.rand(1, 80, 64)})["mask"].sum() <= 0.4 * 64 + 4)
+    True
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        image_size: int | Sequence[int] = 224,
+        cell_size: int | Sequence[int] = 16,
+        *,
+        mask_ratio: float = 0.4,
+        min_cells: int = 16,
+        area: tuple[float, float] = (0.08, 1.0),
+        flip_prob: float = 0.0,
+        mean: float = MEAN,
+        std: float = STD,
+        distorter: RandDistort | RandCutSwap | None = None,
+        mode: Literal["bilinear", "bicubic"] = "bilinear",
+    ) -> None:
+        super().__init__(
+            keys,
+            image_size,
+            cell_size,
+            mask_ratio=mask_ratio,
+            area=area,
+            flip_prob=flip_prob,
+            mean=mean,
+            std=std,
+            distorter=distorter,
+            mode=mode,
+        )
+        self.min_cells = min_cells
+
+    def draw_mask(self, grid_size: Sequence[int]) -> Tensor:
+        """Draw the hidden patches (N,) of a grid from ``R``: blocks that may overlap."""
+        return draw_block_mask(self.R, grid_size, self.mask_ratio, min_cells=self.min_cells)
+
+    def views(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Draw, and make ``view_1``, ``target`` and ``mask`` of one image."""
+        if pixels.ndim != 3:
+            raise ValueError(f"image must be (C, H, W), got {tuple(pixels.shape)}; MAEMethod and SimMIM take volumes")
+        return super().views(pixels)
+
+
+class BEiTMethod(MaskedImageMethod):
+    r"""First a vocabulary of radiographs, then a network that names the words of hidden patches.
+
+    The method has two stages, of which ``Progress.stage`` says the current one (``stage_epochs`` of the trainer):
+
+    - Stage 0 trains the tokenizer, an autoencoder :math:`d(q(e(x)))` with a codebook: "reconstruction" is the mean of
+      :math:`(d(q(e(x))) - x)^2`, "commitment" that of :math:`(e(x) - q(e(x)))^2`, which moves the encoder only (van den
+      Oord et al., arXiv:1711.00937, equation 3). The codebook follows the encodings, see
+      :class:`~monai_anat.networks.JointQuantizer`. The tokenizer has an optimiser of its own, ``tokenizer``.
+    - From stage 1 on it is a frozen teacher. A learned token replaces the hidden patches :math:`M` of a view; a linear
+      head says which of the K words :math:`z_j` of the clean view each of them was. "prediction" is
+
+      .. math:: -\frac{1}{|M|} \sum_{j \in M} \log p(z_j \mid x^M)
+
+    (Bao et al., "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022, arXiv:2106.08254, equation 1).
+
+    Differs from the paper: its vocabulary comes from a discrete variational autoencoder of photographs; this one is a
+    vector-quantised autoencoder (MONAI's) trained on the same radiographs, and sees the view at its own size and not at
+    half of it.
+
+    Args:
+        backbone: a 2D :class:`~monai_anat.networks.ViTBackbone`, built for ``image_size``; ViT-B/16 in the paper.
+        tokenizer: gives a word to each patch of the backbone.
+        image_size: side of the view in pixels, a multiple of the patch size; one number or one per axis.
+        commitment_weight: of "commitment".
+
+    Raises:
+        TypeError: for another backbone than a ViT, or another tokenizer.
+        ValueError: if backbone, tokenizer and view do not fit together, for a weight that is not positive, or (when
+            called) without stages or for a view or mask of another size.
+
+    >>> import torch
+    >>> backbone = ViTBackbone(image_size=16, patch_size=4, embed_dim=16, depth=1, num_heads=2)
+    >>> tokenizer = VisualTokenizer(strides=(2, 2), channels=8, num_res_layers=1, num_tokens=16, token_dim=4)
+    >>> method = BEiTMethod(backbone, tokenizer, image_size=16)
+    >>> view, mask = torch.rand(2, 1, 16, 16), torch.arange(16).lt(7).repeat(2, 1)
+    >>> batch = {"view_1": view, "target": view, "mask": mask}
+    >>> sorted(method(batch, Progress(0, 2, 0, 2, stage=0, stage_steps=1)))
+    ['commitment', 'reconstruction']
+    >>> list(method(batch, Progress(1, 2, 1, 2, stage=1, stage_steps=1)))
+    ['prediction']
+    """
+
+    made_by = "BEiTViewsd"
+    find_unused_parameters = True
+
+    def __init__(
+        self,
+        backbone: ViTBackbone,
+        tokenizer: VisualTokenizer,
+        *,
+        image_size: int | tuple[int, ...] = 224,
+        commitment_weight: float = 0.25,
+    ) -> None:
+        _check_networks(backbone, tokenizer)
+        if not commitment_weight > 0:
+            raise ValueError(
+                f"commitment_weight must be positive, got {commitment_weight}; without it encodings leave their codes"
+            )
+        super().__init__(backbone, image_size=image_size, cell_size=backbone.patch_size)
+        self.loss_weights = {"reconstruction": 1.0, "commitment": commitment_weight, "prediction": 1.0}
+        self.tokenizer = tokenizer
+        self.token_head = nn.Linear(backbone.num_features, tokenizer.num_tokens)
+
+    def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
+        """Compute the terms of ``view_1``, ``target`` (B, C, H, W) and ``mask`` (B, N).
+
+        Args:
+            batch: what :class:`BEiTViewsd` makes, collated; with ``mask_count`` "prediction" divides by it.
+            progress: its ``stage`` says whether the tokenizer learns or teaches.
+
+        Returns:
+            "reconstruction" and "commitment", or "prediction".
+
+        Raises:
+            KeyError: if a key is missing.
+            ValueError: without stages, or if a view or mask has another size than the method was built for.
+        """
+        view, target = self.take(batch, VIEW_1, TARGET)
+        mask = self.take_mask(batch)
+        check_view(TARGET, target, self.image_size, self.made_by)
+        if progress.stage_steps == 0:
+            raise ValueError(
+                "BEiT needs two stages, got a run without; give SSLTrainer stage_epochs=[epochs of the tokenizer, "
+                "epochs of the backbone]"
+            )
+        if progress.stage == 0:
+            reconstructed, commitment = self.tokenizer(target)
+            return {"reconstruction": restoration_mse(reconstructed, target), "commitment": commitment}
+        words = self.tokenizer.tokens(target).flatten(1)  # (B, N)
+        logits = self.token_head(to_tokens(self.masked_map(view, mask)))  # (B, N, K)
+        return {"prediction": masked_cross_entropy(logits, words, mask, batch.get(MASK_COUNT))}
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the codebook to what it has seen: to nothing when it was a teacher."""
+        self.tokenizer.codebook.update()
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Say how many words are in use."""
+        return {"codebook_perplexity": self.tokenizer.codebook.perplexity()}
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Give the tokenizer groups of its own, for the optimiser ``tokenizer`` and without decay."""
+        groups = super().param_groups(weight_decay)
+        return split_groups(groups, self.tokenizer, "tokenizer", optimizer="tokenizer", weight_decay=0.0, decayed=False)
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the backbone, and the tokenizer for another run with the same words."""
+        return {"encoder": self.backbone, "tokenizer": self.tokenizer}
+
+
+def _check_networks(backbone: ViTBackbone, tokenizer: VisualTokenizer) -> None:
+    if not isinstance(backbone, ViTBackbone):
+        raise TypeError(
+            f"backbone must be a ViTBackbone, of which every token is one patch, got {type(backbone).__name__}; SimMIM "
+            "takes a Swin"
+        )
+    if not isinstance(tokenizer, VisualTokenizer):
+        raise TypeError(
+            f"tokenizer must be a VisualTokenizer, got {type(tokenizer).__name__}; it is MONAI's VQVAE with a codebook "
+            "that the processes move together"
+        )
+    if backbone.spatial_dims != 2:
+        raise ValueError(
+            f"backbone must have spatial_dims=2, got {backbone.spatial_dims}; MAEMethod and SimMIMMethod take volumes"
+        )
+    if tokenizer.patch_size != backbone.patch_size:
+        raise ValueError(
+            "the tokenizer must have one word for each patch of the backbone, got patches of "
+            f"{tokenizer.patch_size} pixels (the product of its strides) and patch_size={backbone.patch_size}; four "
+            "strides of 2 make 16"
+        )
+    if (tokenizer.spatial_dims, tokenizer.in_channels) != (2, backbone.in_channels):
+        raise ValueError(
+            f"tokenizer and backbone must take the same images, got spatial_dims={tokenizer.spatial_dims} and "
+            f"in_channels={tokenizer.in_channels} beside 2 and {backbone.in_channels}"
+        )

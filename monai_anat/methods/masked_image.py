@@ -1,0 +1,93 @@
+"""What the methods share that put a learned token in place of the hidden cells of a view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..keys import MASK, MASK_COUNT, VIEW_1
+from ..networks import MaskToken, SwinBackbone, ViTBackbone
+from ..transforms import grid_shape
+from .base import SSLMethod, check_view, token_grid
+
+__all__ = ["MaskedImageMethod"]
+
+
+class MaskedImageMethod(SSLMethod):
+    """A backbone that sees a learned token where cells are hidden, and a count of these: SimMIM and BEiT.
+
+    Args:
+        backbone: a :class:`~monai_anat.networks.SwinBackbone` or :class:`~monai_anat.networks.ViTBackbone`.
+        image_size: side of the view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
+        cell_size: pixels per side of a cell, a multiple of ``backbone.patch_size`` and a divisor of ``image_size``.
+
+    Raises:
+        ValueError: if patches, cells and view do not tile each other.
+    """
+
+    made_by = "MaskedViewsd"
+
+    def __init__(
+        self, backbone: SwinBackbone | ViTBackbone, *, image_size: int | tuple[int, ...], cell_size: int
+    ) -> None:
+        super().__init__()
+        if cell_size < 1 or cell_size % backbone.patch_size:
+            raise ValueError(
+                f"cell_size must be a multiple of the backbone's patch_size, got cell_size={cell_size} and "
+                f"patch_size={backbone.patch_size}; SimMIM has 32"
+            )
+        self.image_size = tuple(cells * backbone.strides[-1] for cells in token_grid(backbone, image_size))
+        self.cell_size = cell_size
+        self.grid = grid_shape(self.image_size, cell_size)
+        self.backbone = backbone
+        self.mask_token = MaskToken(backbone.channels[0])
+
+    def masked_map(self, view: Tensor, mask: Tensor) -> Tensor:
+        """Send a view through the backbone without its hidden cells.
+
+        Args:
+            view: (B, C, H, W[, D]).
+            mask: (B, N) bool, True for a hidden cell.
+
+        Returns:
+            The last feature map (B, D, h, w[, d]).
+
+        Raises:
+            ValueError: if the view has another size than the method was built for.
+        """
+        check_view(VIEW_1, view, self.image_size, self.made_by)
+        self.backbone.check_input(view)
+        patches = self.mask_token(self.backbone.patch_embed(view), mask, self.grid)  # (B, h, w, E)
+        return self.backbone.forward_patches(patches)[-1]
+
+    def take_mask(self, batch: Mapping[str, Any]) -> Tensor:
+        """Read the mask (B, N) of a batch.
+
+        Args:
+            batch: what the views transform makes, collated.
+
+        Returns:
+            The mask.
+
+        Raises:
+            KeyError: if there is none.
+            ValueError: if it is of another grid than the method was built for.
+        """
+        (mask,) = self.take(batch, MASK)
+        if mask.ndim != 2 or mask.shape[1] != prod(self.grid):
+            raise ValueError(
+                f"{MASK} must be (B, {prod(self.grid)}), one entry for each cell of {self.cell_size} pixels, got "
+                f"{tuple(mask.shape)}; give {self.made_by} image_size={self.image_size} and cell_size={self.cell_size}"
+            )
+        return mask
+
+    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Count the hidden cells of the batch, by which the term about them divides."""
+        return {MASK_COUNT: self.take_mask(batch).sum()}
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Keep the backbone."""
+        return {"encoder": self.backbone}
