@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import warnings
 import zlib
@@ -174,3 +175,34 @@ def test_no_person_gets_into_embeddings_or_batches(hospital: Path, tmp_path: Pat
     dataset = ShardDataset(tmp_path / "out")
     torch.save([dataset[i] for i in range(len(dataset))], tmp_path / "out" / "batch.pt")
     assert _search(tmp_path / "out") == []
+
+
+def test_a_folder_of_traps_is_walked_to_its_end(tmp_path: Path) -> None:
+    """Pipes that nobody writes to, links in a circle, headers that lead outside, names of every kind."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    picture = Image.fromarray(_pictures(1)[0])
+    picture.save(root / "a.png")
+    content = (root / "a.png").read_bytes()
+    for name in ("line\nbreak.png", "Größe 胸部.png", "n" * 240 + ".png", os.fsdecode(b"M\xe4rz.png"), "scan.txt"):
+        (root / name).write_bytes(content)
+    os.mkfifo(root / "pipe.dcm")
+    (root / "circle.dcm").symlink_to(root / "circle.dcm")
+    (root / "up").symlink_to(root)
+    (root / "dangling.dcm").symlink_to(root / "nowhere.dcm")
+    header = "ObjectType = Image\nNDims = 2\nDimSize = 96 80\nElementType = MET_UCHAR\nElementDataFile = {}\n"
+    (root / "outside.mhd").write_text(header.format(tmp_path / "outside.raw"))
+    (root / "huge.mha").write_text(header.replace("96 80", "100000 100000").format("LOCAL"))
+    (root / "notes.txt").write_text("nothing to see")
+    for workers in (0, 2):
+        out = tmp_path / f"out{workers}"
+        summary = prepare_radiographs(root, out, size=64, key_file=tmp_path / "key", workers=workers)
+        assert (summary.found, summary.written, summary.rejected) == (12, 1, 11)
+        assert summary.reasons.pop("the same pixels as the file") == 5
+        words = ["pipe", "circle", "link, which is not followed", "no such file", "outside its folder", "absurdly"]
+        assert sorted(word for reason in summary.reasons for word in words if word in reason) == sorted(
+            [*words, "no such file"]
+        )
+        assert not any("decoding failed" in reason for reason in summary.reasons)
+        assert any("passed over: 1 x .txt" in note for note in summary.notes)
+        assert any("1 of 1 images do not say their view and count as frontal" in note for note in summary.notes)

@@ -216,3 +216,12 @@ def test_other_keys_give_other_groups(source: Path, tmp_path: Path) -> None:
 def test_strata(source: Path, tmp_path: Path, stratify: str) -> None:
     summary = _prepare(source, tmp_path / "out", splits={"training": 0.5, "test": 0.5}, stratify=stratify)
     assert set(summary.splits) == {"training", "test"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_a_list_names_twice_is_told(source: Path, tmp_path: Path, workers: int) -> None:
+    items = [{"image": str(source / name), "view": "PA"} for name in ("p0_0.png", "p0_1.png", "p0_0.png")]
+    summary = _prepare(items, tmp_path / "out", workers=workers)  # type: ignore[arg-type]
+    assert (summary.found, summary.written, summary.rejected) == (3, 2, 0)
+    assert any(note.startswith("1 entries of the source name a file that another") for note in summary.notes)
+    assert not any("view" in note for note in summary.notes)
