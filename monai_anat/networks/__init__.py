@@ -34,7 +34,7 @@ from monai_anat.networks.swin import SwinBackbone
 from monai_anat.networks.unet import BackboneUNet
 from monai_anat.networks.visual_tokenizer import VisualTokenizer
 from monai_anat.networks.vit import ViTBackbone
-from monai_anat.networks.weights import LoadReport, load_backbone
+from monai_anat.networks.weights import LoadReport, load_backbone, start_from
 
 __all__ = [
     "FAMILIES",
@@ -83,5 +83,6 @@ __all__ = [
     "save_encoder",
     "save_heads",
     "sincos_positions",
+    "start_from",
     "to_tokens",
 ]

@@ -26,11 +26,12 @@ from monai_anat.networks.key_maps import (
 from monai_anat.networks.renames import in_order
 from monai_anat.networks.stems import Normalization, convert_stem
 
-__all__ = ["LoadReport", "load_backbone"]
+__all__ = ["LoadReport", "load_backbone", "start_from"]
 
 logger = logging.getLogger(__name__)
 
 GATES_LEFT = "the gates were left away, so features are not those of pre-training; GatedBackbone keeps them"
+GATES_ANEW = "the file has no gates; those of the backbone stay as they were drawn"
 #: only Swin Transformer V2 has these parameters
 SWIN_V2 = re.compile(r"(^|\.)(logit_scale|cpb_mlp\..*|rpb_mlp\..*)$")
 
@@ -85,7 +86,8 @@ def load_backbone(
 
     The backbone is found in the file, prefixes are taken off, heads and constants dropped, every tensor cast to the
     backbone's type, and the first layer converted to the backbone's number of channels (see
-    :func:`monai_anat.networks.stems.convert_stem` for where that is exact). The file is never unpickled freely.
+    :func:`monai_anat.networks.stems.convert_stem` for where that is exact). The file is never unpickled freely. A
+    backbone with gates keeps its own where the file is of a network without.
 
     Args:
         backbone: where to; it must have the architecture of the file.
@@ -139,6 +141,9 @@ def load_backbone(
         dropped += gates
         notes += [GATES_LEFT] if gates else []
     _refuse_swin_v2(state, file)
+    if gated and not layout.by_position and not any(key.startswith("gates.") for key in state):
+        own = {key: value for key, value in own.items() if not key.startswith("gates.")}
+        notes.append(GATES_ANEW)
     state, stem_notes = _convert(state, own, normalization or layout.normalization, Normalization((mean,), (std,)))
     notes += stem_notes
     trunk = backbone.backbone if isinstance(backbone, GatedBackbone) else backbone
@@ -153,7 +158,7 @@ def load_backbone(
             raise ValueError(problem)
         notes.append(problem)
     with torch.no_grad():
-        backbone.load_state_dict({names[key]: value for key, value in fitting.items()}, strict=not missing)
+        backbone.load_state_dict({names[key]: value for key, value in fitting.items()}, strict=False)
     report = LoadReport(
         source=str(file),
         sha256=file_sha256(file),
@@ -167,6 +172,35 @@ def load_backbone(
     )
     logger.info("%s", report)
     return report
+
+
+def start_from(
+    backbone: Backbone, path: str | os.PathLike[str] | None, *, mean: float = 0.5056, std: float = 0.252
+) -> Backbone:
+    """A backbone with the weights of a file in it, or as it is where none is named: one line of a bundle.
+
+    Args:
+        backbone: changed in place.
+        path: what :func:`load_backbone` takes, such as ImageNet weights; None loads nothing.
+        mean: of the normalisation of the images that the backbone will see, in [0, 1].
+        std: of it.
+
+    Returns:
+        The backbone.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file does not fit, see :func:`load_backbone`.
+
+    Example:
+        >>> from monai_anat.networks import ResNetBackbone
+        >>> backbone = ResNetBackbone(depth=18)
+        >>> start_from(backbone, None) is backbone
+        True
+    """
+    if path is not None:
+        load_backbone(backbone, path, mean=mean, std=std)
+    return backbone
 
 
 def _detect(groups: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor], file: Path) -> str:

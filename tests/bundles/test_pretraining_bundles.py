@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from monai_anat import networks
+from monai_anat.methods import TeacherStudentMethod
 from monai_anat.resources import bundle_names, bundle_path
 
 # MONAI warns that a config can run code, and that a schema has no hash
@@ -44,6 +45,7 @@ TINY_VIT = {
     "depth": 2,
     "num_heads": 2,
 }
+RESNET = {"_target_": "monai_anat.networks.ResNetBackbone", "depth": 18}
 #: what a bundle needs besides
 TINY_OF: dict[str, dict[str, Any]] = {
     "cxr_ace_pretraining": {"image_size": 48, "num_prototypes": 64},  # an even number of cells
@@ -165,6 +167,56 @@ def test_properties_are_complete(name, tmp_path):
         )
         workflow.initialize()
         assert workflow.check_properties() == []
+
+
+def weights_file(path: Path, definition: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Write weights for the network of a configuration as they are published, for colour images, with a classifier."""
+    definition = {**definition.get("backbone", definition)}  # without the gates of a GatedBackbone
+    swin, resnet = (definition["_target_"].endswith(kind) for kind in ("SwinBackbone", "ResNetBackbone"))
+    torch.manual_seed(1)
+    network = ConfigParser({**definition, "in_channels": 3 if swin or resnet else 1}).get_parsed_content()
+    state = network.state_dict()
+    head = {"fc.weight": torch.zeros(10, 512)} if resnet else {"head.weight": torch.zeros(10, 8)} if swin else {}
+    torch.save({"model": state | head} if swin else state | head, path)
+    return {key: value for key, value in state.items() if not key.startswith(("patch_embed", "conv1", "bn1"))}
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_it_starts_from_the_weights_that_init_names(name, tmp_path):
+    tiny = {**TINY, **TINY_OF.get(name, {}), "output_dir": str(tmp_path), "init": str(tmp_path / "weights.pth")}
+    definition = {**tiny["network_def"], "image_size": 56} if "ViT" in str(tiny["network_def"]) else tiny["network_def"]
+    expected = weights_file(tmp_path / "weights.pth", definition)
+    workflow = ConfigWorkflow(
+        config_file=config_of(name, "train", "cpu_demo"), logging_file=None, workflow_type="train", **tiny
+    )
+    workflow.initialize()
+    method = workflow.parser.get_parsed_content("method")
+    encoder = method.exported()["encoder"].state_dict()
+    pairs = method.pairs() if isinstance(method, TeacherStudentMethod) else []
+    for key, value in expected.items():
+        assert torch.equal(encoder.get(f"backbone.{key}", encoder.get(key)), value), key
+    for student, teacher in pairs:
+        assert all(torch.equal(*both) for both in zip(student.parameters(), teacher.parameters(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("cxr_peac_pretraining", TINY["network_def"]),
+        ("cxr_lamps_pretraining", TINY["network_def"]),
+        ("cxr_adam_pretraining", RESNET),
+        ("cxr_mlvicx_pretraining", {"_target_": "monai_anat.networks.GatedBackbone", "backbone": RESNET}),
+    ],
+)
+def test_the_real_command_starts_from_published_weights(name, network, tmp_path):
+    expected = weights_file(tmp_path / "weights.pth", network)
+    words = ("--init", str(tmp_path / "weights.pth"), "--network_def", json.dumps(network), "--learning_rate", "0.0")
+    said = run(tmp_path / "run", name, *words)
+    assert "tensors loaded" in said
+    encoder = networks.load_encoder(tmp_path / "run" / "encoder").state_dict()
+    for key in (key for key in expected if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))):
+        assert torch.equal(encoder.get(f"backbone.{key}", encoder.get(key)), expected[key]), key
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if "peac" in n else [pytest.mark.slow]) for n in BUNDLES])

@@ -19,6 +19,7 @@ from monai_anat.networks import (
     ViTBackbone,
     load_backbone,
     save_encoder,
+    start_from,
 )
 
 SMALL = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4}
@@ -593,3 +594,34 @@ def test_convnext_v2_is_named(tmp_path):
     torch.save({"model": state}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"no place for stages\.0\.0\.grn\.gamma; the file fits ConvNeXtBackbone"):
         load_backbone(_convnext(2), tmp_path / "x.pth")
+
+
+def test_a_backbone_with_gates_starts_from_a_network_without(tmp_path):
+    source = _resnet(1)
+    torch.save(
+        {**source.state_dict(), "fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}, tmp_path / "r.pth"
+    )
+    target = GatedBackbone(backbone=ResNetBackbone(depth=18, in_channels=3))
+    gates = {name: value.clone() for name, value in target.gates.state_dict().items()}
+    report = load_backbone(target, tmp_path / "r.pth")
+    assert (report.family, report.missing) == ("torchvision_resnet", ())
+    assert any("no gates" in note for note in report.notes)
+    assert_same(target.backbone.state_dict(), source.state_dict())
+    assert_same(target.gates.state_dict(), gates)
+    with pytest.raises(ValueError, match="the file fits"):
+        load_backbone(GatedBackbone(backbone=ResNetBackbone(depth=50, in_channels=3)), tmp_path / "r.pth")
+
+
+def test_a_run_may_start_from_a_file_or_from_nothing(tmp_path):
+    source, target = _swin(0), _swin(1)
+    torch.save({"model": source.state_dict()}, tmp_path / "swin.pth")
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    assert start_from(target, None) is target
+    assert_same(target.state_dict(), before)
+    assert start_from(target, tmp_path / "swin.pth") is target
+    assert_same(target.state_dict(), source.state_dict())
+
+
+def assert_same(state, expected):
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in state)
