@@ -16,12 +16,14 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from monai_anat import data, resources, visualize
-from monai_anat.keys import MASK, PHASE, VIEW_1, VISIBLE
+from monai_anat.keys import MASK, PHASE, TARGET, VIEW_1, VISIBLE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 
 
-def views_of(name: str, phase: int | None, options: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
+def views_of(
+    name: str, phase: int | None, options: dict[str, Any], tokenizer: Path | None
+) -> list[dict[str, torch.Tensor]]:
     """The images of three samples, by key; stacks of parts one by one."""
     configs = resources.bundle_path(f"cxr_{name}_pretraining") / "configs"
     parser = ConfigParser()
@@ -41,6 +43,12 @@ def views_of(name: str, phase: int | None, options: dict[str, Any]) -> list[dict
                 images |= {f"{key} {number + 1}": part for number, part in enumerate(value)}
         if MASK in sample or VISIBLE in sample:
             images = {VIEW_1: images[VIEW_1], "what is shown": shown_cells(sample, views.cell_size), **images}
+        if tokenizer is not None:
+            network = parser.get_parsed_content("tokenizer")
+            network.load_state_dict(torch.load(tokenizer, weights_only=True))
+            words = network.tokens(sample[TARGET][None])
+            with torch.no_grad():
+                images["what its words say"] = network.decode_samples(words)[0]
         samples.append(images)
     return samples
 
@@ -62,10 +70,11 @@ def main() -> None:
     parser.add_argument("--phase", type=int, help="stage or phase of a phased method")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="overrides of the bundle's config")
     parser.add_argument("--keys", nargs="*", help="which images, in which order; all if not given")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.pt of BEiT's demonstration, to paint the words")
     parser.add_argument("--suffix", default="", help="added to the file's name")
     arguments = parser.parse_args()
     options = {key: int(value) for key, value in (text.split("=") for text in arguments.set)}
-    samples = views_of(arguments.method, arguments.phase, options)
+    samples = views_of(arguments.method, arguments.phase, options, arguments.tokenizer)
     keys = arguments.keys or list(samples[0])
     figure, axes = visualize.picture_panels(len(samples), len(keys), panel_size=min(2.1, 14 / len(keys)))
     for row, sample in enumerate(samples):
