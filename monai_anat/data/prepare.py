@@ -342,7 +342,7 @@ def _finish(
     if not taken:
         told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
         raise DatalistError(f"none of the {total} files could be used ({told}); rejected.csv has each file's reason")
-    pairs = list(near_duplicates(writer.thumbnails()))
+    pairs = sorted(near_duplicates(writer.thumbnails()))
     _write_table(
         writer.folder / "duplicates.csv",
         ["position", "copy_position", "correlation"],

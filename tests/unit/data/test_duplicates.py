@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from monai_anat.data import (
@@ -64,6 +65,7 @@ def test_thumbnails_of_floats_and_bytes_agree(pictures: list[np.ndarray]) -> Non
 def test_blocks_see_pairs_across_their_borders(monkeypatch: pytest.MonkeyPatch, pictures: list[np.ndarray]) -> None:
     thumbnails = np.stack([thumbnail_of(p) for p in [*pictures, pictures[3]]])
     monkeypatch.setattr("monai_anat.data.duplicates._BLOCK", 37)
+    monkeypatch.setattr("monai_anat.data.duplicates._ROWS", 11)
     assert [pair[:2] for pair in near_duplicates(thumbnails)] == [(3, 150)]
 
 
@@ -84,7 +86,9 @@ def test_copy_across_splits_is_refused_by_name(tmp_path: Path, pictures: list[np
     check_near_duplicates({"training": [a]})
 
 
-def test_the_cheap_bound_loses_no_pair() -> None:
+def test_cheap_bound_and_sorting_lose_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monai_anat.data.duplicates._BLOCK", 16)
+    monkeypatch.setattr("monai_anat.data.duplicates._ROWS", 8)
     generator = np.random.default_rng(0)
     first = generator.integers(0, 256, (300, 16, 16))
     mixed = (first * 0.6 + np.roll(first, 1, 0) * 0.4).round().astype(np.uint8)  # neighbours share an ingredient
@@ -97,6 +101,19 @@ def test_the_cheap_bound_loses_no_pair() -> None:
         assert len(sure) > 50
         assert sure <= found
         assert all(alike[pair] >= threshold - 2e-3 for pair in found)
+
+
+def test_far_blocks_are_not_compared(monkeypatch: pytest.MonkeyPatch, pictures: list[np.ndarray]) -> None:
+    """Half the pictures upside down make two heaps along the first axis, with room between them."""
+    monkeypatch.setattr("monai_anat.data.duplicates._BLOCK", 8)
+    monkeypatch.setattr("monai_anat.data.duplicates._ROWS", 8)
+    upright = np.stack([thumbnail_of(p) for p in pictures[:64]])
+    thumbnails = np.concatenate([upright, upright[:, ::-1]])
+    blocks = []
+    plain = torch.Tensor.amax
+    monkeypatch.setattr(torch.Tensor, "amax", lambda self, dim: blocks.append(1) or plain(self, dim))
+    assert list(near_duplicates(thumbnails, 0.99)) == []
+    assert 16 <= len(blocks) < 100  # of 136
 
 
 def test_splits_of_a_source_are_checked_before_training(
