@@ -16,6 +16,9 @@ from .base import SSLMethod, mean_token, used_terms
 
 __all__ = ["BarlowTwinsMethod"]
 
+#: published weight of "redundancy" beside "agreement"
+REDUNDANCY_WEIGHT = 5e-3
+
 
 class BarlowTwinsMethod(SSLMethod):
     r"""The cross-correlation matrix C of two views' embeddings over the batch becomes the identity.
@@ -57,7 +60,7 @@ class BarlowTwinsMethod(SSLMethod):
         *,
         embedding_dim: int = 8192,
         agreement_weight: float = 1.0,
-        redundancy_weight: float = 5e-3,
+        redundancy_weight: float = REDUNDANCY_WEIGHT,
         undecayed_lr_scale: float = 0.0048 / 0.2,
     ) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ class BarlowTwinsMethod(SSLMethod):
         self.loss_weights = used_terms(agreement=agreement_weight, redundancy=redundancy_weight)
         self.undecayed_lr_scale = undecayed_lr_scale
         self.backbone = backbone
-        self.projector = ExpanderHead(backbone.num_features, embedding_dim, bias=False)
+        self.projector = barlow_projector(backbone.num_features, embedding_dim)
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
@@ -84,10 +87,8 @@ class BarlowTwinsMethod(SSLMethod):
         """
         view_1, view_2 = self.take_pair(batch, at_least=2)
         maps = self.forward_together(self.backbone, view_1, view_2)
-        # one after the other: each view is normalised by its own statistics
-        z_1, z_2 = (gather_rows(at_least_float32(self.projector(mean_token(feature_map)))) for feature_map in maps)
-        terms = {"agreement": correlation_agreement, "redundancy": correlation_redundancy}
-        return {name: term(z_1, z_2) for name, term in terms.items() if name in self.loss_weights}
+        terms = barlow_terms(self.projector, *maps)
+        return {name: term for name, term in terms.items() if name in self.loss_weights}
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Give what does not decay, biases and normalisation layers, its own learning rate."""
@@ -97,3 +98,26 @@ class BarlowTwinsMethod(SSLMethod):
     def exported(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}
+
+
+def barlow_projector(num_features: int, embedding_dim: int) -> ExpanderHead:
+    """The projector of Barlow Twins: three layers without bias.
+
+    Args:
+        num_features: channels of the backbone's last map.
+        embedding_dim: width of all layers.
+    """
+    return ExpanderHead(num_features, embedding_dim, bias=False)
+
+
+def barlow_terms(projector: nn.Module, map_1: Tensor, map_2: Tensor) -> dict[str, Tensor]:
+    """The unweighted terms "agreement" and "redundancy" of two views, over the rows of all processes.
+
+    Args:
+        projector: (B, D) -> (B, embedding_dim).
+        map_1: (B, D, h, w[, d]), the backbone's last map of one view.
+        map_2: of the other view.
+    """
+    # one after the other: each view is normalised by its own statistics
+    z_1, z_2 = (gather_rows(at_least_float32(projector(mean_token(feature_map)))) for feature_map in (map_1, map_2))
+    return {"agreement": correlation_agreement(z_1, z_2), "redundancy": correlation_redundancy(z_1, z_2)}

@@ -17,11 +17,18 @@ from ..networks import Backbone, BackboneUNet
 from ..precision import at_least_float32
 from ..schedules import Progress
 from ..transforms import RandAppearance, RandCutSwap, RandDistort
-from .base import split_groups, used_terms
+from .barlow_twins import REDUNDANCY_WEIGHT, barlow_projector, barlow_terms
+from .base import TeacherStudentMethod, split_groups, used_terms
 from .contrast_views import ContrastViewsd
 from .momentum_contrast import MomentumContrastMethod
+from .simsiam import siamese_heads, stopped_similarity
 
 __all__ = ["DiRAMethod", "DiRAViewsd"]
+
+Discriminative = Literal["moco_v2", "simsiam", "barlow_twins"]
+
+#: published width of the embeddings of each discriminative part
+EMBEDDING_DIMS: dict[Discriminative, int] = {"moco_v2": 128, "simsiam": 2048, "barlow_twins": 8192}
 
 
 class DiRAViewsd(ContrastViewsd):
@@ -98,7 +105,8 @@ class DiRAMethod(MomentumContrastMethod):
     With the U-Net's restoration :math:`\hat x = \sigma(g(v_1))` of the clean crop :math:`x` and a patch discriminator
     :math:`D`, the terms are
 
-    - "discrimination": the contrast of MoCo v2 between the views (:class:`MomentumContrastMethod`);
+    - "discrimination": the contrast of MoCo v2 between the views (:class:`MomentumContrastMethod`), or the loss of
+      :class:`SimSiamMethod` or :class:`BarlowTwinsMethod`, as in the paper's other two variants;
     - "restoration": the mean of :math:`(\hat x - x)^2`;
     - "adversarial": the mean of :math:`(D(\hat x) - 1)^2`, which moves the U-Net and not :math:`D`;
     - "discriminator": half the mean of :math:`(D(x) - 1)^2` and of :math:`D(\hat x)^2`, which moves :math:`D` only
@@ -112,15 +120,19 @@ class DiRAMethod(MomentumContrastMethod):
 
     Differs from the released code: keys go through the encoder only; the discriminator's convolutions before a
     normalisation have no bias, which it would subtract; see :class:`MomentumContrastMethod` and :class:`DiRAViewsd`
-    for the rest. The paper writes the logarithmic game (``criterion="bce"``), its code plays least squares.
+    for the rest. The paper writes the logarithmic game (``criterion="bce"``), its code plays least squares. The code
+    has MoCo v2 only; heads and settings of the other two are those of their own papers.
 
     Args:
         backbone: a 2D backbone whose stages halve the image one after the other: ResNet (ResNet-50 in the paper), Swin,
             ConvNeXt.
-        embedding_dim: width of queries and keys.
-        hidden_dim: width of the projection's hidden layer; that of the backbone if not given.
-        queue_size: how many keys wait; the batch over all processes must divide it.
-        temperature: of the contrast.
+        discriminative: what tells the images apart: "moco_v2", "simsiam" or "barlow_twins". The last two have no
+            teacher and no queue, and see the batch of all processes.
+        embedding_dim: width of the embeddings; 128, 2048 or 8192 if not given.
+        hidden_dim: of MoCo v2, width of the projection's hidden layer (that of the backbone if not given); of SimSiam,
+            that of the predictor (a quarter of the embedding).
+        queue_size: how many keys of MoCo v2 wait; the batch over all processes must divide it.
+        temperature: of the contrast of MoCo v2.
         decoder_channels: of the U-Net's decoder, coarse to fine.
         norm: normalisation in the decoder.
         discriminator_channels: of its first convolution; the next three double them.
@@ -131,8 +143,9 @@ class DiRAMethod(MomentumContrastMethod):
         adversarial_weight: of "adversarial"; 0 is DiR, without any discriminator.
 
     Raises:
-        ValueError: for a backbone of volumes or without a pyramid, a negative stage, another criterion, a wrong
-            weight, or (when called) views whose side is no multiple of ``backbone.strides[-1]``.
+        ValueError: for a backbone of volumes or without a pyramid, a negative stage, another discriminative part or
+            criterion, a wrong weight, or (when called) views whose side is no multiple of ``backbone.strides[-1]``, or
+            one image where the discriminative part needs two.
 
     >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
@@ -151,7 +164,8 @@ class DiRAMethod(MomentumContrastMethod):
         self,
         backbone: Backbone,
         *,
-        embedding_dim: int = 128,
+        discriminative: Discriminative = "moco_v2",
+        embedding_dim: int | None = None,
         hidden_dim: int | None = None,
         queue_size: int = 65536,
         temperature: float = 0.2,
@@ -164,9 +178,17 @@ class DiRAMethod(MomentumContrastMethod):
         restoration_weight: float = 10.0,
         adversarial_weight: float = 0.001,
     ) -> None:
-        super().__init__(
-            backbone, embedding_dim=embedding_dim, hidden_dim=hidden_dim, queue_size=queue_size, temperature=temperature
-        )
+        if discriminative not in EMBEDDING_DIMS:
+            raise ValueError(f"discriminative must be one of {list(EMBEDDING_DIMS)}, got {discriminative!r}")
+        width = EMBEDDING_DIMS[discriminative] if embedding_dim is None else embedding_dim
+        if discriminative == "moco_v2":
+            super().__init__(
+                backbone, embedding_dim=width, hidden_dim=hidden_dim, queue_size=queue_size, temperature=temperature
+            )
+        else:  # no teacher and no queue
+            TeacherStudentMethod.__init__(self)
+            self._siamese(backbone.num_features, width, hidden_dim, discriminative)
+        self.discriminative = discriminative
         if backbone.spatial_dims != 2:
             raise ValueError(
                 f"backbone must have spatial_dims=2, got {backbone.spatial_dims}; DiRA is for images, not volumes"
@@ -209,17 +231,44 @@ class DiRAMethod(MomentumContrastMethod):
             KeyError: if a key is missing.
             ValueError: if the views or the target do not fit the network.
         """
-        (target,), (view_1, view_2) = self.take(batch, TARGET), self.take_pair(batch)
+        (target,) = self.take(batch, TARGET)
+        view_1, view_2 = self.take_pair(batch, at_least=1 if self.discriminative == "moco_v2" else 2)
         stages = self.network.encode(view_1)
         logits = self.network.decode(stages)
         restored = torch.sigmoid(at_least_float32(logits))  # (B, C, H, W) in [0, 1]
         terms = {
-            "discrimination": self.contrast(stages[-1], view_2),
+            "discrimination": self._discrimination(stages[-1], view_2),
             "restoration": restoration_mse(restored, target),
         }
         if "adversarial" in self.loss_weights and progress.stage >= self.adversarial_stage:
             terms |= self._game(restored, target)
         return terms
+
+    def _siamese(self, num_features: int, width: int, hidden_dim: int | None, discriminative: Discriminative) -> None:
+        """The heads of a discriminative part without teacher."""
+        if discriminative == "simsiam":
+            hidden = max(1, width // 4) if hidden_dim is None else hidden_dim
+            self.projection, self.predictor = siamese_heads(num_features, width, hidden)
+        else:
+            self.projection = barlow_projector(num_features, width)
+
+    def _discrimination(self, map_1: Tensor, view_2: Tensor) -> Tensor:
+        if self.discriminative == "moco_v2":
+            return self.contrast(map_1, view_2)
+        map_2 = self.network.encode(view_2)[-1]
+        if self.discriminative == "simsiam":
+            return stopped_similarity(self.projection, self.predictor, map_1, map_2)
+        terms = barlow_terms(self.projection, map_1, map_2)
+        return terms["agreement"] + REDUNDANCY_WEIGHT * terms["redundancy"]
+
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Pair backbone and projection with those that make the keys of MoCo v2; the others have no teacher."""
+        return super().pairs() if self.discriminative == "moco_v2" else []
+
+    def after_step(self, progress: Progress) -> None:
+        """Enqueue the keys of the step, where there is a queue."""
+        if self.discriminative == "moco_v2":
+            super().after_step(progress)
 
     def _game(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Both players' terms; each takes what the other one owns as a constant."""
@@ -233,8 +282,13 @@ class DiRAMethod(MomentumContrastMethod):
         }
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Give the discriminator groups of its own, for the optimiser ``adversary`` and without decay."""
+        """Give the discriminator groups of its own, for the optimiser ``adversary`` and without decay.
+
+        The learning rate of SimSiam's predictor stays, as in :class:`SimSiamMethod`.
+        """
         groups = super().param_groups(weight_decay)
+        if self.discriminative == "simsiam":
+            groups = split_groups(groups, self.predictor, "predictor", scheduled=False)
         if "adversarial" not in self.loss_weights:
             return groups
         return split_groups(

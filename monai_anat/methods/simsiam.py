@@ -48,18 +48,9 @@ class SimSiamMethod(SSLMethod):
 
     def __init__(self, backbone: Backbone, *, embedding_dim: int = 2048, hidden_dim: int = 512) -> None:
         super().__init__()
-        if hidden_dim < 1:
-            raise ValueError(f"hidden_dim must be at least 1, got {hidden_dim}; SimSiam has 512 for 2048")
         self.loss_weights = {"similarity": 1.0}
         self.backbone = backbone
-        self.projection = ExpanderHead(backbone.num_features, embedding_dim, bias=False, final_norm=True)
-        self.projection[-1].requires_grad_(False)  # the last normalisation has no weight and no bias
-        self.predictor = nn.Sequential(
-            nn.Linear(embedding_dim, hidden_dim, bias=False),
-            JointBatchNorm(hidden_dim),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden_dim, embedding_dim),
-        )
+        self.projection, self.predictor = siamese_heads(backbone.num_features, embedding_dim, hidden_dim)
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """Compute "similarity" of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
@@ -77,11 +68,7 @@ class SimSiamMethod(SSLMethod):
         """
         view_1, view_2 = self.take_pair(batch, at_least=2)
         maps = self.forward_together(self.backbone, view_1, view_2)
-        # one after the other: each view is normalised by its own statistics
-        z_1, z_2 = (self.projection(mean_token(feature_map)) for feature_map in maps)
-        p_1, p_2 = self.predictor(z_1), self.predictor(z_2)
-        distance = global_consistency(p_1, z_2.detach()) + global_consistency(p_2, z_1.detach())  # 2 - 2 cos each
-        return {"similarity": distance / 4 - 1}
+        return {"similarity": stopped_similarity(self.projection, self.predictor, *maps)}
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Set the predictor apart, whose learning rate stays."""
@@ -90,3 +77,49 @@ class SimSiamMethod(SSLMethod):
     def exported(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}
+
+
+def siamese_heads(num_features: int, embedding_dim: int, hidden_dim: int) -> tuple[ExpanderHead, nn.Sequential]:
+    """Projection and predictor of SimSiam.
+
+    Args:
+        num_features: channels of the backbone's last map.
+        embedding_dim: width of the layers of the projection, and of the prediction.
+        hidden_dim: width of the predictor's hidden layer.
+
+    Returns:
+        Both heads; the last normalisation of the projection has no weight and no bias.
+
+    Raises:
+        ValueError: for a width below 1.
+    """
+    if hidden_dim < 1:
+        raise ValueError(f"hidden_dim must be at least 1, got {hidden_dim}; SimSiam has 512 for 2048")
+    projection = ExpanderHead(num_features, embedding_dim, bias=False, final_norm=True)
+    projection[-1].requires_grad_(False)
+    predictor = nn.Sequential(
+        nn.Linear(embedding_dim, hidden_dim, bias=False),
+        JointBatchNorm(hidden_dim),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden_dim, embedding_dim),
+    )
+    return projection, predictor
+
+
+def stopped_similarity(projection: nn.Module, predictor: nn.Module, map_1: Tensor, map_2: Tensor) -> Tensor:
+    """The negative mean cosine of each view's prediction and the other view's projection, which stands still.
+
+    Args:
+        projection: (B, D) -> (B, embedding_dim).
+        predictor: (B, embedding_dim) -> the same.
+        map_1: (B, D, h, w[, d]), the backbone's last map of one view.
+        map_2: of the other view.
+
+    Returns:
+        A scalar in [-1, 1].
+    """
+    # one after the other: each view is normalised by its own statistics
+    z_1, z_2 = (projection(mean_token(feature_map)) for feature_map in (map_1, map_2))
+    p_1, p_2 = predictor(z_1), predictor(z_2)
+    distance = global_consistency(p_1, z_2.detach()) + global_consistency(p_2, z_1.detach())  # 2 - 2 cos each
+    return distance / 4 - 1

@@ -4,9 +4,10 @@ Each concrete subclass of ``SSLMethod`` among the public names has a ``CASE`` in
 ``tests/unit/methods/test_<module>.py``: ``SimpleNamespace(method=..., views=..., image=...)`` with factories of a tiny
 method, of its views transform, and (by seed) of an image. ``MORE_CASES`` in the same file names further settings of the
 method, such as its stages. Optional entries: ``keeps_batch=False`` where the terms depend on which samples share a
-batch (variance, queues), ``joint_batch=False`` where several processes cannot equal one (BatchNorm), ``phase`` of the
-samples and stage of the progress, ``progress`` (step, steps) instead of one epoch of one stage, ``base_lr``, and
-``without_gradient`` with the names of trainable parameters that no term moves.
+batch (variance, queues), ``joint_batch=False`` where several processes cannot equal one (BatchNorm), ``teacher=False``
+where these settings of a ``TeacherStudentMethod`` have none, ``phase`` of the samples and stage of the progress,
+``progress`` (step, steps) instead of one epoch of one stage, ``base_lr``, and ``without_gradient`` with the names of
+trainable parameters that no term moves.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ BATCH = 8
 DEFAULTS = {
     "keeps_batch": True,
     "joint_batch": True,
+    "teacher": True,
     "without_gradient": (),
     "phase": None,
     "progress": None,

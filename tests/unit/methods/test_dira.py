@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from monai_anat.data import SeededDataset, resumable_loader
 from monai_anat.engines import SSLTrainer, build_optimizers
 from monai_anat.handlers import TeacherEMA
-from monai_anat.methods import DiRAMethod, DiRAViewsd
+from monai_anat.methods import BarlowTwinsMethod, DiRAMethod, DiRAViewsd, SimSiamMethod
 from monai_anat.networks import BackboneUNet, ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import ConstantSchedule, CosineSchedule, Progress
 from monai_anat.transforms import RandAppearance, RandCutSwap
@@ -81,12 +81,24 @@ def case(build: Callable[..., DiRAMethod] = tiny_method, image_size: int = 32, *
     )
 
 
+def siamese_case(part: str) -> SimpleNamespace:
+    return SimpleNamespace(
+        method=lambda: tiny_method(discriminative=part, adversarial_stage=0),
+        views=lambda: DiRAViewsd(image_size=32),
+        image=image,
+        keeps_batch=False,  # batch normalisation of the heads
+        teacher=False,
+    )
+
+
 #: read by tests/contracts/method_cases.py
 CASE = case(adversarial_stage=0)
 MORE_CASES = {
     "dir": case(phase=0),
     "dira": case(phase=1),
     "bce": case(adversarial_stage=0, criterion="bce"),
+    "simsiam": siamese_case("simsiam"),
+    "barlow_twins": siamese_case("barlow_twins"),
     # BatchNorm of encoder and decoder looks at the images of one process
     "resnet": case(resnet_method, 64, adversarial_stage=0, joint_batch=False, base_lr=1e-3),
 }
@@ -442,3 +454,45 @@ def test_misfits_are_refused() -> None:
         tiny_method(adversarial_stage=-1)
     with pytest.raises(ValueError, match=r'criterion must be "least_squares" or "bce", got \'hinge\''):
         tiny_method(criterion="hinge")
+
+
+# ---------------------------------------------------------------------- other discriminative parts
+
+
+@pytest.mark.parametrize("part", ["simsiam", "barlow_twins"])
+def test_the_discriminative_part_may_be_that_of_another_method(part: str) -> None:
+    torch.manual_seed(0)
+    method, batch = tiny_method(discriminative=part), batch_of(DiRAViewsd(image_size=32))
+    if part == "simsiam":
+        alone: Any = SimSiamMethod(method.network.backbone, embedding_dim=16, hidden_dim=4)
+        alone.projection, alone.predictor = method.projection, method.predictor
+    else:
+        alone = BarlowTwinsMethod(method.network.backbone, embedding_dim=16)
+        alone.projector = method.projection
+    expected = sum(alone.loss_weights[name] * term for name, term in alone(batch, DIR).items())
+    terms = method(batch, DIR)
+    assert set(terms) == PLAIN
+    torch.testing.assert_close(terms["discrimination"], expected)
+    assert method.pairs() == []
+    assert not any(name.startswith(("teacher", "queue")) for name in method.state_dict())
+    method.after_step(DIR)
+
+
+def test_the_predictor_of_simsiam_keeps_its_learning_rate_and_the_adversary_its_optimiser() -> None:
+    groups = {group["name"]: group for group in tiny_method(discriminative="simsiam").param_groups(0.1)}
+    assert groups["predictor_decayed"]["scheduled"] is False
+    assert {group["optimizer"] for name, group in groups.items() if name.startswith("adversary")} == {"adversary"}
+    assert "scheduled" not in groups["decayed"]
+
+
+def test_the_published_widths_and_what_does_not_fit() -> None:
+    with torch.device("meta"):
+        widths = {part: tiny_method(discriminative=part, embedding_dim=None) for part in ("simsiam", "barlow_twins")}
+    assert widths["simsiam"].projection[0].out_features == 2048
+    assert widths["simsiam"].predictor[0].out_features == 512
+    assert widths["barlow_twins"].projection[0].out_features == 8192
+    with pytest.raises(ValueError, match=r"discriminative must be one of .*got 'byol'"):
+        tiny_method(discriminative="byol")
+    one = batch_of(DiRAViewsd(image_size=32), 1)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        tiny_method(discriminative="simsiam")(one, DIR)
