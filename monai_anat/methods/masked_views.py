@@ -19,7 +19,7 @@ from ..transforms import (
     draw_resized_crop_box,
     per_axis,
 )
-from .contrast_views import ViewDraw, alter_view, cut_view
+from .contrast_views import ViewDraw, alter_view, check_area, cut_view
 from .views import MEAN, STD, RandViewsd
 
 __all__ = ["MaskedViewsd"]
@@ -76,8 +76,7 @@ class MaskedViewsd(RandViewsd):
         super().__init__(keys, mean, std)
         if not 0 <= flip_prob <= 1:
             raise ValueError(f"flip_prob must be a probability in [0, 1], got {flip_prob}")
-        if not 0 < area[0] <= area[1] <= 1:
-            raise ValueError(f"area must be two shares of the image in (0, 1], the smaller first, got {area}")
+        check_area("area", area)
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio must be in (0, 1), got {mask_ratio}; it is the share of cells to restore")
         sides, cell = np.asarray(image_size), np.asarray(cell_size)
