@@ -112,8 +112,8 @@ def _add_evaluate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "--data", required=True, help="datalist: masks, landmarks or labels; training, validation, test"
     )
-    known = f"all, or some of {', '.join(evaluation.PROTOCOLS)}"
-    evaluate.add_argument("--protocols", default="correspondence,few-shot", help=known)
+    known = f"all (the default for several encoders), or some of {', '.join(evaluation.PROTOCOLS)}"
+    evaluate.add_argument("--protocols", help=f"{known}; for one encoder correspondence,few-shot by default")
     evaluate.add_argument(
         "--set",
         action="append",
@@ -201,9 +201,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     settings: dict[str, dict[str, object]] = {}
     for protocol, argument, value in options.set:
         settings.setdefault(protocol, {})[argument] = value
-    protocols = options.protocols.split(",")
+    several = len(options.encoders) > 1
+    protocols = (options.protocols or ("all" if several else "correspondence,few-shot")).split(",")
     further = {"options": settings, "cache_dir": options.cache}
-    if len(options.encoders) > 1:
+    if several:
         logger.info(f"{evaluation.compare_encoders(options.encoders, options.data, options.out, protocols, **further)}")
         return
     evaluation.evaluate_encoder(options.encoders[0], options.data, options.out, protocols, **further)

@@ -35,10 +35,19 @@ class ClassTask:
     one_of_many: bool
 
     def score(
-        self, scores: Floats, labels: Floats, items: Items, bootstrap: PatientBootstrap, chosen: Mapping[str, Any]
+        self,
+        scores: Floats,
+        labels: Floats,
+        items: Items,
+        bootstrap: PatientBootstrap,
+        chosen: Mapping[str, Any],
+        training: Floats,
     ) -> Measured:
-        """Metrics of predictions (N, C) of labels (N, C), with the predictions and what was ``chosen`` beside them."""
-        metrics, notes = score_classes(scores, labels, self.names, bootstrap)
+        """Metrics of predictions (N, C) of labels (N, C), with the predictions and what was ``chosen`` beside them.
+
+        ``training`` are the labels that were learned from.
+        """
+        metrics, notes = score_classes(scores, labels, self.names, bootstrap, training)
         if self.one_of_many:
             metrics["accuracy"] = accuracy(scores, labels, bootstrap)
         predictions = {
@@ -116,9 +125,17 @@ def _count_classes(items: Items) -> int:
 
 
 def score_classes(
-    scores: Floats, labels: Floats, names: Sequence[str], bootstrap: PatientBootstrap
+    scores: Floats,
+    labels: Floats,
+    names: Sequence[str],
+    bootstrap: PatientBootstrap,
+    training: Floats | None = None,
 ) -> tuple[Metrics, list[str]]:
-    """AUROC and AUPRC per class and macro; where a class has one kind of image only, the sentence that says so."""
+    """AUROC and AUPRC per class and macro; where a class has one kind of image only, the sentence that says so.
+
+    ``training`` are the labels (M, C) that were learned from, where they are known: a class that has one kind of image
+    only among them cannot have been learned, and is not averaged.
+    """
     metrics: Metrics = {}
     notes = []
     # a repeated positive lifts the precision of all above it: replicates of the average precision lie too high
@@ -130,7 +147,9 @@ def score_classes(
         better, unit = KINDS[kind]
         defined = []
         for index, name in enumerate(names):
-            reason = _one_sided(labels[:, index], name)
+            reason = one_sided(labels[:, index], name)
+            if not reason and training is not None:
+                reason = one_sided(training[:, index], name, "training")
             if reason:
                 metrics[f"{kind}/{name}"] = undefined_metric(reason, better=better, unit=unit)
                 notes += [f"{reason[0].upper()}{reason[1:]}."] if kind == "auroc" else []
@@ -145,11 +164,14 @@ def score_classes(
                 patients=len(np.unique(bootstrap.patient_of[np.isfinite(labels[:, index])])),
                 limiting=(min(counts), f"{rarer} patients"),
             )
-        if defined:
+        if len(defined) == 1:
+            metrics[kind] = metrics[f"{kind}/{names[defined[0]]}"]
+        elif defined:
             statistic = _area_statistic(area, scores[:, defined], labels[:, defined], bootstrap)
             metrics[kind] = bootstrap.estimate(statistic, **kinds[kind])
         else:
-            why = "no class has both positive and negative test images, so there is no area under a curve"
+            learned = "" if training is None else " and training images"
+            why = f"no class has both positive and negative test images{learned}, so there is no area under a curve"
             metrics[kind] = undefined_metric(why, better=better, unit=unit)
     return metrics, notes
 
@@ -161,14 +183,15 @@ def accuracy(scores: Floats, labels: Floats, bootstrap: PatientBootstrap) -> dic
     return bootstrap.mean(right, better="higher", unit="share", why="no test image has a known class")
 
 
-def _one_sided(labels: Floats, name: str) -> str:
+def one_sided(labels: Floats, name: str, split: str = "test") -> str:
+    """The sentence that says why a class has no area under a curve; empty where it has one."""
     known = labels[np.isfinite(labels)]
-    if len(known) and known.min() != known.max():
-        return ""
-    what = "negative" if len(known) and known[0] == 0 else "positive"
     if not len(known):
-        return f"{name} has no area under a curve: no test image has a known label"
-    return f"{name} has no area under a curve: all {len(known)} test images with a known label are {what}"
+        return f"{name} has no area under a curve: no {split} image has a known label"
+    if known.min() != known.max():
+        return ""
+    what = "negative" if known[0] == 0 else "positive"
+    return f"{name} has no area under a curve: all {len(known)} {split} images with a known label are {what}"
 
 
 def _area_statistic(area: Any, scores: Floats, labels: Floats, bootstrap: PatientBootstrap) -> Any:

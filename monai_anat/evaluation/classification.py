@@ -143,7 +143,7 @@ class ClassificationProbe(ABC):
     ) -> Measured:
         """Scores of the test images, and what was chosen."""
         scores, chosen = self.predict(training, validation, test.features, task.one_of_many)
-        return task.score(scores, test.labels, splits["test"], bootstrap, chosen)
+        return task.score(scores, test.labels, splits["test"], bootstrap, chosen, training.labels)
 
     @abstractmethod
     def predict(
@@ -254,7 +254,8 @@ class NearestNeighbourProbe(ClassificationProbe):
             centred(rows)
             share, scores = self._vote(Split(rows, labels), rows, patients[:, None] != patients)
             known = np.where(np.isnan(scores), share, scores)
-            return task.score(known, labels, items, bootstrap, {"neighbours": min(self.neighbours, len(rows))})
+            chosen = {"neighbours": min(self.neighbours, len(rows))}
+            return task.score(known, labels, items, bootstrap, chosen, labels)
 
         result = self._result(frozen, measure, bootstrap, task, len(items), len(items))
         return {**result, "settings": {**result["settings"], "within": True}}

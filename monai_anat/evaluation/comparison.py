@@ -9,20 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..visualize import draw_intervals
 from .pictures import case_pictures
 from .protocols import evaluate_encoder
 from .report import Report, ReportFigure, ReportTable
 from .results import compare_results
+from .sections import MARK, format_metric, metric_panels
 
 __all__ = ["compare_encoders", "compare_report", "write_comparison"]
 
 Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
 #: (first, second) -> metric -> what compare_results says
 Differences = Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]]
-
-_MARK = " ▲"
-_PANELS = 6  # metrics of a protocol that are drawn
 
 
 def compare_encoders(
@@ -47,6 +44,11 @@ def compare_encoders(
     Raises:
         ValueError: for the same encoder twice, or no protocol whose results can be compared.
     """
+    if set(protocols) <= {"correspondence", "few-shot"}:
+        raise ValueError(
+            f"protocols must hold one with intervals over patients to compare encoders by, got {list(protocols)}; "
+            "take landmarks in place of correspondence, few-shot-curve in place of few-shot, or all"
+        )
     folder = Path(out)
     evaluations = {
         name: evaluate_encoder(path, data, folder / name, protocols, **options)
@@ -108,7 +110,7 @@ def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -
         )
     report = Report(
         title,
-        f"{len(names)} encoders: {', '.join(names)}. {_MARK.strip()} marks a value that is better than that of "
+        f"{len(names)} encoders: {', '.join(names)}. {MARK.strip()} marks a value that is better than that of "
         "every other encoder by the paired test over patients; without it, chance has not been ruled out.",
     )
     for protocol, results in shared.items():
@@ -118,7 +120,7 @@ def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -
         }
         report.add_section(
             protocol.capitalize(),
-            ReportFigure(_panels(results), f"{protocol}: values and intervals; lines are baselines"),
+            ReportFigure(metric_panels(results), f"{protocol}: values and intervals; lines are baselines"),
             _table(results, _ahead(list(results), differences)),
             *(_differences(differences) if len(results) == 2 else ()),
             *_cases(results),
@@ -140,41 +142,14 @@ def _table(results: Mapping[str, Any], ahead: Mapping[str, str]) -> ReportTable:
     first = next(iter(results.values()))
     rows = []
     for metric, entry in first["metrics"].items():
-        cells = [_cell(result["metrics"].get(metric)) for result in results.values()]
-        marked = [cell + _MARK * (ahead.get(metric) == name) for name, cell in zip(results, cells, strict=True)]
-        baselines = [_cell(baseline.get(metric), False) for baseline in first.get("baselines", {}).values()]
+        cells = [format_metric(result["metrics"].get(metric)) for result in results.values()]
+        marked = [cell + MARK * (ahead.get(metric) == name) for name, cell in zip(results, cells, strict=True)]
+        baselines = [
+            format_metric(baseline.get(metric), interval=False) for baseline in first.get("baselines", {}).values()
+        ]
         rows.append([metric, *marked, *baselines, entry["unit"], entry["better"] or ""])
     columns = ["metric", *results, *first.get("baselines", {}), "unit", "better"]
     return ReportTable(columns, rows, f"{first['n_patients']} patients; 95 % intervals in brackets")
-
-
-def _cell(metric: Mapping[str, Any] | None, interval: bool = True) -> str:
-    if metric is None or metric["value"] is None:
-        return "–"
-    known = interval and metric["low"] is not None
-    return f"{metric['value']:.3f}" + (f" ({metric['low']:.3f} to {metric['high']:.3f})" if known else "")
-
-
-def _panels(results: Mapping[str, Any]) -> Any:
-    """The metrics without parts, each encoder with its interval."""
-    first = next(iter(results.values()))
-    known = [name for name, metric in first["metrics"].items() if metric["value"] is not None]
-    main = [name for name in known if "/" not in name] or known
-    groups, references, titles = {}, {}, []
-    for metric in main[:_PANELS]:
-        entries = {name: result["metrics"].get(metric) for name, result in results.items()}
-        groups[metric] = {
-            name: (entry["value"], entry["low"], entry["high"])
-            for name, entry in entries.items()
-            if entry is not None and entry["value"] is not None
-        }
-        baselines = {
-            name: baseline.get(metric, {}).get("value") for name, baseline in first.get("baselines", {}).items()
-        }
-        references[metric] = {name: value for name, value in baselines.items() if value is not None}
-        better = {"higher": "→ better", "lower": "← better"}.get(first["metrics"][metric]["better"] or "", "")
-        titles.append(" ".join(part for part in (metric, better) if part))
-    return draw_intervals(groups, references, titles)
 
 
 def _differences(differences: Differences) -> list[ReportTable]:

@@ -25,7 +25,7 @@ from ..seeding import mix
 from .feature_store import FeatureStore
 from .windows import cut_windows
 
-__all__ = ["CollapsedFeaturesError", "FrozenEncoder"]
+__all__ = ["CollapsedFeaturesError", "FrozenEncoder", "SmallMapError"]
 
 Items = Sequence[Mapping[str, Any]]
 Floats = NDArray[np.float32]
@@ -38,6 +38,10 @@ _EQUAL = 1e-5
 
 class CollapsedFeaturesError(ValueError):
     """The features of all images or places are equal: there is nothing to score."""
+
+
+class SmallMapError(ValueError):
+    """The encoder's dense map has too few cells for the question."""
 
 
 class FrozenEncoder:
@@ -63,7 +67,7 @@ class FrozenEncoder:
             One process at a time may write the features of one encoder there.
 
     Raises:
-        ValueError: for a 3D network, or as many means as the network has no channels.
+        ValueError: for a 3D network, a level that it does not have, or as many means as the network has no channels.
 
     >>> from monai_anat.data import segmentation_datalist
     >>> from monai_anat.networks import SwinBackbone
@@ -90,6 +94,9 @@ class FrozenEncoder:
     ) -> None:
         if backbone.spatial_dims != 2:
             raise ValueError(f"backbone must be 2D, got spatial_dims={backbone.spatial_dims}")
+        levels = len(backbone.strides)
+        if not -levels <= level < levels:
+            raise ValueError(f"level must be in -{levels} .. {levels - 1}, one of the {levels} maps, got {level}")
         self.device = torch.device(device)
         self.backbone = copy.deepcopy(backbone).eval().requires_grad_(False).to(self.device)
         self.image_size, self.level, self.name, self.batch_size = image_size, level, name, batch_size
@@ -149,10 +156,10 @@ class FrozenEncoder:
         """Refuse an encoder whose dense map has too few cells to tell places apart.
 
         Raises:
-            ValueError: naming the grid and the ways out.
+            SmallMapError: naming the grid and the ways out.
         """
         if min(self.grid) < smallest:
-            raise ValueError(
+            raise SmallMapError(
                 f"the encoder's map must have at least {smallest} x {smallest} cells, got {self.grid[0]} x "
                 f"{self.grid[1]} at image_size={self.image_size} and level={self.level} (stride "
                 f"{self.backbone.strides[self.level]}); take a larger image_size or a finer level, such as -2"
@@ -281,8 +288,16 @@ class FrozenEncoder:
         """(B, 1, S, S) in [0, 1] -> (B, D, h, w) on the CPU."""
         grey = images.to(self.device).expand(-1, self.backbone.in_channels, -1, -1)
         dtype = autocast_dtype(self.precision, self.device)
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            maps = self.backbone.forward_features((grey - self.mean) / self.std)
+        try:
+            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+                maps = self.backbone.forward_features((grey - self.mean) / self.std)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self.name} must take images of image_size={self.image_size}, got: {error}; give the size that its "
+                "positions or strides are made for"
+            ) from error
         chosen = maps[self.level if level is None else level].float().cpu()
         if not bool(torch.isfinite(chosen).all()):
             raise ValueError(

@@ -13,7 +13,7 @@ from ..data import take_fraction
 from ..keys import IMAGE
 from ..metrics import area_under_roc
 from .bootstrap import PatientBootstrap
-from .class_task import ClassTask, score_classes
+from .class_task import ClassTask, one_sided
 from .classification import LinearProbe, Split
 from .frozen_protocol import Items, Measured, Metrics
 
@@ -52,12 +52,12 @@ class LabelFractionProbe(LinearProbe):
         bootstrap: PatientBootstrap,
     ) -> Measured:
         """Macro AUROC at every share."""
-        _, notes = score_classes(np.zeros_like(test.labels), test.labels, task.names, bootstrap)
-        defined = [
-            index
-            for index in range(len(task.names))
-            if len(np.unique(test.labels[_known(test.labels[:, index]), index])) > 1
+        reasons = [
+            one_sided(test.labels[:, index], name) or one_sided(training.labels[:, index], name, "training")
+            for index, name in enumerate(task.names)
         ]
+        notes = [f"{reason[0].upper()}{reason[1:]}." for reason in reasons if reason]
+        defined = [index for index, reason in enumerate(reasons) if not reason]
         metrics: Metrics = {}
         counts: dict[str, list[int]] = {}
         place = {str(item[IMAGE]): index for index, item in enumerate(splits["training"])}
@@ -94,7 +94,7 @@ def _over_draws(scores: Floats, labels: Floats, defined: list[int], bootstrap: P
         unit="AUROC",
         draws=len(scores),
         width=8 * scores.shape[1],
-        why="no class has both positive and negative test images, so there is no area under a curve",
+        why="no class has both positive and negative images in test and training, so there is no area under a curve",
     )
 
 

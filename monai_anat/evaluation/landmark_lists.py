@@ -212,6 +212,11 @@ def _names(datalist: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for item in datalist:
         if LANDMARKS in item:
+            if not isinstance(item[LANDMARKS], Mapping):
+                raise DatalistError(
+                    f"{LANDMARKS!r} must be names with their [row, column], got {item[LANDMARKS]!r} for "
+                    f"{item.get(IMAGE)}"
+                )
             names |= dict.fromkeys(item[LANDMARKS])
         elif isinstance(item.get(LABEL), (str, os.PathLike)):
             names |= dict.fromkeys(LUNG_LANDMARKS)

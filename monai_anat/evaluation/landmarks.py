@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data import DatalistError
 from ..keys import IMAGE
 from ..metrics import mutual_landmarks, read_features, search_landmarks
 from .bootstrap import PatientBootstrap
@@ -188,7 +189,7 @@ class LandmarkProbe(FrozenProtocol):
         other = bootstrap.patient_of[sources][:, None] != bootstrap.patient_of[None]
         first, second = np.nonzero(common & other)
         if not len(first):
-            raise ValueError(
+            raise DatalistError(
                 "datalist must hold two patients with a common landmark, got none; look at the masks or landmark names"
             )
         return first, second

@@ -14,6 +14,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ..data import DatalistError
 from .bootstrap import PatientBootstrap
 from .frozen import FrozenEncoder, centred
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics
@@ -64,6 +65,11 @@ class LocalizabilityProbe(FrozenProtocol):
         """Scores of the windows' embeddings, and their t-SNE picture."""
         landmarks = load_landmarks(items)
         images, labels = np.nonzero(np.isfinite(landmarks.points).all(axis=2))
+        if not 1 < len(np.unique(labels)) < len(labels):
+            raise DatalistError(
+                f"datalist must show two different landmarks, and one of them twice, for {self.name}, got "
+                f"{len(labels)} places of {len(np.unique(labels))} landmarks"
+            )
         embeddings = encoder.window_embeddings(items, self._boxes(landmarks))[images, labels]
         rows = centred(embeddings)
         metrics = self._score(bootstrap, landmarks, 1 - rows @ rows.T, rows, images, labels)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from .composition import ComposabilityProbe, DecomposabilityProbe
 from .correspondence import CorrespondenceProbe
 from .few_shot import FewShotSegmentation
 from .few_shot_curve import FewShotCurve
-from .frozen import FrozenEncoder
+from .frozen import FrozenEncoder, SmallMapError
 from .frozen_protocol import FrozenProtocol
 from .interpolation import InterpolationProbe
 from .label_fractions import LabelFractionProbe
@@ -76,6 +77,8 @@ def evaluate_encoder(
 ) -> dict[str, Any]:
     """Measure an encoder by the protocols named, and write ``evaluation.json`` and ``report.html``.
 
+    The JSON is written after each protocol, the page at the end.
+
     Input size and normalisation are those of the encoder's record. Features are computed once and shared by the
     protocols.
 
@@ -96,32 +99,59 @@ def evaluate_encoder(
         protocol -> its result.
 
     Raises:
-        ValueError: for an unknown protocol.
+        ValueError: for an unknown protocol or argument, a folder that cannot be written, or an encoder that a protocol
+            cannot measure.
         DatalistError: if the datalist lacks what a protocol needs.
     """
-    chosen = [*FROZEN, *CLASSES] if list(protocols) == ["all"] else list(protocols)
-    given = {name: dict(value) for name, value in (options or {}).items()}
-    given.setdefault("few-shot", {"seeds": seeds, **few_shot})
-    unknown = sorted((set(chosen) | set(given)) - {*PROTOCOLS, "encoder"}) or sorted({"encoder"} & set(chosen))
-    if unknown or not chosen:
-        raise ValueError(f"protocols must be among {[*PROTOCOLS, 'all']}, got {unknown or list(protocols)}")
-    folder = Path(out)
-    encoder = FrozenEncoder.load(encoder_dir, device=device, cache_dir=cache_dir, **given.pop("encoder", {}))
+    chosen, given = _chosen(protocols, options or {})
+    given["few-shot"] = {"seeds": seeds, **few_shot, **given.get("few-shot", {})}
+    folder = _writable(out)
+    settings = given.pop("encoder", {})
+    _check_options("encoder", inspect.signature(FrozenEncoder).parameters, settings)
+    encoder = FrozenEncoder.load(encoder_dir, **{"device": device, "cache_dir": cache_dir, **settings})
     lead = f"{type(encoder.backbone).__name__}, {encoder.image_size} pixels, from {encoder_dir}."
     report = Report("What an encoder knows", lead)
     results: dict[str, Any] = {}
     for name in chosen:
         try:
             results[name] = _run(name, encoder, data, folder, given.get(name, {}), report)
-        except DatalistError as error:
+        except (DatalistError, SmallMapError) as error:
             if list(protocols) != ["all"]:
                 raise
             results[name] = {"protocol": name, "skipped": str(error)}
             logger.info(f"{name} left out: {error}")
-    folder.mkdir(parents=True, exist_ok=True)
-    save_results(results, folder)
+        save_results(results, folder)  # each time: a run that is stopped keeps what it had
+    skipped = [f"{name}: {result['skipped']}." for name, result in results.items() if "skipped" in result]
+    if skipped:
+        report.add_section("Left out", *skipped)
     report.write(folder / "report.html")
     return results
+
+
+def _chosen(
+    protocols: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """The protocols to run, and the arguments given for each and for the encoder."""
+    chosen = [*FROZEN, *CLASSES] if list(protocols) == ["all"] else list(protocols)
+    unknown = sorted(set(chosen) - {*PROTOCOLS})
+    if unknown or not chosen:
+        raise ValueError(f"protocols must be among {[*PROTOCOLS, 'all']}, got {unknown or list(protocols)}")
+    unknown = sorted(set(options) - {*PROTOCOLS, "encoder"})
+    if unknown:
+        raise ValueError(f"arguments can be set for encoder and for {list(PROTOCOLS)}, got some for {unknown}")
+    return chosen, {name: dict(value) for name, value in options.items()}
+
+
+def _writable(out: str | os.PathLike[str]) -> Path:
+    """The folder, made and found to take files before any work is done."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"out must be a folder that can be written, got {folder}: {error.strerror}") from error
+    return folder
 
 
 def _run(
@@ -130,7 +160,7 @@ def _run(
     """One protocol: its result, and its section in the report."""
     normal = {"image_size": encoder.image_size, "mean": encoder.settings["mean"], "std": encoder.settings["std"]}
     if name == "correspondence":
-        probe = CorrespondenceProbe(**{"device": encoder.device, **normal, **options})
+        probe = _make(CorrespondenceProbe, name, {"device": encoder.device, **normal, **options})
         return add_correspondence(
             report, probe, encoder.backbone, load_cases(_sections(data, "test")[0], probe.image_size)
         )
@@ -140,9 +170,8 @@ def _run(
         return result
     training, validation, test = _sections(data, "training", "validation", "test")
     if name == "few-shot":
-        protocol = FewShotSegmentation(
-            **{"device": encoder.device, "output_dir": folder / "few_shot", **normal, **options}
-        )
+        given = {"device": encoder.device, "output_dir": folder / "few_shot", **normal, **options}
+        protocol = _make(FewShotSegmentation, name, given)
         result = protocol.run(encoder.backbone, training, validation, test)
         add_dice(report, result)
         add_masks(report, result, folder / "few_shot")
@@ -158,11 +187,21 @@ def _run(
 
 
 def _make(protocol: type[Any], name: str, options: Mapping[str, Any]) -> Any:
-    known = [entry.name for entry in dataclasses.fields(protocol)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"arguments of {name} must be among {known}, got {unknown}")
+    _check_options(name, inspect.signature(protocol).parameters, options)
     return protocol(**options)
+
+
+def _check_options(name: str, parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any]) -> None:
+    """Arguments that exist, and not a word where the default is a number or a list."""
+    unknown = sorted(set(options) - set(parameters))
+    if unknown:
+        raise ValueError(f"arguments of {name} must be among {list(parameters)}, got {unknown}")
+    for key, value in options.items():
+        default = parameters[key].default
+        if isinstance(default, (tuple, list)) and not isinstance(value, (tuple, list)):
+            raise ValueError(f"{name}.{key} must be a list such as {list(default)}, got {value!r}")
+        if isinstance(default, (int, float)) and isinstance(value, str):
+            raise ValueError(f"{name}.{key} must be a value such as {default}, got {value!r}")
 
 
 def _sections(data: Any, *names: str) -> list[list[dict[str, Any]]]:

@@ -114,7 +114,11 @@ def save_results(results: Mapping[str, Any], folder: str | os.PathLike[str]) -> 
     arrays: dict[str, Any] = {
         path: np.array(metric.pop("replicates"), dtype=np.float64) for path, metric in _metrics(content)
     }
-    np.savez_compressed(target / REPLICATES_NAME, allow_pickle=False, **arrays)
+    # first, and more than it needs to hold: a run that is stopped between the two files leaves a pair that fits
+    replicates = target / REPLICATES_NAME
+    with replicates.with_suffix(".tmp").open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    replicates.with_suffix(".tmp").replace(replicates)
     path = target / RESULTS_NAME
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -136,7 +140,7 @@ def load_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
         for name in file.files:
             place: Any = content
             for key in name.split("\t"):
-                place = place[key]
+                place = place.get(key, {})
             place["replicates"] = [None if np.isnan(value) else float(value) for value in file[name]]
     return content
 

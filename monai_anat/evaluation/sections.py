@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from ..data import radiograph_preprocessing
 from ..keys import CORRESPONDENCE, IMAGE, VIEW_1, VIEW_2
@@ -19,12 +20,14 @@ from ..visualize import (
     draw_correspondence,
     draw_curves,
     draw_embedding_map,
+    draw_intervals,
     draw_overlapping_crops,
     draw_restorations,
     draw_segmentations,
 )
 from .cases import SegmentationCases
 from .correspondence import CorrespondenceProbe
+from .pictures import case_pictures
 from .report import Report, ReportFigure, ReportTable
 from .restorations import load_restorations
 
@@ -37,8 +40,13 @@ __all__ = [
     "add_training",
     "difference_sentence",
     "few_shot_sentence",
+    "format_metric",
+    "metric_panels",
 ]
 
+#: stands after a value that is better by the paired test
+MARK = " ▲"
+_PANELS = 6  # metrics of a protocol that are drawn
 _CURVES = ("loss", "order", "restoration", "global_consistency", "local_consistency", "effective_rank")
 
 
@@ -109,20 +117,70 @@ def add_masks(report: Report, result: Mapping[str, Any], folder: Path) -> None:
 
 
 def add_metrics(report: Report, result: Mapping[str, Any]) -> None:
-    """Append the metrics of any protocol with their intervals, beside the values of its baselines."""
+    """Append the metrics of any protocol, drawn and as a table beside the values of its baselines, and its cases."""
+    baselines = result["baselines"]
     rows = []
     for name, metric in result["metrics"].items():
-        known = metric["low"] is not None
-        interval = f"{metric['low']:.3f} to {metric['high']:.3f}" if known else ""
-        others = [baseline.get(name, {}).get("value") for baseline in result["baselines"].values()]
-        rows.append([name, metric["value"], interval, *others, metric["unit"]])
-    columns = ["metric", "encoder", "interval", *result["baselines"], "unit"]
-    blocks: list[str | ReportTable | ReportFigure] = [ReportTable(columns, rows, f"{result['n_patients']} patients")]
+        value = format_metric(metric) + MARK * _is_ahead(result, name)
+        others = [format_metric(baseline.get(name), interval=False) for baseline in baselines.values()]
+        rows.append([name, value, *others, metric["unit"], metric["better"] or ""])
+    columns = ["metric", "encoder", *baselines, "unit", "better"]
+    confidence = result["settings"]["confidence"]
+    marks = f"; {MARK.strip()} better than every baseline by the paired test" if baselines else ""
+    caption = f"{result['n_patients']} patients; {confidence:.0%} intervals in brackets{marks}"
+    blocks: list[str | ReportTable | ReportFigure] = [ReportTable(columns, rows, caption)]
+    if any(metric["value"] is not None for metric in result["metrics"].values()):
+        panels = metric_panels({"encoder": result})
+        blocks.insert(0, ReportFigure(panels, f"{result['protocol']}: values and intervals; lines are baselines"))
     if "picture" in result:
         picture = result["picture"]
         figure = draw_embedding_map(picture["points"], picture["landmark"], result["landmark_names"])
         blocks.append(ReportFigure(figure, "Windows around landmarks, by t-SNE of their embeddings"))
-    report.add_section(str(result["protocol"]).capitalize(), *blocks, *result["notes"])
+    report.add_section(str(result["protocol"]).capitalize(), *blocks, *case_pictures(result), *result["notes"])
+
+
+def format_metric(metric: Mapping[str, Any] | None, *, interval: bool = True) -> str:
+    """The value of a metric with its interval in brackets, as far as there are any.
+
+    >>> format_metric({"value": 0.5, "low": 0.4, "high": 0.6})
+    '0.500 (0.400 to 0.600)'
+    """
+    if metric is None or metric["value"] is None:
+        return "–"
+    known = interval and metric["low"] is not None
+    return f"{metric['value']:.3f}" + (f" ({metric['low']:.3f} to {metric['high']:.3f})" if known else "")
+
+
+def _is_ahead(result: Mapping[str, Any], name: str) -> bool:
+    """Whether a metric is better than that of every baseline which has it."""
+    compared = [metrics[name]["ahead"] for metrics in result["comparisons"].values() if name in metrics]
+    return bool(compared) and all(ahead == "first" for ahead in compared)
+
+
+def metric_panels(results: Mapping[str, Any]) -> Figure:
+    """The metrics without parts, each encoder with its interval, and baselines as lines.
+
+    Args:
+        results: encoder -> what one protocol returned for it.
+    """
+    first = next(iter(results.values()))
+    known = [name for name, metric in first["metrics"].items() if metric["value"] is not None]
+    main = [name for name in known if "/" not in name] or known
+    groups, references, titles = {}, {}, []
+    for metric in main[:_PANELS]:
+        entries = {name: result["metrics"].get(metric) for name, result in results.items()}
+        groups[metric] = {
+            name: (entry["value"], entry["low"], entry["high"])
+            for name, entry in entries.items()
+            if entry is not None and entry["value"] is not None
+        }
+        baselines = {
+            name: baseline.get(metric, {}).get("value") for name, baseline in first.get("baselines", {}).items()
+        }
+        references[metric] = {name: value for name, value in baselines.items() if value is not None}
+        better = {"higher": "→ better", "lower": "← better"}.get(first["metrics"][metric]["better"] or "", "")
+        titles.append(" ".join(part for part in (metric, better) if part))
+    return draw_intervals(groups, references, titles)
 
 
 def add_crops(report: Report, item: Mapping[str, Any], grid_size: int, cell_size: int, margin: int) -> None:

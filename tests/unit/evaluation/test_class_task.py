@@ -67,3 +67,12 @@ def test_accuracy_leaves_out_images_without_a_class() -> None:
     labels = np.array([[1, 0], [0, 1], [np.nan, np.nan]])
     assert accuracy(np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]]), labels, bootstrap)["value"] == 0.5
     assert accuracy(np.zeros((3, 2)), np.full((3, 2), np.nan), bootstrap)["why"] == "no test image has a known class"
+
+
+def test_what_was_not_learned_is_not_averaged() -> None:
+    bootstrap = PatientBootstrap([str(number) for number in range(12)], resamples=50)
+    labels = np.stack([np.arange(12) % 2, np.arange(12) % 3 == 0], axis=1).astype(float)
+    training = np.array([[0.0, 1.0], [1.0, 1.0]])
+    metrics, notes = score_classes(labels, labels, ["mass", "edema"], bootstrap, training)
+    assert metrics["auroc"] == metrics["auroc/mass"], "of one class alone the mean is its own"
+    assert notes == ["Edema has no area under a curve: all 2 training images with a known label are positive."]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.networks.nets import SwinUNETR
+from monai.networks.nets import SwinUNETR, ViT
 
 from monai_anat.data import radiograph_preprocessing
 from monai_anat.evaluation import CollapsedFeaturesError, FrozenEncoder
@@ -136,3 +136,12 @@ def test_mean_feature_is_the_mean_over_images_and_cells(lungs, oracles) -> None:
     encoder = oracles.frozen(oracles.bands().backbone, batch_size=3)
     expected = encoder.feature_maps(lungs["training"]).mean(axis=(0, 2, 3))
     np.testing.assert_allclose(encoder.mean_feature(lungs["training"]), expected, rtol=1e-5)
+
+
+def test_a_size_that_the_network_does_not_take_is_named() -> None:
+    fixed = as_backbone(ViT(1, (32, 32), (8, 8), hidden_size=8, mlp_dim=8, num_layers=4, num_heads=1, spatial_dims=2))
+    assert FrozenEncoder(fixed, image_size=32).grid == (4, 4)
+    with pytest.raises(ValueError, match=r"encoder must take images of image_size=48, got: The size of tensor"):
+        _ = FrozenEncoder(fixed, image_size=48).grid
+    with pytest.raises(ValueError, match=r"level must be in -4 \.\. 3"):
+        FrozenEncoder(fixed, image_size=32, level=4)

@@ -57,6 +57,8 @@ def test_bad_landmarks_are_named(lungs, tmp_path) -> None:
         load_landmarks([{"image": image, "landmarks": {"apex": [48, 3]}}])
     with pytest.raises(DatalistError, match=r"must be \[row, column\], got 7"):
         load_landmarks([{"image": image, "landmarks": {"apex": 7}}])
+    with pytest.raises(DatalistError, match=r"'landmarks' must be names with their \[row, column\], got \[\[1, 2\]\]"):
+        load_landmarks([{"image": image, "landmarks": [[1, 2]]}])
     for width in (0, -3, "wide", float("inf")):
         with pytest.raises(DatalistError, match="thorax_width must be a positive number of pixels, got"):
             load_landmarks([{"image": image, "landmarks": {"apex": [3, 3]}, "thorax_width": width}])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_anat.data import DatalistError
 from monai_anat.evaluation import LocalizabilityProbe
 from monai_anat.evaluation.localizability import _average_precision, _vote
 
@@ -71,3 +72,11 @@ def test_votes_and_precision_by_hand() -> None:
     order = np.array([[1, 0, 2, 3]])
     assert _average_precision(relevant, allowed, order).tolist() == [pytest.approx((1 / 2 + 2 / 3) / 2)]
     assert np.isnan(_average_precision(relevant & False, allowed, order)).all()
+
+
+def test_one_landmark_alone_cannot_be_told_from_others(lungs, oracles) -> None:
+    items = [
+        {"image": item["image"], "patient": item["patient"], "landmarks": {"carina": [9, 9]}} for item in lungs["test"]
+    ]
+    with pytest.raises(DatalistError, match=r"two different landmarks, .* for localizability, got 4 places of 1 landm"):
+        LocalizabilityProbe(**FAST).run(oracles.noise(), items)

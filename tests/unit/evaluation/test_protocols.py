@@ -11,11 +11,23 @@ from monai_anat.evaluation import CorrespondenceProbe, compare_evaluations, eval
 from monai_anat.evaluation.protocols import CLASSES, FROZEN
 from monai_anat.networks import ViTBackbone, load_encoder, save_encoder
 
+#: fast settings of every protocol on frozen features
+TINY: dict[str, dict] = {name: {"resamples": 10, "random_seed": None} for name in FROZEN}
+TINY["co-segmentation"] |= {"clusters": (3,), "restarts": 1}
+
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     backbone = ViTBackbone(image_size=32, patch_size=8, embed_dim=8, depth=4, num_heads=2)
     return save_encoder(backbone, tmp_path_factory.mktemp("encoder"), image_size=32, mean=0.4, std=0.2)
+
+
+@pytest.fixture
+def few(tmp_path):
+    """A datalist of four test images."""
+    path = tmp_path / "few.json"
+    path.write_text(json.dumps({"test": load_datalist(sample_folder(), "test")[:4]}))
+    return path
 
 
 def test_correspondence_alone_takes_size_and_normalisation_from_the_record(encoder, tmp_path) -> None:
@@ -46,14 +58,50 @@ def test_unknown_protocols_and_data_without_sections_are_named(encoder, tmp_path
 def test_unknown_arguments_of_a_protocol_are_named(encoder, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"arguments of collapse must be among .*min_rank.*, got \['speed'\]"):
         evaluate_encoder(encoder, sample_folder(), tmp_path, ["collapse"], options={"collapse": {"speed": 1}})
-    with pytest.raises(ValueError, match=r"protocols must be among .*, got \['speed'\]"):
+    with pytest.raises(ValueError, match=r"set for encoder and for .*, got some for \['speed'\]"):
         evaluate_encoder(encoder, sample_folder(), tmp_path, ["collapse"], options={"speed": {}})
+    for name, options, sentence in (
+        ("few-shot", {"speed": 1}, r"arguments of few-shot must be among .*steps.*, got \['speed'\]"),
+        ("encoder", {"speed": 1}, r"arguments of encoder must be among .*level.*, got \['speed'\]"),
+        ("encoder", {"level": 7}, r"level must be in -4 \.\. 3, one of the 4 maps, got 7"),
+        ("collapse", {"cells": "many"}, r"collapse\.cells must be a value such as 256, got 'many'"),
+        ("few-shot-curve", {"shots": 3}, r"few-shot-curve\.shots must be a list such as \[1, 3, 6, 12\], got 3"),
+    ):
+        protocol = "collapse" if name == "encoder" else name
+        with pytest.raises(ValueError, match=sentence):
+            evaluate_encoder(encoder, sample_folder(), tmp_path, [protocol], options={name: options})
+
+
+def test_what_takes_no_files_is_named_before_any_work(encoder, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"out must be a folder that can be written, got .*file: File exists"):
+        evaluate_encoder(encoder, sample_folder(), tmp_path / "file", ["collapse"])
+
+
+def test_a_run_that_is_stopped_keeps_the_protocols_that_it_had(encoder, tmp_path, monkeypatch) -> None:
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FROZEN["symmetry"], "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_encoder(encoder, sample_folder(), tmp_path, ["collapse", "symmetry"], options=TINY)
+    kept = load_results(tmp_path)
+    assert list(kept) == ["collapse"]
+    assert len(kept["collapse"]["metrics"]["effective_rank"]["replicates"]) == 10
+
+
+def test_all_leaves_out_what_a_small_map_cannot_answer(tmp_path, few) -> None:
+    backbone = ViTBackbone(image_size=32, patch_size=16, embed_dim=8, depth=4, num_heads=2)
+    folder = save_encoder(backbone, tmp_path / "encoder", image_size=32, mean=0.4, std=0.2)
+    options = {**TINY, "encoder": {"image_size": 32}}
+    results = evaluate_encoder(folder, few, tmp_path / "out", ["all"], options=options)
+    assert "at least 4 x 4 cells, got 2 x 2" in results["landmarks"]["skipped"]
+    assert results["collapse"]["metrics"]
+    assert "Left out" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_all_runs_what_the_data_allow_and_says_what_they_do_not(encoder, tmp_path) -> None:
-    options = {name: {"resamples": 10, "random_seed": None} for name in FROZEN}
-    options["co-segmentation"] |= {"clusters": (3,), "restarts": 1}
-    options["encoder"] = {"image_size": 32}
+    options = {**TINY, "encoder": {"image_size": 32}}
     results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["all"], options=options, cache_dir=tmp_path / "c")
     assert list(results) == [*FROZEN, *CLASSES]
     for name in FROZEN:

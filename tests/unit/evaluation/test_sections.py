@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from monai_anat.data import segmentation_datalist
-from monai_anat.evaluation import CorrespondenceProbe, Report, ReportFigure, ReportTable, load_cases
-from monai_anat.evaluation.sections import add_correspondence, add_crops, add_dice, add_training, difference_sentence
+from monai_anat.evaluation import CorrespondenceProbe, LandmarkProbe, Report, ReportFigure, ReportTable, load_cases
+from monai_anat.evaluation.sections import (
+    add_correspondence,
+    add_crops,
+    add_dice,
+    add_metrics,
+    add_training,
+    difference_sentence,
+)
 
 VALUE = {"mean": 0.05, "interval": [0.01, 0.09], "confidence": 0.95, "draws_better": 1.0, "per_draw": [0.05]}
 
@@ -61,3 +68,17 @@ def test_correspondence_shows_what_it_measured(lungs, coordinates) -> None:
     table = next(block for block in blocks if isinstance(block, ReportTable))
     assert table.rows[0][1] == pytest.approx(scores["error"])
     assert table.rows[1][1] == pytest.approx(scores["error_same_position"])
+
+
+def test_a_protocol_is_drawn_and_marked_where_it_beats_every_baseline(lungs, oracles, coordinates) -> None:
+    for encoder, marked in ((oracles.frozen(coordinates()), True), (oracles.noise(), False)):
+        found = LandmarkProbe(center=False, resamples=50, random_seed=None).run(encoder, lungs["training"])
+        report = Report("t")
+        add_metrics(report, found)
+        (heading, blocks), *_ = report.sections
+        assert heading == "Landmarks"
+        assert sum(isinstance(block, ReportFigure) for block in blocks) == 4, "the panels, and three cases"
+        table = next(block for block in blocks if isinstance(block, ReportTable))
+        error = next(row for row in table.rows if row[0] == "error")
+        assert ("▲" in error[1]) is marked
+        assert table.columns == ["metric", "encoder", "same position", "unit", "better"]
