@@ -61,6 +61,12 @@ def measure(
     }
 
 
+def coarsest_level(encoder: networks.Backbone, size: int) -> int:
+    """The last feature map that has at least 4 x 4 cells, for the landmarks."""
+    fine = [level for level, stride in enumerate(encoder.strides) if size // stride >= 4]
+    return fine[-1] - len(encoder.strides) if fine else -1
+
+
 def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the demonstration for so many steps, and compare the encoder with what it was."""
     configs = resources.bundle_path(f"cxr_{name}_pretraining") / "configs"
@@ -80,8 +86,10 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         trainer, method = parser.get_parsed_content("train#trainer"), parser.get_parsed_content("method")
         settings = {key: parser.get_parsed_content(key) for key in ("image_size", "mean", "std")}
         settings["image_size"] = arguments.image_size or settings["image_size"]
+        encoder = method.exported()["encoder"]
+        settings["level"] = coarsest_level(encoder, settings["image_size"])
         masks, findings = load_items(arguments.data)
-        before = measure(method.exported()["encoder"], settings, masks, findings)
+        before = measure(encoder, settings, masks, findings)
         curve: list[dict[str, float]] = []
 
         def record(engine: Any) -> None:
