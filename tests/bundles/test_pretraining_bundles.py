@@ -216,7 +216,8 @@ def test_the_real_command_starts_from_published_weights(name, network, tmp_path)
     assert "tensors loaded" in said
     encoder = networks.load_encoder(tmp_path / "run" / "encoder").state_dict()
     for key in (key for key in expected if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))):
-        assert torch.equal(encoder.get(f"backbone.{key}", encoder.get(key)), expected[key]), key
+        got = encoder.get(f"backbone.{key}", encoder.get(key))
+        torch.testing.assert_close(got, expected[key], rtol=0, atol=1e-5, msg=key)  # a schedule may end above 0
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if "peac" in n else [pytest.mark.slow]) for n in BUNDLES])
