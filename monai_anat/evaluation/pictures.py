@@ -27,15 +27,22 @@ def case_pictures(result: Mapping[str, Any], encoder: str = "") -> list[ReportFi
         encoder: name for the captions.
 
     Returns:
-        One picture per case, best first; none for protocols without pictures, or if a file is gone.
+        The pictures, best first; none for protocols without pictures, or if a file is gone.
     """
-    pictures: list[ReportFigure] = []
-    for place, case in result.get("cases", {}).items():
-        caption = f"{encoder + ': ' if encoder else ''}{place} case, {case['score']:.3f}"
-        if "source" in case and _there(case["source"]["image"], case["target"]["image"]):
-            pictures.append(ReportFigure(_landmarks(case, result.get("landmark_names")), caption, dpi=80))
-        elif "cells" in case and _there(case["image"]):
-            pictures.append(ReportFigure(_cells(case, result["structure_names"]), caption, dpi=80))
+    cases = dict(result.get("cases", {}))
+    unit = next((metric["unit"] for metric in result.get("metrics", {}).values()), "")
+    captions = {place: f"{place} case, {case['score']:.3f} {unit}".strip() for place, case in cases.items()}
+    lead = f"{encoder}: " if encoder else ""
+    pictures = [
+        ReportFigure(_landmarks(case, result.get("landmark_names")), lead + captions[place], dpi=80)
+        for place, case in cases.items()
+        if "source" in case and _there(case["source"]["image"], case["target"]["image"])
+    ]
+    drawn = [place for place, case in cases.items() if "cells" in case and _there(case["image"])]
+    if drawn:
+        names = [captions[place] for place in drawn]
+        figure = _cells([cases[place] for place in drawn], names, result["structure_names"])
+        pictures.append(ReportFigure(figure, f"{lead}best, median and worst case"))
     return pictures
 
 
@@ -52,11 +59,17 @@ def _landmarks(case: Mapping[str, Any], names: Sequence[str] | None) -> Any:
     )
 
 
-def _cells(case: Mapping[str, Any], names: Sequence[str]) -> Any:
-    image, _ = _small(case["image"])
-    cells = Image.fromarray(np.asarray(case["cells"], dtype=np.uint8))
-    mask = np.asarray(cells.resize(image.shape[::-1], Image.Resampling.NEAREST))
-    return draw_segmentations([image], [mask], class_names=names)
+def _cells(cases: Sequence[Mapping[str, Any]], captions: Sequence[str], names: Sequence[str]) -> Any:
+    images = [_small(case["image"])[0] for case in cases]
+    masks = [
+        np.asarray(
+            Image.fromarray(np.asarray(case["cells"], dtype=np.uint8)).resize(
+                image.shape[::-1], Image.Resampling.NEAREST
+            )
+        )
+        for case, image in zip(cases, images, strict=True)
+    ]
+    return draw_segmentations(images, masks, class_names=names, captions=captions)
 
 
 def _there(*paths: str) -> bool:

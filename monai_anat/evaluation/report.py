@@ -33,14 +33,13 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
   margin: 0 0 1.1rem; }
 p { margin: .4rem 0 .8rem; max-width: 46rem; }
 figure { margin: .8rem 0; }
-figcaption, caption { color: var(--soft); font-size: .88rem; text-align: left; }
-figcaption { margin-top: .4rem; } caption { padding-bottom: .4rem; caption-side: top; }
+figcaption, .caption { color: var(--soft); font-size: .88rem; }
+figcaption { margin-top: .4rem; } .caption { margin: 1.2rem 0 .4rem; }
 .scroll { overflow-x: auto; border-radius: 6px; }
-.scroll + .scroll { margin-top: 1.2rem; }
 .picture { background: #fff; padding: 6px; }
 .picture img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 @media (max-width: 640px) { .picture img.wide { max-width: none; height: 300px; } }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; min-width: 20rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; min-width: 20rem; }
 th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; }
@@ -166,9 +165,10 @@ def _table(table: ReportTable) -> str:
         mark = ' class="strong"' if number in table.strong else ""
         cells = "".join(f"<td>{html.escape(_cell(value, table.digits))}</td>" for value in row)
         rows.append(f"<tr{mark}>{cells}</tr>")
-    caption = f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
+    # beside the table and not in it: there it would be as wide, and run out of a phone's screen
+    caption = f'<p class="caption">{html.escape(table.caption)}</p>' if table.caption else ""
     body = "\n".join(rows)
-    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    return f'{caption}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 
 def _cell(value: Any, digits: int) -> str:

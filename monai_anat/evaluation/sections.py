@@ -41,11 +41,15 @@ __all__ = [
     "difference_sentence",
     "few_shot_sentence",
     "format_metric",
+    "metric_name",
     "metric_panels",
+    "metric_unit",
+    "table_caption",
 ]
 
 #: stands after a value that is better by the paired test
 MARK = " ▲"
+_ARROWS = {"higher": "↑", "lower": "↓"}
 _PANELS = 6  # metrics of a protocol that are drawn
 _CURVES = ("loss", "order", "restoration", "global_consistency", "local_consistency", "effective_rank")
 
@@ -123,11 +127,10 @@ def add_metrics(report: Report, result: Mapping[str, Any]) -> None:
     for name, metric in result["metrics"].items():
         value = format_metric(metric) + MARK * _is_ahead(result, name)
         others = [format_metric(baseline.get(name), interval=False) for baseline in baselines.values()]
-        rows.append([name, value, *others, metric["unit"], metric["better"] or ""])
-    columns = ["metric", "encoder", *baselines, "unit", "better"]
-    confidence = result["settings"]["confidence"]
-    marks = f"; {MARK.strip()} better than every baseline by the paired test" if baselines else ""
-    caption = f"{result['n_patients']} patients; {confidence:.0%} intervals in brackets{marks}"
+        rows.append([metric_name(name), value, *others, metric_unit(metric)])
+    columns = ["metric", "encoder", *baselines, "unit"]
+    marks = f" {MARK.strip()}: better than every baseline by the paired test." if baselines else ""
+    caption = table_caption(result) + marks
     blocks: list[str | ReportTable | ReportFigure] = [ReportTable(columns, rows, caption)]
     if any(metric["value"] is not None for metric in result["metrics"].values()):
         panels = metric_panels({"encoder": result})
@@ -149,6 +152,30 @@ def format_metric(metric: Mapping[str, Any] | None, *, interval: bool = True) ->
         return "–"
     known = interval and metric["low"] is not None
     return f"{metric['value']:.3f}" + (f" ({metric['low']:.3f} to {metric['high']:.3f})" if known else "")
+
+
+def metric_name(name: str) -> str:
+    """A metric's name as a reader sees it.
+
+    >>> metric_name("left_right_confusion")
+    'left right confusion'
+    """
+    return name.replace("_", " ")
+
+
+def table_caption(result: Mapping[str, Any]) -> str:
+    """What the table of a protocol rests on."""
+    confidence = result["settings"].get("confidence", 0.95)
+    return f"{result['n_patients']} patients, {confidence:.0%} intervals in brackets; ↑ higher is better, ↓ lower."
+
+
+def metric_unit(metric: Mapping[str, Any]) -> str:
+    """Unit of a metric, and which direction is better.
+
+    >>> metric_unit({"unit": "share", "better": "higher"})
+    '↑ share'
+    """
+    return f"{_ARROWS.get(metric['better'], '')} {metric['unit']}".strip()
 
 
 def _is_ahead(result: Mapping[str, Any], name: str) -> bool:
@@ -178,8 +205,7 @@ def metric_panels(results: Mapping[str, Any]) -> Figure:
             name: baseline.get(metric, {}).get("value") for name, baseline in first.get("baselines", {}).items()
         }
         references[metric] = {name: value for name, value in baselines.items() if value is not None}
-        better = {"higher": "→ better", "lower": "← better"}.get(first["metrics"][metric]["better"] or "", "")
-        titles.append(" ".join(part for part in (metric, better) if part))
+        titles.append(f"{metric_name(metric)} {_ARROWS.get(first['metrics'][metric]['better'], '')}".strip())
     return draw_intervals(groups, references, titles)
 
 

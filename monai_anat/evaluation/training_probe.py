@@ -61,8 +61,11 @@ class TrainingProbe:
                 f"{len(set(patients))} patients; look at the masks and at the patient names"
             )
 
-    def __call__(self, encoder: nn.Module) -> tuple[dict[str, float], Figure]:
-        """Ask an encoder (in evaluation mode, on its own device); returns the scores and the picture."""
+    def __call__(self, encoder: nn.Module) -> tuple[dict[str, float], Figure | None]:
+        """Ask an encoder (in evaluation mode, on its own device); returns the scores and the picture.
+
+        An encoder whose features are not finite finds nothing: its scores are NaN or chance, and there is no picture.
+        """
         features = self._features(encoder)
         size = (self.image_size, self.image_size)
         queries = torch.stack([read_features(m, p, size) for m, p in zip(features, self.points, strict=True)])
@@ -73,7 +76,7 @@ class TrainingProbe:
             "same_position_error": _mean(self._errors(self.points[:, None].expand_as(found))),
             "landmark_knn": self._votes(queries),
         }
-        return scores, self._picture(found, errors)
+        return scores, self._picture(found, errors) if bool(torch.isfinite(errors).any()) else None
 
     @torch.no_grad()
     def _features(self, encoder: nn.Module) -> Tensor:

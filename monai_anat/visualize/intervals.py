@@ -8,7 +8,9 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from .figures import PALETTE
 
@@ -43,11 +45,13 @@ def draw_intervals(
     encoders = list(dict.fromkeys(name for values in groups.values() for name in values))
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    height = 0.75 + 0.3 * len(encoders)
+    height = 0.9 + 0.3 * len(encoders)
     baselines = list(dict.fromkeys(name for values in (references or {}).values() for name in values))
     styles = dict(zip(baselines, cycle(_STYLES), strict=False))
     figure = Figure(
-        figsize=(3.6 * columns, rows * height + 0.25 * bool(baselines)), layout="constrained", facecolor="white"
+        figsize=(3.6 * columns, rows * height + 0.25 * bool(baselines)),
+        layout=ConstrainedLayoutEngine(h_pad=0.08),  # so that no title touches the numbers above it
+        facecolor="white",
     )
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -76,6 +80,7 @@ def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str]) -> Non
         axis.plot([value], [place], "o", color=colour, markeredgecolor="black", markeredgewidth=0.6, markersize=6)
     axis.set_yticks(range(len(encoders)), encoders)
     axis.set_ylim(len(encoders) - 0.5, -0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.grid(axis="x", color="#dde3ea", linewidth=0.7)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)

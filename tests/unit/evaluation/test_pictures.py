@@ -25,8 +25,11 @@ def test_landmarks_and_clusters_are_drawn_on_their_radiographs(tmp_path):
     cells = {
         "cases": {"worst": {"score": 0.2, "image": one, "cells": [[0, 1], [2, 0]]}},
         "structure_names": ["-", "a", "b"],
+        "metrics": {"iou": {"unit": "IoU"}},
     }
-    assert len(case_pictures(cells)[0].figure.axes) == 1
+    cells["cases"]["best"] = {**cells["cases"]["worst"], "score": 0.9}
+    (picture,) = case_pictures(cells)
+    assert [axis.get_title() for axis in picture.figure.axes] == ["worst case, 0.200 IoU", "best case, 0.900 IoU"]
 
 
 def test_without_files_or_cases_there_is_no_picture(tmp_path):

@@ -81,4 +81,5 @@ def test_a_protocol_is_drawn_and_marked_where_it_beats_every_baseline(lungs, ora
         table = next(block for block in blocks if isinstance(block, ReportTable))
         error = next(row for row in table.rows if row[0] == "error")
         assert ("▲" in error[1]) is marked
-        assert table.columns == ["metric", "encoder", "same position", "unit", "better"]
+        assert table.columns == ["metric", "encoder", "same position", "unit"]
+        assert error[3] == "↓ thorax widths"

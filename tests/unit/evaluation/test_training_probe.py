@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,16 @@ def test_coordinates_name_most_landmarks_and_noise_does_not(probe):
     assert knows["landmark_error"] < 0.6 * guesses["landmark_error"]
     assert knows["same_position_error"] == guesses["same_position_error"]
     assert len(picture.axes) == 2
+
+
+def test_an_encoder_that_has_diverged_does_not_end_the_run(probe):
+    class Diverged(Coordinates):
+        def forward(self, x):
+            return super().forward(x) * float("nan")
+
+    scores, picture = probe(Diverged())
+    assert math.isnan(scores["landmark_error"])
+    assert picture is None
 
 
 def test_two_patients_are_needed():
