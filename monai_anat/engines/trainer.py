@@ -124,9 +124,7 @@ class SSLTrainer(Trainer):
         self.clip_each = clip_each
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
-        in_groups = [{id(p) for group in o.param_groups for p in group["params"]} for o in self.optimizers.values()]
-        #: the parameters of each optimiser, in the method's own order
-        self._owned = [[p for p in self.method.parameters() if id(p) in ids] for ids in in_groups]
+        self._owned = [_owned(optimizer, self.method) for optimizer in self.optimizers.values()]
         self.rank, self.world_size = rank_and_size()
         self._failure: BaseException | None = None
         self._check_schedules()
@@ -135,8 +133,7 @@ class SSLTrainer(Trainer):
         if compile:
             self.method.compile_networks()
         self.module: nn.Module = self._distributed() if self.world_size > 1 else self.method
-        if train_handlers is not None:
-            self._register_handlers(train_handlers)
+        self._register_handlers(train_handlers or ())
 
     # ------------------------------------------------------------------ what handlers read
 
@@ -390,6 +387,12 @@ class SSLTrainer(Trainer):
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _owned(optimizer: Optimizer, method: SSLMethod) -> list[nn.Parameter]:
+    """The parameters of an optimiser, in the method's own order."""
+    ids = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return [parameter for parameter in method.parameters() if id(parameter) in ids]
 
 
 def _step_unless(optimizer: Optimizer, skipped: Tensor) -> None:

@@ -7,7 +7,6 @@ from .barlow_twins import BarlowTwinsMethod
 from .base import (
     SSLMethod,
     TeacherStudentMethod,
-    check_cells,
     check_view,
     mean_token,
     split_groups,
@@ -79,7 +78,6 @@ __all__ = [
     "alter_view",
     "asymmetric_appearances",
     "check_area",
-    "check_cells",
     "check_view",
     "corrupt",
     "cut_view",

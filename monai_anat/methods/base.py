@@ -22,7 +22,6 @@ from ..schedules import Progress
 __all__ = [
     "SSLMethod",
     "TeacherStudentMethod",
-    "check_cells",
     "check_view",
     "mean_token",
     "split_groups",
@@ -188,6 +187,31 @@ class SSLMethod(nn.Module, ABC):
             )
         return view_1, view_2
 
+    def take_cells(self, batch: Mapping[str, Any], key: str, grid: Sequence[int]) -> Tensor:
+        """Read a map over the cells of a view, with one entry per token of the backbone.
+
+        Args:
+            batch: tensors by key.
+            key: of the map, such as an order or a correspondence.
+            grid: tokens per axis.
+
+        Returns:
+            The map (B, N).
+
+        Raises:
+            KeyError: if it is missing.
+            ValueError: if it is of another length, naming both and the way out.
+        """
+        (cells,) = self.take(batch, key)
+        if cells.ndim != 2 or cells.shape[1] != prod(grid):
+            shape = " x ".join(map(str, grid))
+            raise ValueError(
+                f"{key} must be (B, {prod(grid)}), one entry for each of the backbone's {shape} tokens, got "
+                f"{tuple(cells.shape)}; give {self.made_by} cell_size = strides[-1] of the backbone and its grid_size "
+                f"({shape})"
+            )
+        return cells
+
     @staticmethod
     def forward_together(network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
         """Send views through a network, in one concatenated forward wherever that is exact.
@@ -311,26 +335,6 @@ def split_groups(
         apart = [parameter for parameter in group["params"] if id(parameter) in own]
         split += [{**group, "params": rest}, {**group, "params": apart, "name": f"{name}_{group['name']}", **entries}]
     return [group for group in split if group["params"]]
-
-
-def check_cells(name: str, cells: Tensor, grid: Sequence[int], made_by: str) -> None:
-    """Raise unless a map over the cells of a view (B, N) has one entry per token of the backbone.
-
-    Args:
-        name: key of the map in the batch.
-        cells: the map, such as an order or a correspondence.
-        grid: tokens per axis.
-        made_by: the transform that makes the map.
-
-    Raises:
-        ValueError: naming both lengths and the way out.
-    """
-    if cells.ndim != 2 or cells.shape[1] != prod(grid):
-        shape = " x ".join(map(str, grid))
-        raise ValueError(
-            f"{name} must be (B, {prod(grid)}), one entry for each of the backbone's {shape} tokens, got "
-            f"{tuple(cells.shape)}; give {made_by} cell_size = strides[-1] of the backbone and its grid_size ({shape})"
-        )
 
 
 def mean_token(feature_map: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from ..networks import (
 from ..precision import at_least_float32
 from ..schedules import Progress, TurnPhase
 from ..transforms import crop_windows, join_cells, per_axis, split_cells, window_cells
-from .base import TeacherStudentMethod, check_cells, check_view, token_grid, used_terms
+from .base import TeacherStudentMethod, check_view, token_grid, used_terms
 from .lamps_views import OBJECTIVES, check_objectives
 
 __all__ = ["LampsMethod"]
@@ -222,7 +222,7 @@ class LampsMethod(TeacherStudentMethod):
         """Count the matched cells of the batch, by which "local_consistency" divides."""
         if "local_consistency" not in self.loss_weights or CORRESPONDENCE not in batch:
             return {}
-        return {PAIR_COUNT: (self._cells(batch, CORRESPONDENCE) >= 0).sum()}
+        return {PAIR_COUNT: (self.take_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
 
     def after_step(self, progress: Progress) -> None:
         """Move the centre of the self-distillation, if this step saw any."""
@@ -252,7 +252,7 @@ class LampsMethod(TeacherStudentMethod):
             terms["distillation"] = self_distillation(logits, crossed, self.center.center, *self.temperatures)
             self.center.observe(targets)
         if "local_consistency" in self.loss_weights:
-            correspondence, count = self._cells(batch, CORRESPONDENCE), batch.get(PAIR_COUNT)
+            correspondence, count = self.take_cells(batch, CORRESPONDENCE, self.grid), batch.get(PAIR_COUNT)
             s1, s2 = self.local_head(student).chunk(2)
             with torch.no_grad():
                 t1, t2 = self.teacher["local_head"](teacher).chunk(2)
@@ -275,7 +275,7 @@ class LampsMethod(TeacherStudentMethod):
         return smooth_l1(self.decoder(shown, cells), teacher, missing)
 
     def _order(self, batch: Mapping[str, Any], views: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        order = self._cells(batch, ORDER).repeat(2, 1)  # both views of an image are shuffled alike
+        order = self.take_cells(batch, ORDER, self.grid).repeat(2, 1)  # both views of an image are shuffled alike
         cells = split_cells(views, self.backbone.strides[-1], len(self.grid))  # (2B, N, C, h, w[, d])
         shuffled = cells[torch.arange(len(views), device=views.device)[:, None], order]
         student = self._student_tokens(join_cells(shuffled, self.grid))
@@ -318,11 +318,6 @@ class LampsMethod(TeacherStudentMethod):
         for key, view in zip(keys, views, strict=True):
             check_view(key, view, self.image_size, self.made_by)
         return torch.cat(views)
-
-    def _cells(self, batch: Mapping[str, Any], key: str) -> Tensor:
-        (cells,) = self.take(batch, key)
-        check_cells(key, cells, self.grid, self.made_by)
-        return cells
 
 
 def _weights_of(objectives: Sequence[str], **weights: float) -> dict[str, float]:

@@ -24,7 +24,7 @@ from ..transforms import (
     per_axis,
     required_shape,
 )
-from .base import TeacherStudentMethod, check_cells, check_view, mean_token, token_grid, used_terms
+from .base import TeacherStudentMethod, check_view, mean_token, token_grid, used_terms
 from .popar import Corruption, corrupt, draw_corruption, order_of
 from .views import MEAN, STD, RandViewsd
 
@@ -236,7 +236,7 @@ class PEACMethod(TeacherStudentMethod):
             teacher_1, teacher_2 = self.forward_together(self.teacher["backbone"], view_1, view_2)
         terms = {}
         if "order" in self.loss_weights:
-            order = self._cells(batch, ORDER)
+            order = self.take_cells(batch, ORDER, self.grid)
             terms["order"] = order_cross_entropy(self.order_head(to_tokens(student_1)), order)
         if "restoration" in self.loss_weights:
             (target,) = self.take(batch, TARGET)
@@ -244,7 +244,7 @@ class PEACMethod(TeacherStudentMethod):
         if "global_consistency" in self.loss_weights:
             terms["global_consistency"] = self._global_term(student_1, student_2, teacher_1, teacher_2)
         if "local_consistency" in self.loss_weights:
-            correspondence = self._cells(batch, CORRESPONDENCE)
+            correspondence = self.take_cells(batch, CORRESPONDENCE, self.grid)
             terms["local_consistency"] = self._local_term(
                 student_1, student_2, teacher_1, teacher_2, correspondence, batch.get(PAIR_COUNT)
             )
@@ -254,7 +254,7 @@ class PEACMethod(TeacherStudentMethod):
         """Count the matched cells of the batch, by which "local_consistency" divides."""
         if "local_consistency" not in self.loss_weights:
             return {}
-        return {PAIR_COUNT: (self._cells(batch, CORRESPONDENCE) >= 0).sum()}
+        return {PAIR_COUNT: (self.take_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
 
     def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Pair the backbone and the two projection heads with their teachers."""
@@ -269,11 +269,6 @@ class PEACMethod(TeacherStudentMethod):
         check_view(VIEW_1, view_1, self.image_size, self.made_by)
         check_view(VIEW_2, view_2, self.image_size, self.made_by)
         return view_1, view_2
-
-    def _cells(self, batch: Mapping[str, Any], key: str) -> Tensor:
-        (cells,) = self.take(batch, key)
-        check_cells(key, cells, self.grid, self.made_by)
-        return cells
 
     def _global_term(self, student_1: Tensor, student_2: Tensor, teacher_1: Tensor, teacher_2: Tensor) -> Tensor:
         s1, s2 = self.forward_together(self.global_head, mean_token(student_1), mean_token(student_2))

@@ -17,7 +17,7 @@ from ..losses import order_cross_entropy, restoration_mse
 from ..networks import Backbone, OrderHead, RestorationHead, to_tokens
 from ..schedules import Progress
 from ..transforms import Distortion, RandDistort, distort, per_axis, plain_tensor, required_shape, shuffle_patches
-from .base import SSLMethod, check_cells, check_view, token_grid, used_terms
+from .base import SSLMethod, check_view, token_grid, used_terms
 from .views import MEAN, STD, RandViewsd
 
 __all__ = ["Corruption", "POPARMethod", "POPARViewsd", "corrupt", "draw_corruption", "order_of"]
@@ -209,9 +209,9 @@ class POPARMethod(SSLMethod):
             KeyError: if a key is missing.
             ValueError: if the views or the order do not fit the backbone.
         """
-        view, target, order = self.take(batch, VIEW_1, TARGET, ORDER)
+        view, target, _ = self.take(batch, VIEW_1, TARGET, ORDER)
         check_view(VIEW_1, view, self.image_size, self.made_by)
-        check_cells(ORDER, order, self.grid, self.made_by)
+        order = self.take_cells(batch, ORDER, self.grid)
         feature_map = self.backbone(view)  # (B, D, h, w)
         terms = {}
         if "order" in self.loss_weights:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from monai_anat.methods import (
     SSLMethod,
     TeacherStudentMethod,
-    check_cells,
     check_view,
     mean_token,
     split_groups,
@@ -175,13 +174,14 @@ def test_a_view_that_the_cells_do_not_tile(size: int | tuple[int, ...], nearest:
 
 def test_checks_name_the_key_and_the_way_out() -> None:
     check_view("view_1", torch.zeros(2, 1, 8, 12), (8, 12), "Makes")
-    check_cells("order", torch.zeros(2, 6), (2, 3), "Makes")
+    method, order = Regression(), torch.zeros(2, 6)
+    assert method.take_cells({"order": order}, "order", (2, 3)) is order
     with pytest.raises(
         ValueError, match=r"view_1 must be \(B, C, 8, 12\), got \(2, 1, 8, 8\).*Makes .*cell_size = 8 x 12"
     ):
         check_view("view_1", torch.zeros(2, 1, 8, 8), (8, 12), "Makes")
-    with pytest.raises(ValueError, match=r"order must be \(B, 6\), .* 2 x 3 tokens, got \(2, 9\); give Makes"):
-        check_cells("order", torch.zeros(2, 9), (2, 3), "Makes")
+    with pytest.raises(ValueError, match=r"order must be \(B, 6\), .* 2 x 3 tokens, got \(2, 9\); give the method"):
+        method.take_cells({"order": torch.zeros(2, 9)}, "order", (2, 3))
 
 
 def test_used_terms() -> None:
