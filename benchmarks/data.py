@@ -4,13 +4,15 @@
 
 Rates are per second of CPU time of this one process, so that a busy machine does not distort them. The pictures are the
 shipped radiographs, grown to 1024 px; the tree of many files, which shows what is remembered per file, holds 40 px
-bitmaps (--files 100000 takes a few minutes; 0 leaves it out).
+bitmaps (--files 100000 takes a few minutes; 0 leaves it out). The search for copies is measured on pictures mixed of
+three shipped ones each, so that their number can grow (--copies 20000 60000).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import tempfile
 import time
 import warnings
@@ -70,10 +72,15 @@ def many_files(folder: Path, files: int) -> dict[str, Any]:
         source, folder / "many_prepared", size=32, key_file=folder / "key", patient_pattern=r"p(\d+)"
     )
     for progress in steps:
-        if progress.done % max(1, files // 5) == 0:
+        if progress.done in (1000, 10000, 30000, 60000, files):
             growth[progress.done] = round(resident_megabytes() - before, 1)
     seconds = time.process_time() - start
-    return {"files_per_second": files / seconds, "megabytes_after": growth, "at_end": resident_megabytes() - before}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 - before
+    return {
+        "files_per_second": files / seconds,
+        "megabytes_after": growth,
+        "peak_with_search_for_copies": round(peak, 1),
+    }
 
 
 def open_milliseconds(folder: Path) -> float:
@@ -85,36 +92,44 @@ def open_milliseconds(folder: Path) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def copies_seconds(images: int = 20000) -> float:
-    """Time to search pictures, mixed of pairs of shipped ones, for copies."""
+def copies_seconds(images: int) -> float:
+    """Time to search pictures, mixed of three shipped ones each, for copies."""
     thumbnails = [data.thumbnail_of(data.read_radiograph(item["image"]).pixels) for item in data.pretraining_datalist()]
     generator = np.random.default_rng(0)
-    chosen = np.stack(thumbnails)[generator.integers(0, len(thumbnails), (images, 2))].astype(np.float32)
-    share = generator.uniform(0.3, 0.7, (images, 1, 1))
-    mixed = (chosen[:, 0] * share + chosen[:, 1] * (1 - share)).round().astype(np.uint8)
-    start = time.process_time()
+    pictures = np.stack(thumbnails).astype(np.float32)
+    mixed = np.empty((images, *pictures.shape[1:]), np.uint8)
+    for start in range(0, images, 10000):
+        count = min(10000, images - start)
+        chosen = pictures[generator.integers(0, len(pictures), (count, 3))]
+        share = generator.dirichlet([1, 1, 1], count)[:, :, None, None]
+        noisy = (chosen * share).sum(1) + generator.normal(0, 2, (count, *pictures.shape[1:]))
+        mixed[start : start + count] = noisy.round().clip(0, 255)
+    begun = time.process_time()
     sum(1 for _ in data.near_duplicates(mixed))
-    return time.process_time() - start
+    return time.process_time() - begun
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--files", type=int, default=20000)
+    parser.add_argument("--copies", type=int, nargs="*", default=[20000])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        result: dict[str, Any] = {
+        result: dict[str, Any] = {}
+        if arguments.files:  # first: the peak is of all that this process did
+            result["many_files"] = many_files(folder, arguments.files)
+        result |= {
             "prepare_png_per_second": prepare_rate(folder, ".png", arguments.images),
             "prepare_jpeg_per_second": prepare_rate(folder, ".jpg", arguments.images),
             "read_copy_ms": read_milliseconds(folder / "prepared.png", copy=True),
             "read_view_ms": read_milliseconds(folder / "prepared.png", copy=False),
             "open_million_ms": open_milliseconds(folder / "million"),
-            "search_20000_for_copies_s": copies_seconds(),
         }
-        if arguments.files:
-            result["many_files"] = many_files(folder, arguments.files)
+        for images in arguments.copies:
+            result[f"search_{images}_for_copies_s"] = copies_seconds(images)
     for key, value in result.items():
         print(f"{key:28s} {value if isinstance(value, dict) else round(value, 3)}")
     if arguments.out:

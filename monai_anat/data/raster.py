@@ -95,7 +95,7 @@ def chosen_frame(frames: int, frame: int | None) -> int:
 def _values(image: Image.Image, label: bool) -> NDArray[Any]:
     """The stored values as one grey plane, turned as the file's orientation tag asks."""
     number_type = _tiff_type(image)
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # else it copies
     if image.mode in ("P", "PA") and not label:
         image = image.convert("RGB")
     elif image.mode in ("1", "YCbCr", "CMYK", "LAB", "HSV"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -55,7 +59,19 @@ def _run(bundle: str, configs: list[str], arguments: dict[str, str]) -> str:
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", repr(files), "--bundle_root", str(root)]
     for name, value in arguments.items():
         command += [f"--{name}", value]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    output = Path(arguments["output_dir"])
+    settings = copy.deepcopy(DEFAULT_MLFLOW_SETTINGS)
+    if bundle.endswith("pretraining"):
+        # MONAI's own setting is made for trainers that give a list of items; SSLTrainer gives its terms by name
+        settings["configs"]["trainer"]["output_transform"] = "$lambda terms: {k: float(v) for k, v in terms.items()}"
+    (output / "tracking.json").write_text(json.dumps(settings))
+    command += ["--tracking", str(output / "tracking.json")]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{output.parent}",  # where the recorder is, if it is
+        "RECORDED_MLFLOW": str(output / "recorded"),
+    }
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, check=False, cwd=arguments["output_dir"]
     )
@@ -74,7 +90,13 @@ def _traces(folder: Path, ignore: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_no_person_in_what_training_leaves_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tracking", ["recorder", "mlflow"])
+def test_no_person_in_what_training_leaves_behind(tmp_path: Path, tracking: str) -> None:
+    """With MLflow switched on as MONAI's users do it: the real one where it is, and one that writes down its calls."""
+    if tracking == "mlflow" and importlib.util.find_spec("mlflow") is None:
+        pytest.skip("mlflow is not installed")
+    if tracking == "recorder":
+        shutil.copy(Path(__file__).parent / "recording_mlflow.py", tmp_path / "mlflow.py")
     disk = tmp_path / "disk"
     lists = {split: _plant(disk, count, split) for split, count in (("training", 8), ("validation", 3), ("test", 3))}
     (disk / "datalist.json").write_text(json.dumps(lists))
@@ -95,7 +117,6 @@ def test_no_person_in_what_training_leaves_behind(tmp_path: Path) -> None:
         },
     )
     assert list((tmp_path / "pretraining").rglob("*.pt"))
-    assert _traces(tmp_path / "pretraining", disk) == []
     told += _run(
         "cxr_lung_segmentation",
         ["train.json", "cpu_demo.json"],
@@ -107,6 +128,12 @@ def test_no_person_in_what_training_leaves_behind(tmp_path: Path) -> None:
         },
     )
     assert list((tmp_path / "segmentation").rglob("*.pt"))
-    assert _traces(tmp_path / "segmentation", disk) == []
+    for name in ("pretraining", "segmentation"):
+        assert _traces(tmp_path / name, disk) == []
+        if tracking == "recorder":
+            calls = (tmp_path / name / "recorded" / "calls.txt").read_text()
+            assert "loss" in calls and "max_epochs" in calls  # it was given something to keep
+        else:
+            assert (tmp_path / name / "mlruns.db").is_file()
     # the paths that the user gave may be told back; what a file holds may not
     assert b"mustermann^" not in told.lower().encode()
