@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data import DatalistError, radiograph_preprocessing
 from ..keys import IMAGE, LABEL
+from .frozen_protocol import patients_of
 
 __all__ = ["SegmentationCases", "load_cases"]
 
@@ -24,7 +25,7 @@ class SegmentationCases:
         images: (N, 1, S, S) float32 in [0, 1].
         labels: (N, S, S) uint8 class numbers.
         names: file name of each image.
-        patients: patient of each image; the file name where the list has none.
+        patients: patient of each image; the file where the list has none.
     """
 
     images: Tensor
@@ -40,8 +41,14 @@ class SegmentationCases:
 
         Raises:
             KeyError: naming the first file that is not there.
+            DatalistError: if two files of different folders have the same name, so that it says nothing.
         """
         where = {name: index for index, name in enumerate(self.names)}
+        twice = sorted({name for index, name in enumerate(self.names) if where[name] != index} & set(names))
+        if twice:
+            raise DatalistError(
+                f"files to choose from must have different names, got {twice[0]!r} more than once; name them by patient"
+            )
         missing = [name for name in names if name not in where]
         if missing:
             raise KeyError(f"names must be files of these cases, got {missing[0]!r}; there are {len(self)} files")
@@ -86,5 +93,5 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
         torch.stack(images),
         torch.stack(labels),
         tuple(Path(str(item[IMAGE])).name for item in datalist),
-        tuple(str(item.get("patient") or Path(str(item[IMAGE])).name) for item in datalist),
+        tuple(patients_of(datalist)),
     )

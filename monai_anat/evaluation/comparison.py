@@ -13,7 +13,7 @@ from .pictures import case_pictures
 from .protocols import evaluate_encoder
 from .report import Report, ReportFigure, ReportTable
 from .results import compare_results
-from .sections import MARK, format_metric, metric_name, metric_panels, metric_unit, table_caption
+from .sections import MARK, format_metric, metric_panels, metric_title, table_caption
 
 __all__ = ["compare_encoders", "compare_report", "write_comparison"]
 
@@ -147,7 +147,7 @@ def _table(results: Mapping[str, Any], ahead: Mapping[str, str]) -> ReportTable:
         baselines = [
             format_metric(baseline.get(metric), interval=False) for baseline in first.get("baselines", {}).values()
         ]
-        rows.append([metric_name(metric), *marked, *baselines, metric_unit(entry)])
+        rows.append([metric_title(metric, entry), *marked, *baselines, entry["unit"]])
     columns = ["metric", *results, *first.get("baselines", {}), "unit"]
     return ReportTable(columns, rows, table_caption(first))
 
@@ -158,7 +158,7 @@ def _differences(differences: Differences) -> list[ReportTable]:
     for (first, second), metrics in differences.items():
         winner = {"first": first, "second": second, None: ""}
         rows = [
-            [metric_name(metric), f"{entry['difference']:+.3f}", _signed(entry), winner[entry["ahead"]]]
+            [metric.replace("_", " "), f"{entry['difference']:+.3f}", _signed(entry), winner[entry["ahead"]]]
             for metric, entry in metrics.items()
         ]
         columns = ["metric", f"{first} minus {second}", "interval", "ahead"]

@@ -176,14 +176,11 @@ def patients_of(items: Items) -> list[str]:
     """
     files = {str(item[IMAGE]) for item in items}
     unique = len({Path(file).name for file in files}) == len(files)
-    return [
-        str(item["patient"])
-        if item.get("patient") is not None
-        else Path(str(item[IMAGE])).name
-        if unique
-        else str(item[IMAGE])
-        for item in items
-    ]
+    patients = []
+    for item in items:
+        named, file = item.get("patient"), str(item[IMAGE])
+        patients.append(str(named) if named not in (None, "") else Path(file).name if unique else file)
+    return patients
 
 
 def three_cases(scores: ArrayLike, better: str, describe: Any) -> dict[str, Any]:

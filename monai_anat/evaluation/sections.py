@@ -41,15 +41,13 @@ __all__ = [
     "difference_sentence",
     "few_shot_sentence",
     "format_metric",
-    "metric_name",
     "metric_panels",
-    "metric_unit",
+    "metric_title",
     "table_caption",
 ]
 
 #: stands after a value that is better by the paired test
 MARK = " ▲"
-_ARROWS = {"higher": "↑", "lower": "↓"}
 _PANELS = 6  # metrics of a protocol that are drawn
 _CURVES = ("loss", "order", "restoration", "global_consistency", "local_consistency", "effective_rank")
 
@@ -127,7 +125,7 @@ def add_metrics(report: Report, result: Mapping[str, Any]) -> None:
     for name, metric in result["metrics"].items():
         value = format_metric(metric) + MARK * _is_ahead(result, name)
         others = [format_metric(baseline.get(name), interval=False) for baseline in baselines.values()]
-        rows.append([metric_name(name), value, *others, metric_unit(metric)])
+        rows.append([metric_title(name, metric), value, *others, metric["unit"]])
     columns = ["metric", "encoder", *baselines, "unit"]
     marks = f" {MARK.strip()}: better than every baseline by the paired test." if baselines else ""
     caption = table_caption(result) + marks
@@ -154,28 +152,20 @@ def format_metric(metric: Mapping[str, Any] | None, *, interval: bool = True) ->
     return f"{metric['value']:.3f}" + (f" ({metric['low']:.3f} to {metric['high']:.3f})" if known else "")
 
 
-def metric_name(name: str) -> str:
-    """A metric's name as a reader sees it.
+def metric_title(name: str, metric: Mapping[str, Any]) -> str:
+    """A metric's name as a reader sees it, with the direction that is better.
 
-    >>> metric_name("left_right_confusion")
-    'left right confusion'
+    >>> metric_title("left_right_confusion", {"better": "lower"})
+    'left right confusion ↓'
     """
-    return name.replace("_", " ")
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(metric["better"], "")
+    return name.replace("_", " ") + arrow
 
 
 def table_caption(result: Mapping[str, Any]) -> str:
     """What the table of a protocol rests on."""
     confidence = result["settings"].get("confidence", 0.95)
     return f"{result['n_patients']} patients, {confidence:.0%} intervals in brackets; ↑ higher is better, ↓ lower."
-
-
-def metric_unit(metric: Mapping[str, Any]) -> str:
-    """Unit of a metric, and which direction is better.
-
-    >>> metric_unit({"unit": "share", "better": "higher"})
-    '↑ share'
-    """
-    return f"{_ARROWS.get(metric['better'], '')} {metric['unit']}".strip()
 
 
 def _is_ahead(result: Mapping[str, Any], name: str) -> bool:
@@ -205,7 +195,7 @@ def metric_panels(results: Mapping[str, Any]) -> Figure:
             name: baseline.get(metric, {}).get("value") for name, baseline in first.get("baselines", {}).items()
         }
         references[metric] = {name: value for name, value in baselines.items() if value is not None}
-        titles.append(f"{metric_name(metric)} {_ARROWS.get(first['metrics'][metric]['better'], '')}".strip())
+        titles.append(metric_title(metric, first["metrics"][metric]))
     return draw_intervals(groups, references, titles)
 
 

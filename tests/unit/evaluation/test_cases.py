@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,20 @@ def test_take_follows_the_names(lungs) -> None:
     assert chosen.patients == ("training-3", "training-0")
     with pytest.raises(KeyError, match=r"got 'x.png'; there are 6 files"):
         cases.take(["x.png"])
+
+
+def test_files_of_one_name_are_told_apart_or_refused(lungs, tmp_path) -> None:
+    items = []
+    for item, folder in zip(lungs["training"], "abc", strict=False):
+        (tmp_path / folder).mkdir()
+        image = tmp_path / folder / ("frontal.png" if folder != "c" else "other.png")
+        image.write_bytes(Path(item["image"]).read_bytes())
+        items.append({"image": str(image), "label": item["label"]})
+    cases = load_cases(items, 24)
+    assert len(set(cases.patients)) == 3
+    assert len(cases.take(["other.png"])) == 1
+    with pytest.raises(DatalistError, match=r"must have different names, got 'frontal\.png' more than once"):
+        cases.take(["frontal.png"])
 
 
 def test_bad_lists_are_named(lungs, tmp_path) -> None:

@@ -47,7 +47,7 @@ def test_only_a_real_difference_is_marked():
 def test_of_three_the_one_ahead_of_both_is_marked():
     middle = {"a": 0.1, "b": 0.0, "c": 0.1}
     page = compare_report({name: {"landmarks": result_of(shift)} for name, shift in middle.items()}).render()
-    row = next(row for row in page.split("<tr>") if row.startswith("<td>error<"))
+    row = next(row for row in page.split("<tr>") if row.startswith("<td>error ↓<"))
     assert ["▲" in cell for cell in row.split("<td>")[2:5]] == [False, True, False]
     assert page.count("A note.") == 1
     assert "Paired differences" not in page

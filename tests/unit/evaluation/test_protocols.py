@@ -111,7 +111,7 @@ def test_all_runs_what_the_data_allow_and_says_what_they_do_not(encoder, tmp_pat
     assert load_results(tmp_path) == json.loads(json.dumps(results))
     assert compare_evaluations(load_results(tmp_path), results)["landmarks"]["error"]["difference"] == 0
     page = (tmp_path / "report.html").read_text()
-    assert "<td>error/right apex</td>" in page
+    assert "<td>error/right apex ↓</td>" in page
     assert "by t-SNE" in page
 
 
