@@ -5,14 +5,10 @@ from .class_labels import UNCERTAIN, check_class_labels, class_weights, read_cla
 from .contact_sheet import draw_contact_sheet
 from .datalists import (
     DatalistError,
-    check_splits,
     find_images,
     load_datalist,
     load_splits,
     patient_from_name,
-    split_by_patient,
-    take_fraction,
-    take_shots,
     walk_images,
 )
 from .duplicates import check_near_duplicates, check_source, load_checked_datalist, near_duplicates, thumbnail_of
@@ -36,6 +32,7 @@ from .readers import RadiographReader
 from .samples import classification_datalist, pretraining_datalist, sample_folder, segmentation_datalist
 from .sampling import ResumableSampler, SeededDataset, permutation, resumable_loader
 from .shards import ShardDataset, open_index, prepared_items
+from .splits import check_splits, split_by_patient, take_fraction, take_shots
 from .synthetic import synthetic_radiograph
 
 __all__ = [

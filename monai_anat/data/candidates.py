@@ -101,10 +101,10 @@ def iterate_candidates(
     """
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
         root = Path(source).resolve()
-        for path, reason in _walk(root):
+        for file, reason in _walk(root):
             if reason != _PASSED_OVER:
-                patient = patient_from_name(str(path.relative_to(root)), patient_pattern)
-                yield Candidate(str(path), patient=None if reason else patient, reason=reason)
+                patient = patient_from_name(str(file.relative_to(root)), patient_pattern)
+                yield Candidate(str(file), patient=None if reason else patient, reason=reason)
         return
     for split, items in _sections(source):
         for item in items:

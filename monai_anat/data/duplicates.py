@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..keys import IMAGE
-from .datalists import DatalistError, check_splits, load_datalist, load_splits
+from .datalists import DatalistError, load_datalist, load_splits
 from .prepare_one import THUMBNAIL
 from .radiograph import read_radiograph
 from .samples import pretraining_datalist
+from .splits import check_splits
 
 __all__ = [
     "COPY_THRESHOLD",

@@ -29,12 +29,13 @@ import numpy as np
 from ..keys import IMAGE, LABEL
 from .candidates import Candidate, count_source, iterate_candidates
 from .contact_sheet import draw_contact_sheet
-from .datalists import DatalistError, split_by_patient
+from .datalists import DatalistError
 from .duplicates import join_groups, near_duplicates
 from .identity import load_key
 from .journal import ShardWriter, write_index, write_whole
 from .prepare_one import Outcome, prepare_file, source_hash
 from .shards import INDEX_FILE, open_index, shard_view
+from .splits import split_by_patient
 
 __all__ = [
     "PrepareProgress",
