@@ -40,6 +40,7 @@ class FewShotCurve:
 
     Args:
         shots: labelled images per draw; numbers beyond the training images are an error.
+        fractions: shares of the labelled training images, measured besides ``shots``.
         modes: "fine-tuned", "frozen" or both.
         few_shot: further arguments of :class:`FewShotSegmentation`.
         least_patients: of the test list, for intervals.
@@ -56,6 +57,7 @@ class FewShotCurve:
     name: ClassVar[str] = "few-shot-curve"
 
     shots: Sequence[int] = (1, 3, 6, 12)
+    fractions: Sequence[float] = ()
     modes: Sequence[str] = MODES
     few_shot: Mapping[str, Any] = field(default_factory=dict)
     least_patients: int = 10
@@ -66,8 +68,13 @@ class FewShotCurve:
     output_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        if not self.shots or not self.modes or not set(self.modes) <= set(MODES):
-            raise ValueError(f"shots must not be empty and modes be among {MODES}, got {self.shots} and {self.modes}")
+        if not (self.shots or self.fractions) or not self.modes or not set(self.modes) <= set(MODES):
+            raise ValueError(
+                f"shots or fractions must not be empty and modes be among {MODES}, got shots={list(self.shots)}, "
+                f"fractions={list(self.fractions)} and modes={list(self.modes)}"
+            )
+        if not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise ValueError(f"fractions must be in (0, 1], got {list(self.fractions)}")
 
     def run(self, encoder: Backbone | FrozenEncoder, training: Items, validation: Items, test: Items) -> dict[str, Any]:
         """Fine-tune and score.
@@ -91,7 +98,9 @@ class FewShotCurve:
         left_out = sum(map(len, given)) - len(training) - len(validation) - len(test)
         if not test or not validation:
             raise DatalistError(f"validation and test must hold at least one image with {key!r} each, got none")
-        for shots in self.shots:
+        numbers = {f"{shots} labels": shots for shots in self.shots}
+        numbers |= {f"{100 * part:g}% of labels": max(1, round(part * len(training))) for part in self.fractions}
+        for shots in numbers.values():
             take_shots(training, shots, 0)  # says at once what cannot be drawn
         frozen = FrozenEncoder.of(encoder)
         arms = {"pre-trained": lambda: copy.deepcopy(frozen.backbone).requires_grad_(True)}
@@ -107,9 +116,9 @@ class FewShotCurve:
         rates: dict[str, Any] = {}
         cases: dict[str, Any] = {}
         series: dict[str, Any] = {}
-        for shots in self.shots:
+        for name, shots in numbers.items():
             for mode in self.modes:
-                label = f"{shots} labels, {mode}"
+                label = f"{name}, {mode}"
                 result = self._protocol(frozen, shots, mode).compare(arms, training, validation, test)
                 rates[label] = {arm: found["learning_rate"] for arm, found in result["arms"].items()}
                 for arm, found in result["arms"].items():
@@ -133,6 +142,7 @@ class FewShotCurve:
             "cases": cases,
             "case_series": {"images": [str(item[IMAGE]) for item in test], "scores": series},
             "learning_rates": rates,
+            "n_labels": numbers,
             "notes": notes,
         }
 

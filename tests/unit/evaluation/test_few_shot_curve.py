@@ -39,6 +39,17 @@ def test_an_encoder_that_knows_segments_from_few_labels(lungs, oracles, tmp_path
     assert result["cases"]["worst"]["score"] <= result["cases"]["best"]["score"]
 
 
+def test_a_share_of_the_labels_is_so_many_labels(lungs, oracles) -> None:
+    few = {**FAST, "steps": 2, "seeds": (0,)}
+    curve = FewShotCurve(shots=(3,), fractions=(0.5, 1.0), modes=("frozen",), few_shot=few, resamples=50, scratch=False)
+    result = curve.run(oracles.bands(), lungs["training"], lungs["validation"], lungs["test"])
+    assert result["n_labels"] == {"3 labels": 3, "50% of labels": 3, "100% of labels": 6}
+    half, three = (result["metrics"][f"dice/{name}, frozen"] for name in ("50% of labels", "3 labels"))
+    assert half["value"] == three["value"]
+    with pytest.raises(ValueError, match=r"fractions must be in \(0, 1\], got \[1.5\]"):
+        FewShotCurve(fractions=(1.5,))
+
+
 def test_a_frozen_encoder_stays_and_a_fine_tuned_one_moves(lungs, grey_bands) -> None:
     for is_frozen in (True, False):
         protocol = FewShotSegmentation(image_size=48, mean=0.0, std=1.0, frozen=is_frozen, **{**FAST, "steps": 3})
