@@ -69,7 +69,10 @@ def _run(bundle: str, configs: list[str], arguments: dict[str, str]) -> str:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{output.parent}",  # where the recorder is, if it is
+        # the second is where the recorder is, if it is
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(output.parent), os.environ.get("PYTHONPATH", "")]).rstrip(
+            os.pathsep
+        ),
         "RECORDED_MLFLOW": str(output / "recorded"),
     }
     done = subprocess.run(
