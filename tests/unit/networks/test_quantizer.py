@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -156,21 +157,22 @@ def test_a_code_in_use_is_left_alone() -> None:
     torch.testing.assert_close(made.embedding.weight, torch.tensor([[-1.0, 0, 0], [1.0, 0, 0]]))
 
 
-def test_processes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [started, lambda: quantizer(codes=32)], ids=["in use", "unused"])
+def test_processes_are_added_up(make: Callable[[], JointQuantizer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, of which each sees half of the batch, taking turns with what the other would send."""
     x = randn(4, 3, 5, 5)
-    joint = started()
+    joint = make()
     joint(x)
     joint.update()
-    halves = [copy.deepcopy(started()) for _ in range(2)]
+    halves = [make() for _ in range(2)]
     sums: list[Tensor] = []
+    monkeypatch.setattr(module, "sum_over_processes", lambda value: sums.append(value) or value)
     for rank, made in enumerate(halves):  # first what each would send
         made(x[rank::2])
-        monkeypatch.setattr(module, "sum_over_processes", lambda value: sums.append(value) or value)
         copy.deepcopy(made).update()
-    both = torch.stack([x[rank::2].movedim(1, -1).flatten(1, 2) for rank in range(2)], 1).flatten(0, 1)
+    rows = torch.stack([x[rank::2].movedim(1, -1).flatten(1, 2) for rank in range(2)], 1).flatten(0, 1)
     monkeypatch.setattr(module, "sum_over_processes", lambda value: sums[0] + sums[1])
-    monkeypatch.setattr(module, "gather_rows", lambda rows: both)
+    monkeypatch.setattr(module, "gather_rows", lambda own: rows)
     for made in halves:
         made.update()
         for name, value in joint.state_dict().items():

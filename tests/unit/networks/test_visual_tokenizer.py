@@ -40,6 +40,12 @@ def test_each_patch_has_a_word_and_the_image_its_size(
     assert reconstructed.shape == images.shape
     assert commitment.shape == ()
     assert made.decode_samples(words).shape == images.shape
+    # the decoder goes back the way that the encoder came
+    down, up = (
+        [p[0] for p in parameters]
+        for parameters in (made.encoder.downsample_parameters, made.decoder.upsample_parameters)
+    )
+    assert down == up[::-1]
 
 
 def test_words_are_those_of_the_reconstruction_and_move_nothing() -> None:
