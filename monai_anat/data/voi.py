@@ -136,7 +136,8 @@ def _numbers(value: Any) -> list[float]:
 
 def _shows(pixels: NDArray[np.float32]) -> bool:
     """Whether something is to be seen: neither one grey, nor black and white alone, as a width of 1 leaves it."""
-    return bool(pixels.std() > _BLANK and np.mean((pixels > _GREY) & (pixels < 1 - _GREY)) > _GREYS)
+    few = pixels[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256)]
+    return bool(few.std() > _BLANK and np.mean((few > _GREY) & (few < 1 - _GREY)) > _GREYS)
 
 
 def _table(item: pydicom.Dataset, largest: float) -> tuple[NDArray[np.int64] | None, int]:
