@@ -112,6 +112,7 @@ class FewShotCurve:
         bootstrap = PatientBootstrap(
             patients_of(test), resamples=self.resamples, confidence=self.confidence, seed=self.seed
         )
+        overlapping = bool(self.few_shot.get("overlapping", False))  # bits are no class numbers to draw
         metrics: dict[str, Metrics] = {arm: {} for arm in arms}
         rates: dict[str, Any] = {}
         cases: dict[str, Any] = {}
@@ -125,7 +126,9 @@ class FewShotCurve:
                     metrics[arm] |= self._metrics(bootstrap, found["draws"], label)
                 own = result["arms"]["pre-trained"]["draws"]
                 series[label] = {str(draw["seed"]): draw["by_structure"] for draw in own}
-                cases = self._cases(own[0], test)
+                folder = self._folder(shots, mode)
+                drawn = None if folder is None or overlapping else folder / "few_shot_masks.npz"
+                cases = self._cases(own[0], test, drawn)
         own_metrics = metrics.pop("pre-trained")
         few = len(bootstrap.names) < self.least_patients
         notes = [f"A case series: {len(bootstrap.names)} test patients are too few for intervals."] if few else []
@@ -142,6 +145,7 @@ class FewShotCurve:
             "cases": cases,
             "case_series": {"images": [str(item[IMAGE]) for item in test], "scores": series},
             "learning_rates": rates,
+            "structure_names": list(self.few_shot.get("class_names", FewShotSegmentation().class_names)),
             "n_labels": numbers,
             "notes": notes,
         }
@@ -153,9 +157,11 @@ class FewShotCurve:
             "std": encoder.settings["std"],
             "device": encoder.device,
         }
-        if self.output_dir is not None:
-            own["output_dir"] = Path(self.output_dir) / f"{shots}_{mode}"
+        own["output_dir"] = self._folder(shots, mode)
         return FewShotSegmentation(**{**own, **self.few_shot, "shots": shots, "frozen": mode == "frozen"})
+
+    def _folder(self, shots: int, mode: str) -> Path | None:
+        return None if self.output_dir is None else Path(self.output_dir) / f"{shots}_{mode}"
 
     def _metrics(self, bootstrap: PatientBootstrap, draws: Sequence[Mapping[str, Any]], label: str) -> Metrics:
         """Dice and HD95 of every structure, and their means."""
@@ -178,8 +184,11 @@ class FewShotCurve:
                     metrics[key] |= {"low": None, "high": None, "why": "a case series has no interval"}
         return metrics
 
-    def _cases(self, draw: Mapping[str, Any], test: Items) -> dict[str, Any]:
-        """Best, median and worst image of the last setting's first draw; masks are in ``output_dir``."""
-        return three_cases(
-            draw["dice_by_image"], "higher", lambda index: {"image": str(test[index][IMAGE]), "index": index}
-        )
+    def _cases(self, draw: Mapping[str, Any], test: Items, masks: Path | None) -> dict[str, Any]:
+        """Best, median and worst image of the last setting's first draw, and where its masks are."""
+
+        def describe(index: int) -> dict[str, Any]:
+            place = {} if masks is None else {"masks": str(masks), "arm": f"pre-trained/{draw['seed']}"}
+            return {"image": str(test[index][IMAGE]), "index": index, **place}
+
+        return three_cases(draw["dice_by_image"], "higher", describe)

@@ -20,7 +20,7 @@ _SIDE = 320  # pixels of the long side at which a page shows a radiograph
 
 
 def case_pictures(result: Mapping[str, Any], encoder: str = "") -> list[ReportFigure]:
-    """Draw the cases of a result that says what is needed: landmarks found in another patient, or cells of clusters.
+    """Draw the cases of a result that says what is needed: landmarks found in another patient, clusters, or masks.
 
     Args:
         result: what a protocol returned, with its files where they were.
@@ -43,6 +43,10 @@ def case_pictures(result: Mapping[str, Any], encoder: str = "") -> list[ReportFi
         names = [captions[place] for place in drawn]
         figure = _cells([cases[place] for place in drawn], names, result["structure_names"])
         pictures.append(ReportFigure(figure, f"{lead}best, median and worst case"))
+    drawn = [place for place, case in cases.items() if "masks" in case and _there(case["masks"])]
+    if drawn:
+        figure = _masks([cases[place] for place in drawn], [captions[place] for place in drawn], result)
+        pictures.append(ReportFigure(figure, f"{lead}best, median and worst case; dashed: the reader's outline"))
     return pictures
 
 
@@ -70,6 +74,13 @@ def _cells(cases: Sequence[Mapping[str, Any]], captions: Sequence[str], names: S
         for case, image in zip(cases, images, strict=True)
     ]
     return draw_segmentations(images, masks, class_names=names, captions=captions)
+
+
+def _masks(cases: Sequence[Mapping[str, Any]], captions: Sequence[str], result: Mapping[str, Any]) -> Any:
+    with np.load(cases[0]["masks"], allow_pickle=False) as file:
+        images, masks, labels = (file[name] for name in ("images", cases[0]["arm"], "labels"))
+    chosen = [case["index"] for case in cases]
+    return draw_segmentations(images[chosen], masks[chosen], labels[chosen], result["structure_names"], captions)
 
 
 def _there(*paths: str) -> bool:

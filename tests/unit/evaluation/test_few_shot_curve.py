@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from monai_anat.data import DatalistError
-from monai_anat.evaluation import FewShotCurve, FewShotSegmentation, compare_results
+from monai_anat.evaluation import FewShotCurve, FewShotSegmentation, case_pictures, compare_results
 
 FAST = {
     "steps": 25,
@@ -37,6 +37,8 @@ def test_an_encoder_that_knows_segments_from_few_labels(lungs, oracles, tmp_path
     assert compare_results(result, result)["dice/3 labels, frozen"]["difference"] == 0
     assert (tmp_path / "3_frozen" / "few_shot_masks.npz").is_file()
     assert result["cases"]["worst"]["score"] <= result["cases"]["best"]["score"]
+    (picture,) = case_pictures(result)
+    assert [axis.get_title()[:4] for axis in picture.figure.axes] == ["best", "medi", "wors"]
 
 
 def test_a_share_of_the_labels_is_so_many_labels(lungs, oracles) -> None:
