@@ -115,6 +115,7 @@ ARMS: dict[str, Arm] = {
     "dino": Arm("dino", {"local_size": 56}, source=2),
     "simmim": Arm("simmim", source=2),
     "mae": Arm("mae", {"cell_size": "@network_def#patch_size"}, source=2),
+    "beit": Arm("beit", {"cell_size": "@network_def#patch_size"}, stages=2, source=2),
 }
 #: protocol -> its metric in the table, and the column's name
 HEADLINES = {
