@@ -7,8 +7,9 @@ and validation patients only: do its dense features find a lung landmark in anot
 the embeddings of windows tell which landmark they show, by their nearest neighbours in other patients (chance 1/6); do
 the embeddings of whole images tell the finding, by their nearest neighbours in other patients (macro AUROC, chance .5);
 and how many directions do they use (effective rank; 1 is collapse). After minus before has a paired 95 % interval over
-patients. The masks and findings are those of DATA/cxr_seg and DATA/cxr_cls (--data or MONAI_ANAT_DATA), else of the
-shipped sample. One JSON per method, and a table.
+patients. The masks and findings are those of DATA/cxr_seg and DATA/cxr_cls (Kermany's three classes; --data or
+MONAI_ANAT_DATA), else of the shipped sample (whose whole images are asked for their projection, AP or PA). One JSON per
+method, and a table.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ def measure(
     encoder: networks.Backbone, settings: dict[str, Any], masks: list[dict[str, Any]], findings: list[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """What each protocol says of the encoder as it is now."""
+    names = None if "label" in findings[0] else ("AP view",)
     frozen = evaluation.FrozenEncoder(copy.deepcopy(encoder), **settings)
     return {
         "landmarks": evaluation.LandmarkProbe(random_seed=None).run(frozen, masks),
         "localizability": evaluation.LocalizabilityProbe(random_seed=None, picture_points=0).run(frozen, masks),
-        "k-nn": evaluation.NearestNeighbourProbe(random_seed=None).run_within(frozen, findings),
+        "k-nn": evaluation.NearestNeighbourProbe(random_seed=None, class_names=names).run_within(frozen, findings),
         "collapse": evaluation.CollapseProbe(random_seed=None).run(frozen, masks),
     }
 
