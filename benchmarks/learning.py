@@ -95,7 +95,7 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         curve: list[dict[str, float]] = []
 
         def record(engine: Any) -> None:
-            terms = {key: float(value) for key, value in engine.state.output.items()}
+            terms = {key: float(value) for key, value in engine.state.output[0].items()}
             curve.append({"step": engine.state.iteration, **terms})
             if engine.state.iteration >= arguments.steps:
                 engine.terminate()

@@ -47,6 +47,9 @@ class SSLTrainer(Trainer):
     waits for the device: a step with non-finite gradients is left out on the device by the fused optimisers, and
     handlers learn of it from ``state.skipped`` when they next read.
 
+    ``state.output`` is a list of one dict, ``loss`` and the unweighted terms, on the device: the form of MONAI's own
+    trainers, so that its handlers read it by ``from_engine(["loss"], first=True)`` and ``--tracking mlflow`` works.
+
     Args:
         device: where to train.
         max_epochs: epochs of the run.
@@ -231,7 +234,7 @@ class SSLTrainer(Trainer):
 
     # ------------------------------------------------------------------ one optimiser step
 
-    def _iteration(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _iteration(self, engine: Any, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
         progress = self.progress
         seed_step(self.seed, progress.step, self.rank)
         self._apply_schedules(progress)
@@ -242,7 +245,7 @@ class SSLTrainer(Trainer):
         self.state.grad_norm, self.state.skipped = self._step()
         self.method.after_step(progress)
         self.fire_event(SSLEvents.OPTIMIZER_STEPPED)
-        return terms
+        return [terms]
 
     def _backward(self, micro_batches: list[dict[str, Any]], progress: Progress) -> dict[str, Tensor]:
         """Gradients of the mean over micro-batches; returns the mean of each term and of the loss, detached."""

@@ -121,7 +121,7 @@ class TrainingLog:
         self._waiting += time.perf_counter() - self._wait_started
 
     def _count(self, engine: SSLTrainer) -> None:
-        for name, value in {**engine.state.output, "grad_norm": engine.state.grad_norm}.items():
+        for name, value in {**engine.state.output[0], "grad_norm": engine.state.grad_norm}.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         if self._bar is not None:
             self._bar.update()

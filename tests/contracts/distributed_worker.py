@@ -62,7 +62,7 @@ def train(case: SimpleNamespace, device: torch.device) -> dict[str, Any]:
         return step()
 
     def record(engine: engines.SSLTrainer) -> None:
-        loss, ids = engine.state.output["loss"].clone(), engine.state.sample_ids
+        loss, ids = engine.state.output[0]["loss"].clone(), engine.state.sample_ids
         if trainer.world_size > 1:
             dist.all_reduce(loss)
             shares = [torch.empty_like(ids) for _ in range(trainer.world_size)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import os
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -60,12 +58,7 @@ def _run(bundle: str, configs: list[str], arguments: dict[str, str]) -> str:
     for name, value in arguments.items():
         command += [f"--{name}", value]
     output = Path(arguments["output_dir"])
-    settings = copy.deepcopy(DEFAULT_MLFLOW_SETTINGS)
-    if bundle.endswith("pretraining"):
-        # MONAI's own setting is made for trainers that give a list of items; SSLTrainer gives its terms by name
-        settings["configs"]["trainer"]["output_transform"] = "$lambda terms: {k: float(v) for k, v in terms.items()}"
-    (output / "tracking.json").write_text(json.dumps(settings))
-    command += ["--tracking", str(output / "tracking.json")]
+    command += ["--tracking", "mlflow"]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",

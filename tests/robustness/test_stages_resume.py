@@ -48,7 +48,7 @@ def run(trainer: SSLTrainer, until: int = STEPS) -> dict[int, dict[str, float]]:
     lines: dict[int, dict[str, float]] = {}
 
     def record(engine: Any) -> None:
-        lines[engine.state.iteration] = {name: float(value) for name, value in engine.state.output.items()}
+        lines[engine.state.iteration] = {name: float(value) for name, value in engine.state.output[0].items()}
         if engine.state.iteration == until:
             engine.terminate()
 

@@ -62,7 +62,7 @@ def trainer_of(method=None, data=None, batch_size=4, epochs=2, optimizer="adamw"
 
 def losses_of(trainer: SSLTrainer) -> list[float]:
     losses: list[float] = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
     trainer.run()
     return losses
 
@@ -70,7 +70,7 @@ def losses_of(trainer: SSLTrainer) -> list[float]:
 def test_loss_is_the_weighted_sum_and_falls():
     trainer = trainer_of(epochs=20)
     losses = losses_of(trainer)
-    output = trainer.state.output
+    (output,) = trainer.state.output
     assert output["loss"].item() == pytest.approx(output["fit"].item() + 0.5 * output["masked"].item(), rel=1e-6)
     assert len(losses) == 60
     assert losses[-1] < 0.7 * losses[0]

@@ -15,7 +15,7 @@ def run(make_trainer, folder, epochs=2, stop=None, source="auto", seed=0, **opti
     saver = Checkpointer(folder, **options)
     saver.resume(trainer, source)
     losses: list[float] = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
     saver.attach(trainer)
     if stop:
         trainer.add_event_handler(

@@ -17,7 +17,7 @@ def lines_of(folder) -> list[dict]:
 def test_lines_hold_means_rates_and_time_left(make_trainer, tmp_path):
     trainer = make_trainer([CollapseMonitor(every=1), TrainingLog(tmp_path, every=2, progress_bar=False)])
     losses = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output["loss"])))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
     trainer.method.metrics = lambda: {"words_in_use": torch.tensor(7.0)}
     trainer.run()
     lines = lines_of(tmp_path)
