@@ -234,7 +234,8 @@ class SSLTrainer(Trainer):
 
     # ------------------------------------------------------------------ one optimiser step
 
-    def _iteration(self, engine: Any, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+    # MONAI's trainers make a list of their output behind the iteration
+    def _iteration(self, engine: Any, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:  # type: ignore[override]
         progress = self.progress
         seed_step(self.seed, progress.step, self.rank)
         self._apply_schedules(progress)
