@@ -27,6 +27,7 @@ def order_cross_entropy(logits: Tensor, order: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes do not fit together.
 
+    >>> import torch
     >>> order = torch.tensor([[2, 0, 1]])
     >>> round(order_cross_entropy(torch.zeros(1, 3, 3), order).item(), 4)
     1.0986

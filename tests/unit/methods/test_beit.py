@@ -202,7 +202,7 @@ def test_the_tokenizer_learns_first_and_rests_from_then_on() -> None:
         output = step(engine, batch)
         after = [part(trainer.method, tokenizer) for tokenizer in (True, False)]
         changed = [{n for n in one if not torch.equal(one[n], two[n])} for one, two in zip(before, after, strict=True)]
-        moved.append((set(output) - {"loss"}, *changed))
+        moved.append((set(output[0]) - {"loss"}, *changed))
         return output
 
     trainer._process_function = recorded

@@ -337,7 +337,7 @@ def test_the_adversary_rests_in_the_first_stage_and_plays_in_the_second() -> Non
 
     def recorded(engine: Any, batch: Any) -> Any:
         output = step(engine, batch)
-        seen.append((set(output) - {"loss"}, torch.equal(weight, before)))
+        seen.append((set(output[0]) - {"loss"}, torch.equal(weight, before)))
         return output
 
     trainer._process_function = recorded
