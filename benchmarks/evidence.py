@@ -117,6 +117,8 @@ ARMS: dict[str, Arm] = {
     "mae": Arm("mae", {"cell_size": "@network_def#patch_size"}, source=2),
     "beit": Arm("beit", {"cell_size": "@network_def#patch_size"}, stages=2, source=2),
 }
+#: labelled images of the segmentations
+SHOTS = (1, 3)
 #: protocol -> its metric in the table, and the column's name
 HEADLINES = {
     "landmarks": ("error", "landmark error (thorax widths)"),
@@ -193,8 +195,10 @@ def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path |
     }
 
 
-def few_shot(encoder_dir: Path, labelled: Path, *, scratch: bool, settings: dict[str, Any]) -> dict[str, Any]:
-    """Three-shot segmentation of one arm; the draws, and so the pairs with other arms, are those of the seeds."""
+def few_shot(
+    encoder_dir: Path, labelled: Path, shots: int, *, scratch: bool, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Segmentation by one arm from so many labels; the draws, and so the pairs with other arms, are the seeds'."""
     import copy
 
     from monai_anat import data, evaluation, networks
@@ -202,7 +206,7 @@ def few_shot(encoder_dir: Path, labelled: Path, *, scratch: bool, settings: dict
     record = networks.read_encoder_record(encoder_dir)
     encoder = networks.load_encoder(encoder_dir)
     protocol = evaluation.FewShotSegmentation(
-        image_size=record.image_size[0], mean=record.mean, std=record.std, progress=False, **settings
+        shots=shots, image_size=record.image_size[0], mean=record.mean, std=record.std, progress=False, **settings
     )
 
     def fresh() -> networks.Backbone:
@@ -224,7 +228,10 @@ def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, o
     start = time.perf_counter()
     labelled = data_folder / "cxr_seg" if data_folder else data.sample_folder()
     results = evaluation.evaluate_encoder(folder / "encoder", labelled, folder / "evaluation", tuple(HEADLINES))
-    results["few-shot"] = few_shot(folder / "encoder", labelled, scratch=name == "scratch", settings=preset.few_shot)
+    for shots in SHOTS:
+        results[f"few-shot-{shots}"] = few_shot(
+            folder / "encoder", labelled, shots, scratch=name == "scratch", settings=preset.few_shot
+        )
     for result in results.values():
         for group in (result.get("metrics", {}), *result.get("baselines", {}).values()):
             for metric in group.values():
@@ -269,11 +276,10 @@ def run_all(arguments: argparse.Namespace) -> None:
 def table(out: Path) -> str:
     """One row per arm: each metric over the seeds, and whether it is ahead of scratch."""
     cells = {(cell["arm"], cell["seed"]): cell for cell in map(_read, sorted(out.glob("*-*.json")))}
-    titles = [title for _, title in HEADLINES.values()]
-    lines = [
-        f"| arm | seeds | {' | '.join(titles)} | Dice, 3 labels | minus scratch |",
-        "|---" * (len(titles) + 4) + "|",
-    ]
+    columns = ["arm", "seeds", *(title for _, title in HEADLINES.values())]
+    for shots in SHOTS:
+        columns += [f"Dice, {shots} label{'s' * (shots > 1)}", "minus scratch"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for arm in [name for name in ARMS if any(name == done for done, _ in cells)]:
         seeds = [seed for name, seed in cells if name == arm]
         values = [spread([_value(cells[arm, seed], protocol) for seed in seeds]) for protocol in HEADLINES]
@@ -282,8 +288,9 @@ def table(out: Path) -> str:
                 f"{text} {verdict(out, arm, seeds, protocol)}".strip()
                 for text, protocol in zip(values, HEADLINES, strict=True)
             ]
-        dice = [cells[arm, seed]["results"]["few-shot"]["arms"]["arm"]["mean"] for seed in seeds]
-        values += [spread(dice), dice_gain(cells, arm, seeds)]
+        for shots in SHOTS:
+            dice = [cells[arm, seed]["results"][f"few-shot-{shots}"]["arms"]["arm"]["mean"] for seed in seeds]
+            values += [spread(dice), dice_gain(cells, arm, seeds, shots)]
         lines.append(f"| {' | '.join([arm, str(len(seeds)), *values])} |")
     return "\n".join(lines)
 
@@ -321,21 +328,17 @@ def verdict(out: Path, arm: str, seeds: list[int], protocol: str) -> str:
     return " ".join(count for count in counts if count[1] != "0")
 
 
-def dice_gain(cells: dict[tuple[str, int], dict[str, Any]], arm: str, seeds: list[int]) -> str:
+def dice_gain(cells: dict[tuple[str, int], dict[str, Any]], arm: str, seeds: list[int], shots: int) -> str:
     """Dice minus that of scratch, paired by seed, draw and patient, with its 95 % interval."""
     from monai_anat.evaluation import paired_difference
 
     pairs = [(cells[arm, seed], cells["scratch", seed]) for seed in seeds if ("scratch", seed) in cells]
     if arm == "scratch" or not pairs:
         return ""
-    draws = [[_dice(cell) for cell in pair] for pair in pairs]
-    rows = [[row for one in draws for row in one[side]] for side in (0, 1)]
-    result = paired_difference(*rows, pairs[0][0]["results"]["few-shot"]["test_patients"])
+    runs = [[cell["results"][f"few-shot-{shots}"] for cell in side] for side in zip(*pairs, strict=True)]
+    dice = [[draw["dice_by_image"] for run in side for draw in run["arms"]["arm"]["draws"]] for side in runs]
+    result = paired_difference(*dice, runs[0][0]["test_patients"])
     return "{:+.3f} ({:+.3f} to {:+.3f})".format(result["mean"], *result["interval"])
-
-
-def _dice(cell: dict[str, Any]) -> list[list[float]]:
-    return [draw["dice_by_image"] for draw in cell["results"]["few-shot"]["arms"]["arm"]["draws"]]
 
 
 def write_page(out: Path) -> None:
