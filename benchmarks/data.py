@@ -24,6 +24,8 @@ from PIL import Image
 
 warnings.filterwarnings("ignore")
 
+from copies import mixed  # noqa: E402
+
 from monai_anat import data  # noqa: E402
 from monai_anat.data.shards import INDEX_DTYPE, INDEX_FILE  # noqa: E402
 
@@ -95,17 +97,9 @@ def open_milliseconds(folder: Path) -> float:
 def copies_seconds(images: int) -> float:
     """Time to search pictures, mixed of three shipped ones each, for copies."""
     thumbnails = [data.thumbnail_of(data.read_radiograph(item["image"]).pixels) for item in data.pretraining_datalist()]
-    generator = np.random.default_rng(0)
-    pictures = np.stack(thumbnails).astype(np.float32)
-    mixed = np.empty((images, *pictures.shape[1:]), np.uint8)
-    for start in range(0, images, 10000):
-        count = min(10000, images - start)
-        chosen = pictures[generator.integers(0, len(pictures), (count, 3))]
-        share = generator.dirichlet([1, 1, 1], count)[:, :, None, None]
-        noisy = (chosen * share).sum(1) + generator.normal(0, 2, (count, *pictures.shape[1:]))
-        mixed[start : start + count] = noisy.round().clip(0, 255)
+    pictures = mixed(np.stack(thumbnails), images)
     begun = time.process_time()
-    sum(1 for _ in data.near_duplicates(mixed))
+    sum(1 for _ in data.near_duplicates(pictures))
     return time.process_time() - begun
 
 

@@ -149,7 +149,8 @@ def setting(text: str) -> tuple[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = [name.removeprefix("cxr_").removesuffix("_pretraining") for name in resources.bundle_names()]
+    bundles = [name for name in resources.bundle_names() if name.endswith("_pretraining")]
+    known = [name.removeprefix("cxr_").removesuffix("_pretraining") for name in bundles]
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="one of " + ", ".join(known))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
