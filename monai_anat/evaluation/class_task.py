@@ -14,6 +14,7 @@ from ..keys import IMAGE, LABEL
 from ..metrics import area_under_pr, area_under_roc
 from .bootstrap import PatientBootstrap, undefined_metric
 from .frozen_protocol import Items, Measured, Metrics, three_cases
+from .paired import nan_mean
 
 __all__ = ["ClassTask", "accuracy", "read_class_task", "score_classes"]
 
@@ -203,17 +204,12 @@ def _area_statistic(area: Any, scores: Floats, labels: Floats, bootstrap: Patien
         for index in range(scores.shape[1]):
             known = np.isfinite(labels[:, index])
             areas.append(area(labels[known, index], scores[known, index], rows[:, known]))
-        stacked = np.stack(areas)
-        defined = np.isfinite(stacked)
-        count = defined.sum(axis=0)
-        return np.where(count > 0, np.where(defined, stacked, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+        return nan_mean(areas, axis=0)
 
     return statistic
 
 
 def _log_losses(scores: Floats, labels: Floats) -> Floats:
     """Mean loss of each image over its known labels, NaN where none is known."""
-    known = np.isfinite(labels)
     losses = -np.log(np.clip(np.where(labels == 1, scores, 1 - scores), 1e-7, 1))
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, losses, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+    return nan_mean(np.where(np.isfinite(labels), losses, np.nan), axis=1)
