@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.transforms import LoadImage, Resize
 from torch import Tensor, nn
 
+from monai_anat.engines import SSLTrainer
 from monai_anat.methods import SSLMethod
 from monai_anat.networks import Backbone
 from monai_anat.schedules import Progress
@@ -92,6 +95,31 @@ def _one_step(method: SSLMethod, batch: Mapping[str, Any]) -> None:
 def one_step() -> Callable[[SSLMethod, Mapping[str, Any]], None]:
     """Asserts that the loss of a batch falls in one small step on it."""
     return _one_step
+
+
+def _resumes_exactly(make: Callable[[], SSLTrainer], cut: int, steps: int) -> None:
+    straight, first, second = (make() for _ in range(3))
+    straight.run()
+    first.add_event_handler(Events.ITERATION_COMPLETED(once=cut), lambda engine: engine.terminate())
+    first.run()
+    assert first.state.iteration == cut
+    second.load_training_state(copy.deepcopy(first.training_state()))
+    second.run()
+    expected, got = straight.training_state(), second.training_state()
+    assert got["step"] == expected["step"] == steps
+    for name, value in expected["method"].items():
+        assert torch.equal(got["method"][name], value), name
+    assert got["optimizers"].keys() == expected["optimizers"].keys()
+    for name in expected["optimizers"]:
+        one, two = (state["optimizers"][name]["state"] for state in (expected, got))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[k][n], two[k][n]) for k in one for n in one[k] if isinstance(one[k][n], Tensor))
+
+
+@pytest.fixture
+def resumes_exactly() -> Callable[[Callable[[], SSLTrainer], int, int], None]:
+    """Asserts that a run cut after so many steps, and resumed, equals the straight one of so many, bit for bit."""
+    return _resumes_exactly
 
 
 @pytest.fixture
