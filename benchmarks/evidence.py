@@ -20,6 +20,7 @@ it keeps the one of its demonstration (ResNet-18, 128 px): compare it with care.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -305,6 +306,13 @@ def _value(cell: dict[str, Any], protocol: str) -> float | None:
     return value
 
 
+@functools.cache
+def _results(folder: Path) -> dict[str, Any]:
+    from monai_anat import evaluation
+
+    return evaluation.load_results(folder)
+
+
 def spread(values: list[float | None]) -> str:
     """Mean and range of what has a value."""
     known = [value for value in values if value is not None]
@@ -322,8 +330,8 @@ def verdict(out: Path, arm: str, seeds: list[int], protocol: str) -> str:
     for seed in seeds:
         one, scratch = (out / f"{name}-{seed}" / "evaluation" for name in (arm, "scratch"))
         if one.is_dir() and scratch.is_dir():
-            loaded = [evaluation.load_results(folder)[protocol] for folder in (one, scratch)]
-            outcomes.append(evaluation.compare_results(*loaded).get(metric, {}).get("ahead"))
+            results = [_results(folder)[protocol] for folder in (one, scratch)]
+            outcomes.append(evaluation.compare_results(*results).get(metric, {}).get("ahead"))
     counts = [f"{sign}{outcomes.count(who)}/{len(outcomes)}" for sign, who in (("+", "first"), ("-", "second"))]
     return " ".join(count for count in counts if count[1] != "0")
 
