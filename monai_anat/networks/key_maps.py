@@ -61,7 +61,7 @@ _HEADS = (r"head\..*", r"bias", r"decoder\..*", r"mlp\..*", r"mlp_local\..*", r"
 _UNUSED = ("mask_token", "absolute_pos_embed")
 _MODEL_MARKERS = ("backbone.", "swin_model.", "vit_model.")
 _OUTER = ("model", "state_dict", "")
-_NESTED = r"(?:(?:model|state_dict)/)?(?:module\.)*"
+_NESTED = r"(?:(?:model|state_dict)/)?(?:(?:module|backbone)\.)*"
 
 #: in the order in which ``family="auto"`` tries them
 FAMILIES: dict[str, Family] = {
@@ -83,10 +83,10 @@ FAMILIES: dict[str, Family] = {
     "adam_v2": Family(
         origin="Adam-v2 (arXiv 2404.15672)",
         signature=(
-            r"(?:student|teacher)/(?:module\.)*backbone\.(?:downsample_layers|conv1)\."
-            r"|model/(?:module\.)*(?:student|teacher)\.backbone\."
+            r"(?:student|teacher)/(?:module\.)*(?:backbone\.)?(?:downsample_layers|conv1)\."
+            r"|(?:model/)?(?:module\.)*(?:student|teacher)\.backbone\.(?:downsample_layers|conv1)\."
         ),
-        branches={"teacher": ("teacher", "model"), "student": ("student", "model")},
+        branches={"teacher": ("teacher", "model", ""), "student": ("student", "model")},
         markers={"teacher": ("backbone.", "teacher.backbone."), "student": ("backbone.", "student.backbone.")},
         drop=(r"head\..*", r"fc\..*"),
         normalization=IMAGENET,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "by_shape",
     "from_huggingface_convnext",
     "from_huggingface_swin",
     "from_huggingface_vit",
@@ -134,6 +135,49 @@ def in_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str
             )
         placed[ours] = tensor
     return placed
+
+
+def by_shape(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name the tensors of numbered modules by the number of their module and their shape, whatever they are called.
+
+    Tensors of one module and shape follow one another as their names do.
+
+    Args:
+        state: the file's tensors, ``cbt1.*``, ``cbt2.*``, ...
+        own: the tensors that they are meant for, ``gates.0.*``, ``gates.1.*``, ...
+
+    Returns:
+        The tensors of ``state`` under the names of ``own``.
+
+    Raises:
+        ValueError: naming the first module that does not agree.
+
+    Example:
+        >>> state = {"cbt1.conv": torch.zeros(2), "cbt1.mlp": torch.ones(1)}
+        >>> by_shape(state, {"gates.0.first": torch.zeros(1), "gates.0.second": torch.zeros(2)})["gates.0.first"]
+        tensor([1.])
+    """
+    theirs, ours = _by_module(state), _by_module(own)
+    if len(theirs) != len(ours):
+        raise ValueError(f"the file has {len(theirs)} gates and the backbone {len(ours)}")
+    placed: dict[str, Tensor] = {}
+    for number, (tensors, targets) in enumerate(zip(theirs, ours, strict=True)):
+        shapes = [sorted(tuple(tensor.shape) for tensor in group.values()) for group in (tensors, targets)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"gate {number} has tensors of {shapes[0]} in the file and {shapes[1]} in the backbone")
+        waiting = [tensors[name] for name in sorted(tensors)]
+        for name, target in targets.items():
+            placed[name] = waiting.pop([tensor.shape for tensor in waiting].index(target.shape))
+    return placed
+
+
+def _by_module(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors of each numbered module, in the order of the numbers."""
+    modules: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        number = re.search(r"\d+", name)
+        modules.setdefault(int(number.group()) if number else 0, {})[name] = tensor
+    return [modules[number] for number in sorted(modules)]
 
 
 def _renamed(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:

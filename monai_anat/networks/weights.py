@@ -23,7 +23,7 @@ from monai_anat.networks.key_maps import (
     select_backbone,
     tensors_in,
 )
-from monai_anat.networks.renames import in_order
+from monai_anat.networks.renames import by_shape, in_order
 from monai_anat.networks.stems import Normalization, convert_stem
 
 __all__ = ["LoadReport", "load_backbone", "start_from"]
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 GATES_LEFT = "the gates were left away, so features are not those of pre-training; GatedBackbone keeps them"
 GATES_ANEW = "the file has no gates; those of the backbone stay as they were drawn"
+#: how often a BatchNorm was updated: old files do not have it, and it changes no feature
+COUNTER = "num_batches_tracked"
 #: only Swin Transformer V2 has these parameters
 SWIN_V2 = re.compile(r"(^|\.)(logit_scale|cpb_mlp\..*|rpb_mlp\..*)$")
 
@@ -136,6 +138,8 @@ def load_backbone(
     own = {name: backbone.state_dict()[key] for name, key in names.items()}
     notes: list[str] = []
     state, dropped = _select(layout, family, branch, groups, names, file)
+    if not any(key.endswith(COUNTER) for key in state):
+        own = {key: value for key, value in own.items() if not key.endswith(COUNTER)}
     if layout.by_position:
         state, gates = _place(state, own, family, file)
         dropped += gates
@@ -281,7 +285,7 @@ def _place(
     try:
         placed = in_order(encoder, own_encoder)
         if own_gates:
-            placed |= in_order(gates, own_gates)
+            placed |= by_shape(gates, own_gates)
     except ValueError as error:
         raise ValueError(
             f"{file} (read as {family}) does not fit the backbone: {error}; "

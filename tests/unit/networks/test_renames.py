@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from monai_anat.networks import renames
-from monai_anat.networks.renames import in_order
+from monai_anat.networks.renames import by_shape, in_order
 
 ATTENTION = {
     "published": ("attention.{inner}.query", "attention.{inner}.key", "attention.{inner}.value"),
@@ -145,3 +145,21 @@ def test_what_does_not_agree_in_order_is_named(state, message):
     own = {"conv1.weight": torch.ones(2, 1, 7, 7), "bn1.bias": torch.ones(2)}
     with pytest.raises(ValueError, match=message):
         in_order({name: torch.zeros(shape) for name, shape in state.items()}, own)
+
+
+def test_tensors_of_gates_are_told_by_module_and_shape():
+    file = {f"cbt{n}.{name}": torch.rand(shape) for n in (2, 1) for name, shape in (("b", 2), ("a", 3), ("c", 2))}
+    own = {f"gates.{n}.{name}": torch.zeros(shape) for n in (0, 1) for name, shape in (("x", 3), ("y", 2), ("z", 2))}
+    placed = by_shape(file, own)
+    assert placed.keys() == own.keys()
+    for n in (0, 1):
+        for ours, theirs in (("x", "a"), ("y", "b"), ("z", "c")):
+            assert placed[f"gates.{n}.{ours}"] is file[f"cbt{n + 1}.{theirs}"]
+
+
+def test_gates_that_do_not_agree_are_named():
+    own = {"gates.0.x": torch.zeros(2), "gates.1.x": torch.zeros(2)}
+    with pytest.raises(ValueError, match="the file has 1 gates and the backbone 2"):
+        by_shape({"cbt1.a": torch.zeros(2)}, own)
+    with pytest.raises(ValueError, match=r"gate 1 has tensors of \[\(3,\)\] in the file and \[\(2,\)\]"):
+        by_shape({"cbt1.a": torch.zeros(2), "cbt2.a": torch.zeros(3)}, own)

@@ -366,6 +366,24 @@ def _adam_v2_model_only(backbone):
     return {"model": _adam_v2_late(backbone)["model"]}
 
 
+def _adam_v2_flat(prefix):
+    def make(backbone):
+        state = _prefixed(backbone.state_dict(), f"module.{prefix}backbone.") | _heads(
+            f"module.{prefix}head.mlp.0.weight"
+        )
+        other = type(backbone)(**backbone.config).state_dict()
+        return state | (_prefixed(other, "module.student.backbone.") if prefix else {})
+
+    return make
+
+
+def _adam_v2_bare(backbone):
+    return {
+        "student": type(backbone)(**backbone.config).state_dict(),
+        "teacher": backbone.state_dict() | _heads("head.bias"),
+    }
+
+
 def _dira(prefix="", outer=None):
     def make(backbone):
         unet = _prefixed(backbone.state_dict(), "encoder.")
@@ -449,6 +467,15 @@ LATER = {
     "adam_v2, convnext": (_adam_v2(False), _convnext, "adam_v2", "imagenet"),
     "adam_v2, later stages": (_adam_v2_late, _convnext, "adam_v2", "imagenet"),
     "adam_v2, model": (_adam_v2_model_only, _convnext, "adam_v2", "imagenet"),
+    "adam_v2, flat": (_adam_v2_flat(""), _convnext, "convnext", "imagenet"),
+    "adam_v2, flat, both networks": (_adam_v2_flat("teacher."), _convnext, "adam_v2", "imagenet"),
+    "adam_v2, bare networks": (_adam_v2_bare, _convnext, "adam_v2", "imagenet"),
+    "resnet, prefixed": (
+        lambda b: {"state_dict": _prefixed(b.state_dict() | _heads("fc.bias"), "module.backbone.")},
+        _resnet,
+        "torchvision_resnet",
+        "",
+    ),
     "mlvicx, epoch": (_mlvicx("online"), _resnet, "mlvicx", "imagenet"),
     "mlvicx": (_mlvicx("model"), _resnet, "mlvicx", "imagenet"),
     "dira, u-net": (_dira(), _resnet, "dira", "none"),
@@ -536,6 +563,33 @@ def test_the_gates_of_mlvicx_stay_where_there_is_a_place_for_them(tmp_path):
     plain = load_backbone(_resnet(2), tmp_path / "x.pth")
     assert any("gates were left away" in note for note in plain.notes)
     assert "cbt5.sa.conv.weight" in plain.dropped
+
+
+def test_the_gates_of_mlvicx_are_told_by_their_shapes(tmp_path):
+    state, gates = _mlvicx_state(_resnet(1))
+    renamed = {name.replace(".ca.fc.", ".mlp.").replace(".sa.conv.", ".conv."): value for name, value in state.items()}
+    torch.save({"online": renamed}, tmp_path / "x.pth")
+    target = GatedBackbone(backbone=_resnet(2))
+    assert load_backbone(target, tmp_path / "x.pth").missing == ()
+    assert_same(target.gates.state_dict(), gates.state_dict())
+
+
+@pytest.mark.parametrize("layout", ["adam, best", "adam_v2, resnet", "mlvicx", "dira, u-net"])
+def test_files_from_before_batches_were_counted(layout, tmp_path):
+    make, build, family, _ = LATER[layout]
+    source = build(1)
+
+    def uncounted(content):
+        if not isinstance(content, dict):
+            return content
+        return {name: uncounted(value) for name, value in content.items() if "num_batches_tracked" not in name}
+
+    torch.save(uncounted(make(source)), tmp_path / "x.pth")
+    target = build(2)
+    report = load_backbone(target, tmp_path / "x.pth")
+    assert (report.family, report.missing) == (family, ())
+    assert_same(dict(target.named_parameters()), dict(source.named_parameters()))
+    assert torch.equal(target.layer4[1].bn2.running_var, source.layer4[1].bn2.running_var)
 
 
 def test_a_backbone_with_gates_converts_its_stem_and_comes_back_from_our_own_files(tmp_path):
