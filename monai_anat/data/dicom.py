@@ -15,6 +15,7 @@ import gdcm
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.encaps import get_frame
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
@@ -25,6 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from .codestream import stream_shape
 from .dicom_header import (
     body_part_of,
     header_number,
@@ -34,8 +36,8 @@ from .dicom_header import (
     modality_of,
     spacing_of,
     transfer_syntax_of,
-    view_of,
 )
+from .dicom_view import view_of
 from .raster import chosen_frame
 from .reading import Decoded, UnreadableError, check_size, scale_by_percentiles, to_grey
 from .voi import Voi, map_grey, modality_values
@@ -116,8 +118,15 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
     ):
         raise UnreadableError("the file is a DICOMDIR, an index of other files")
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        if _is_cut_off(path):
+            raise UnreadableError("the pixel data are truncated")
         modality = modality_of(dataset)
         raise UnreadableError(f"the DICOM file holds no pixel data{f' (modality {modality})' if modality else ''}")
+    photometric = dataset.get("PhotometricInterpretation")
+    if isinstance(photometric, str) and photometric != photometric.strip().upper():
+        dataset.PhotometricInterpretation = photometric.strip().upper()
+    if dataset.get("SamplesPerPixel") == 3 and dataset.get("PlanarConfiguration") is None:
+        dataset.PlanarConfiguration = 0  # what every viewer takes it for
     numbers = ("BitsStored", "PixelRepresentation") if "PixelData" in dataset else ()
     for name in (*_NEEDED, *numbers):
         if not isinstance(dataset.get(name), str if name == "PhotometricInterpretation" else int):
@@ -132,6 +141,16 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
         else:
             dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     return dataset
+
+
+def _is_cut_off(path: str | os.PathLike[str]) -> bool:
+    """Whether the file ends within its pixel data: pydicom passes over an element whose end it does not find."""
+    with Path(path).open("rb") as handle:
+        try:
+            pydicom.dcmread(handle, stop_before_pixels=True, force=True)
+        except Exception:
+            return False  # there is no telling where it was cut
+        return handle.read(4) in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 
 
 def _from_first_element(path: str | os.PathLike[str]) -> str | os.PathLike[str] | BytesIO:
@@ -154,6 +173,7 @@ def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame
         frames = 1
     index = chosen_frame(frames, frame)
     lift_frame_groups(dataset, index)
+    _check_stream(dataset, index, frames)
     try:
         with _all_bits(dataset):
             values: NDArray[Any] = pixel_array(dataset, index=index)
@@ -173,9 +193,37 @@ def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame
             values = (values >> 8).astype(np.uint8)
     if values.ndim == 2 and np.issubdtype(values.dtype, np.integer):
         return _used_bits(values, dataset)
+    photometric = str(dataset.PhotometricInterpretation)
+    if values.ndim == 3 and not photometric.startswith(("RGB", "YBR_", "PALETTE")):
+        raise UnreadableError("colours of this photometric interpretation are not read")
     if values.ndim not in (2, 3) or values.shape[-1] == 0:
         raise UnreadableError(f"the pixel data have {values.ndim} axes; a radiograph has two")
     return values
+
+
+def _check_stream(dataset: pydicom.Dataset, index: int, frames: int) -> None:
+    """Refuse a packed picture that is of another size or number of colours than the header says.
+
+    Raises:
+        UnreadableError: says both.
+    """
+    try:
+        offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+    except AttributeError:
+        offsets = None
+    try:
+        if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+            return
+        stream = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
+    except Exception:
+        return  # the decoder will say what is wrong
+    shape = stream_shape(stream)
+    said = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    if shape is not None and shape != said:
+        raise UnreadableError(
+            f"the header says {said[0]} x {said[1]} pixels of {said[2]} colours, the packed picture has "
+            f"{shape[0]} x {shape[1]} of {shape[2]}"
+        )
 
 
 def _codec_knows_bits(dataset: pydicom.Dataset) -> bool:
@@ -268,6 +316,10 @@ def _monochrome(
             inverted = sign == 1
         words = ""
         if relation == "LIN":
+            if sign == -1:
+                # counted down from the largest number that the bits hold
+                most = np.asarray([[2 ** int(dataset.get("BitsStored", 16)) - 1]])
+                outputs, inverted = modality_values(most, dataset).astype(np.float32) - outputs, True
             # attenuation is the logarithm of the dose; four decades are more than a detector has
             outputs = np.log(np.maximum(outputs, max(float(outputs.max()) * 1e-4, 1e-6)))
             words = "logarithm, then "
@@ -294,6 +346,8 @@ def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] 
     if dataset.get("PixelRepresentation", 0) == 1:
         # some writers give a negative number as the unsigned one of the same bits
         first, last = (number - 65536 if number > 32767 else number for number in (first, last))
+    else:  # and the other way round
+        first, last = (number + 65536 if number < 0 else number for number in (first, last))
     low, high = min(first, last), max(first, last)
     valid = (values < low) | (values > high)
     valid = valid if finite is None else valid & finite
@@ -304,7 +358,7 @@ def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] 
 def _upright(pixels: NDArray[Any], orientation: Sequence[str]) -> tuple[NDArray[Any], str]:
     """Turn the picture so that columns run to the patient's left (frontal views) and rows to the feet."""
     if len(orientation) != 2:
-        return pixels, "no: PatientOrientation absent"
+        return pixels, f"no: PatientOrientation {'malformed' if orientation else 'absent'}"
     row, column = (text[:1] for text in orientation)
     turned = []
     if row in ("F", "H") and column in ("L", "R", "A", "P"):

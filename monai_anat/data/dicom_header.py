@@ -1,4 +1,4 @@
-"""What a DICOM header says of a picture: projection, modality, body part, spacing.
+"""What a DICOM header says of a picture: modality, body part, spacing.
 
 Answers are of fixed words and numbers, so that no free text of a header travels on.
 """
@@ -22,7 +22,6 @@ __all__ = [
     "modality_of",
     "spacing_of",
     "transfer_syntax_of",
-    "view_of",
 ]
 
 _SPACING_TAGS = (
@@ -31,6 +30,7 @@ _SPACING_TAGS = (
     ("NominalScannedPixelSpacing", "NominalScannedPixelSpacing"),
 )
 _PICTURES = {"CR", "DX", "RG", "XA", "RF", "MG", "IO", "PX", "CT", "MR", "NM", "PT", "US", "ES", "XC", "OP", "SM", "GM"}
+_PICTURES |= {"BMD", "BI", "DG", "ECG", "EPS", "HD", "IVOCT", "IVUS", "LS", "OCT", "OPM", "OPT", "TG"}
 _OTHERS = {"OT", "SC", "SR", "PR", "KO", "SEG", "DOC", "RTPLAN", "RTSTRUCT", "RTDOSE", "RTIMAGE"}
 #: part of a storage class's name -> modality: some files lack the modality, or have that of the machine
 _CLASSES = {
@@ -47,73 +47,20 @@ _CLASSES = {
     "RTDose": "RTDOSE",
 }
 _OTHER_BODY_PARTS = re.compile(
-    r"EXTREMITY|HAND|FOOT|KNEE|ANKLE|WRIST|ELBOW|FINGER|TOE|HIP|PELVIS|SKULL|HEAD|BRAIN|BREAST|JAW|TEETH|ABDOMEN|"
-    r"LSPINE|LEG|ARM\b|FEMUR|TIBIA|WHOLE"
+    r"EXTREMITY|_EXM|HAND|FOOT|KNEE|ANKLE|WRIST|ELBOW|FINGER|THUMB|TOE|HEEL|CALCANEUS|PATELLA|HIP|PELVIS|SACRUM|COCCYX|"
+    r"SKULL|HEAD|BRAIN|SINUS|NASAL|ORBIT|FACIAL|MANDIBLE|MAXILLA|JAW|TEETH|NECK|SPINE|SHOULDER|CLAVICLE|SCAPULA|HUMERUS|"
+    r"BREAST|ABDOMEN|LEG|ARM\b|FEMUR|TIBIA|FIBULA|THIGH|CALF|WHOLE|"
+    # German; French; Spanish and Italian
+    r"SCHULTER|KNIE|FU(SS|ß)|BECKEN|SCH(AE|Ä|A)DEL|\b[HBL]WS\b|GENOU|[EÉ]PAULE|BASSIN|CHEVILLE|POIGNET|RACHIS|"
+    r"RODILLA|HOMBRO|\bMANO|TOBILLO|CADERA|COLUMNA|GINOCCHIO|SPALLA|COLONNA|BACINO"
 )
-_CHEST = re.compile(r"CHEST|THORAX|LUNG|RIB")
-_LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "LEFT LATERAL", "RIGHT LATERAL"})
-_OBLIQUE_VIEWS = frozenset({"LAO", "RAO", "LPO", "RPO", "LLO", "RLO", "OBL", "OBLIQUE"})
-# lateral in English, Spanish, Italian, Dutch; German; French
-_LATERAL_WORDS = re.compile(r"\blat(eral(e|is)?|eraal)?\b|\bseitl(ich)?\b|\bde profil\b|\bll\b|\brl\b")
-_FRONTAL_WORDS = re.compile(r"\b(pa|ap)\b|\bp\.\s?a\b|\ba\.\s?p\b|front")
-_PA_WORDS = re.compile(r"postero-?\s?anterior|\bpa\b|\bp\.\s?a\b")
-_AP_WORDS = re.compile(r"antero-?\s?posterior|\bap\b|\ba\.\s?p\b")
-_DESCRIPTIONS = (
-    "SeriesDescription",
-    "ProtocolName",
-    "AcquisitionDeviceProcessingDescription",
-    "StudyDescription",
-)
+_CHEST = re.compile(r"CHEST|THORAX|T[OÓ]RA(X|CE)|LUNG|POUMON|PULM[OÓ]N|POLMON|\bRIB|胸")
+_LARGEST_MAGNIFICATION = 4.0
 _FRAME_GROUPS = {
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
     "PixelMeasuresSequence": ("PixelSpacing",),
 }
-
-
-def view_of(dataset: pydicom.Dataset) -> str | None:
-    """Say which projection it is, from ViewPosition, the view code, descriptions and PatientOrientation, in this order.
-
-    Args:
-        dataset: a DICOM data set.
-
-    Returns:
-        PA, AP, FRONTAL (a frontal view of unknown direction), LATERAL, OBLIQUE, or None where nothing says it.
-
-    >>> dataset = pydicom.Dataset()
-    >>> dataset.ViewPosition = "LL"
-    >>> view_of(dataset)
-    'LATERAL'
-    """
-    position = str(dataset.get("ViewPosition", "") or "").strip().upper()
-    if position in _LATERAL_VIEWS:
-        return "LATERAL"
-    if position in _OBLIQUE_VIEWS:
-        return "OBLIQUE"
-    if position[:2] in ("PA", "AP"):
-        return position[:2]
-    words = [str(code.get("CodeMeaning", "")) for code in dataset.get("ViewCodeSequence") or []]
-    words += [str(dataset.get(name, "") or "") for name in _DESCRIPTIONS]
-    for text in (word.lower() for word in words):
-        if "decub" in text:
-            continue
-        if _LATERAL_WORDS.search(text):
-            # "PA and lateral" describes the study, not this picture
-            if _FRONTAL_WORDS.search(text):
-                continue
-            return "LATERAL"
-        if _PA_WORDS.search(text):
-            return "PA"
-        if _AP_WORDS.search(text):
-            return "AP"
-    orientation = header_texts(dataset.get("PatientOrientation"))
-    if len(orientation) == 2:
-        letters = {text[:1] for text in orientation}
-        if letters & {"A", "P"}:
-            return "LATERAL"
-        if letters & {"L", "R"}:
-            return "FRONTAL"
-    return None
 
 
 def is_raw(dataset: pydicom.Dataset) -> bool:
@@ -125,7 +72,9 @@ def is_raw(dataset: pydicom.Dataset) -> bool:
     >>> is_raw(pydicom.Dataset())
     False
     """
-    return str(dataset.get("PresentationIntentType", "") or "").strip().upper() == "FOR PROCESSING"
+    intent = str(dataset.get("PresentationIntentType", "") or "").strip().upper()
+    # an export may lose the intent; the storage class says the same
+    return "PROCESSING" in intent if intent else _storage_class(dataset).endswith("ForProcessing")
 
 
 def modality_of(dataset: pydicom.Dataset) -> str | None:
@@ -139,11 +88,16 @@ def modality_of(dataset: pydicom.Dataset) -> str | None:
     >>> modality_of(dataset)
     'CT'
     """
-    storage = str(UID(str(dataset.get("SOPClassUID", "") or "")).keyword)
+    storage = _storage_class(dataset)
     by_class = next((modality for part, modality in _CLASSES.items() if part in storage), None)
     modality = str(dataset.get("Modality", "") or "").strip().upper()
     # a fixed vocabulary: a free text in this tag must not travel on
     return by_class or (modality if modality in _PICTURES | _OTHERS else None)
+
+
+def _storage_class(dataset: pydicom.Dataset) -> str:
+    """The keyword of the storage class; empty where it is absent or private."""
+    return str(UID(str(dataset.get("SOPClassUID", "") or "")).keyword)
 
 
 def body_part_of(dataset: pydicom.Dataset) -> str | None:
@@ -157,7 +111,8 @@ def body_part_of(dataset: pydicom.Dataset) -> str | None:
     >>> body_part_of(dataset)
     'other'
     """
-    text = str(dataset.get("BodyPartExamined", "") or "").upper()
+    regions = list(dataset.get("AnatomicRegionSequence") or [])[:1]
+    text = str(dataset.get("BodyPartExamined") or (regions and regions[0].get("CodeMeaning")) or "").upper()
     if _CHEST.search(text):
         return "chest"
     return "other" if _OTHER_BODY_PARTS.search(text) else None
@@ -178,11 +133,22 @@ def spacing_of(dataset: pydicom.Dataset) -> tuple[tuple[float, float] | None, st
     for name, words in _SPACING_TAGS:
         row, column = _pair(dataset, name)
         if is_plausible_aspect(row, column):
-            return (row, column), words, row / column
+            factor = _magnification(dataset) if name == "ImagerPixelSpacing" else 1.0
+            words = words if factor == 1 else "ImagerPixelSpacing, divided by the magnification"
+            return (row / factor, column / factor), words, row / column
     vertical, horizontal = _pair(dataset, "PixelAspectRatio")
     if is_plausible_aspect(vertical, horizontal):
         return None, "unknown: only PixelAspectRatio", vertical / horizontal
     return None, "unknown: no spacing in the header", 1.0
+
+
+def _magnification(dataset: pydicom.Dataset) -> float:
+    """How much larger the shadow on the detector is than the body; 1 where nothing plausible is said."""
+    try:
+        factor = float(dataset.get("EstimatedRadiographicMagnificationFactor") or 1)
+    except (TypeError, ValueError):
+        return 1.0
+    return factor if 1 <= factor < _LARGEST_MAGNIFICATION else 1.0
 
 
 def _pair(dataset: pydicom.Dataset, name: str) -> tuple[float, float]:
@@ -225,7 +191,7 @@ def header_texts(value: Any) -> list[str]:
     ['L', 'F']
     """
     if value is None or isinstance(value, str):
-        return [] if not value else str(value).upper().split("\\")
+        return [part.strip() for part in str(value).upper().split("\\")] if value else []
     return [str(part).strip().upper() for part in value]
 
 

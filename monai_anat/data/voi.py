@@ -79,9 +79,11 @@ def map_grey(
             if _shows(pixels):
                 return pixels, Voi(f"VOI LUT of {len(table)} entries")
     centers, widths = _numbers(dataset.get("WindowCenter")), _numbers(dataset.get("WindowWidth"))
-    function = str(dataset.get("VOILUTFunction", "") or "LINEAR").strip().upper()
+    function = str(dataset.get("VOILUTFunction", "") or "").strip().upper()
+    if function not in ("LINEAR_EXACT", "SIGMOID"):
+        function = "LINEAR"  # also for free text, which must not travel on in the words
     for number, (center, width) in enumerate(zip(centers, widths, strict=False)):
-        if width < 1 and not (width > 0 and function != "LINEAR"):
+        if not np.isfinite(center + width) or (width < 1 and not (width > 0 and function != "LINEAR")):
             continue
         pixels = window(values, center, width, function)
         if _shows(pixels):
@@ -121,7 +123,7 @@ def window(values: NDArray[Any], center: float, width: float, function: str = "L
 
 
 def _numbers(value: Any) -> list[float]:
-    """A decimal string of one or several values."""
+    """A decimal string of one or several values; not-a-number holds the place of what is none."""
     if value is None or value == "":
         return []
     values = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
@@ -130,8 +132,8 @@ def _numbers(value: Any) -> list[float]:
         try:
             numbers.append(float(entry))
         except (TypeError, ValueError):
-            continue
-    return [number for number in numbers if np.isfinite(number)]
+            numbers.append(float("nan"))
+    return numbers
 
 
 def _shows(pixels: NDArray[np.float32]) -> bool:
@@ -150,7 +152,9 @@ def _table(item: pydicom.Dataset, largest: float) -> tuple[NDArray[np.int64] | N
     if first > 32767 and first > largest:
         first -= 65536  # a negative number: as a positive one it would lie above all values
     if isinstance(data, bytes):
-        table = np.frombuffer(data, dtype=np.uint8 if bits <= 8 and len(data) == count else "<u2").astype(np.int64)
+        words = ">u2" if item.original_encoding[1] is False else "<u2"
+        # bytes may be packed in words, with one more to make the number even
+        table = np.frombuffer(data, np.uint8 if bits <= 8 and len(data) <= count + 1 else words).astype(np.int64)
     else:
         table = np.asarray([data] if isinstance(data, int) else list(data), dtype=np.int64) & 0xFFFF
         if bits <= 8 and len(table) == (count + 1) // 2 and len(table) < count:

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from monai_anat.data import read_radiograph, synthetic_radiograph
 from monai_anat.data.dicom import decode_dicom
@@ -285,6 +294,81 @@ def test_padding_in_odd_forms(tmp_path: Path, make_dicom: MakeDicom, picture: np
     assert read.pixels[:, :20].max() == 0 and "from -2000" not in read.info["mapping"]
 
 
+def test_negative_padding_of_unsigned_values(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+    padded = picture.copy()
+    padded[:, :8] = 65535
+    path = make_dicom(tmp_path / "a.dcm", padded, WindowCenter=2048, WindowWidth=4096)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new("PixelPaddingValue", "SS", -1)
+    dataset.save_as(path)
+    assert _pixels(path)[:, :8].max() == 0 and _pixels(path)[:, 8:].max() > 0.5
+
+
+def _pack(path: Path, values: np.ndarray, **elements: object) -> Path:
+    """Put a JPEG of ``values`` in the place of the pixels, and write what the header says of it."""
+    handle = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(handle, "JPEG", quality=97)
+    dataset = pydicom.dcmread(path)
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = encapsulate([handle.getvalue()])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.save_as(path)
+    return path
+
+
+def test_a_packed_picture_of_another_size_than_its_header_is_refused(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
+) -> None:
+    """Decoders hand out its bytes, and cut into other lines they are a picture of nothing."""
+    grey = (picture >> 4).astype(np.uint8)
+    path = make_dicom(tmp_path / "a.dcm", grey)
+    np.testing.assert_allclose(_pixels(_pack(path, grey)), grey / 255, atol=0.05)
+    with pytest.raises(RadiographError, match=r"header says 40 x 48 pixels of 1 colours, .* has 48 x 40 of 1"):
+        read_radiograph(_pack(path, grey, Rows=40, Columns=48))
+    with pytest.raises(RadiographError, match=r"48 x 40 pixels of 1 colours, .* has 48 x 40 of 3"):
+        read_radiograph(_pack(path, np.repeat(grey[..., None], 3, -1), Rows=48, Columns=40))
+
+
+def test_packed_pixels_that_are_cut_off_are_called_truncated(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
+) -> None:
+    path = _pack(make_dicom(tmp_path / "a.dcm", (picture >> 4).astype(np.uint8)), picture >> 4)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(RadiographError, match="the pixel data are truncated"):
+        read_radiograph(path)
+
+
+def test_colours_without_their_layout_and_colours_that_are_not_read(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
+) -> None:
+    colours = np.repeat((picture >> 4).astype(np.uint8)[..., None], 3, -1)
+    path = make_dicom(tmp_path / "a.dcm", colours, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    np.testing.assert_allclose(_pixels(path), colours[..., 0] / 255, atol=1e-5)
+    path = make_dicom(tmp_path / "b.dcm", colours, SamplesPerPixel=3, PhotometricInterpretation="HSV")
+    with pytest.raises(RadiographError, match="colours of this photometric interpretation"):
+        read_radiograph(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_photometric_interpretation_in_small_letters(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
+) -> None:
+    path = make_dicom(tmp_path / "a.dcm", picture, PhotometricInterpretation=" monochrome1")
+    assert read_radiograph(path).info["inverted"]
+
+
+def test_orientation_that_is_no_pair_is_not_called_absent(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
+) -> None:
+    turned = [
+        read_radiograph(make_dicom(tmp_path / "a.dcm", picture, PatientOrientation=text)).info["turned"]
+        for text in ("L", "")
+    ]
+    assert turned == ["no: PatientOrientation malformed", "no: PatientOrientation absent"]
+
+
 def test_floats_that_are_no_numbers_are_black(tmp_path: Path, make_dicom: MakeDicom) -> None:
     chest = synthetic_radiograph((48, 40))[0]
     holed = chest.copy()
@@ -312,6 +396,20 @@ def test_numbers_of_rays_become_attenuation_by_the_logarithm(tmp_path: Path, mak
         PixelIntensityRelationshipSign=1,
     )
     assert np.corrcoef(_pixels(path).ravel(), chest.ravel())[0, 1] > 0.995
+
+
+def test_rays_counted_down_become_the_same_picture(tmp_path: Path, make_dicom: MakeDicom) -> None:
+    chest, _ = synthetic_radiograph(64)
+    rays = np.round(4000 * np.exp(-2.5 * chest)).astype(np.uint16)
+    raw = {
+        "PixelIntensityRelationship": "LIN",
+        "PresentationIntentType": "FOR PROCESSING",
+        "BitsStored": 12,
+        "HighBit": 11,
+    }
+    up = make_dicom(tmp_path / "up.dcm", rays, PixelIntensityRelationshipSign=1, **raw)
+    down = make_dicom(tmp_path / "down.dcm", 4095 - rays, PixelIntensityRelationshipSign=-1, **raw)
+    np.testing.assert_allclose(_pixels(down), _pixels(up), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"])

@@ -13,7 +13,6 @@ from monai_anat.data.dicom_header import (
     modality_of,
     spacing_of,
     transfer_syntax_of,
-    view_of,
 )
 from monai_anat.data.reading import UnreadableError
 
@@ -27,42 +26,14 @@ def _dataset(**elements: object) -> Dataset:
     return dataset
 
 
-@pytest.mark.parametrize(
-    ("elements", "view"),
-    [
-        ({"ViewPosition": "PA"}, "PA"),
-        ({"ViewPosition": "AP SUPINE"}, "AP"),
-        ({"ViewPosition": "LL"}, "LATERAL"),
-        ({"ViewPosition": "RAO"}, "OBLIQUE"),
-        ({"SeriesDescription": "Thorax lateral"}, "LATERAL"),
-        ({"SeriesDescription": "Thorax seitlich"}, "LATERAL"),
-        ({"SeriesDescription": "Torace laterale"}, "LATERAL"),
-        ({"SeriesDescription": "Thorax de profil"}, "LATERAL"),
-        ({"AcquisitionDeviceProcessingDescription": "CHEST LAT"}, "LATERAL"),
-        ({"SeriesDescription": "Thorax p.a."}, "PA"),
-        ({"SeriesDescription": "Thorax a. p. im Liegen"}, "AP"),
-        ({"SeriesDescription": "platinum lateralised"}, None),
-        ({"StudyDescription": "Chest PA and lateral"}, None),
-        ({"ProtocolName": "CHEST PA"}, "PA"),
-        ({"SeriesDescription": "left lateral decubitus"}, None),
-        ({"PatientOrientation": ["P", "F"]}, "LATERAL"),
-        ({"PatientOrientation": ["L", "F"]}, "FRONTAL"),
-        ({}, None),
-    ],
-)
-def test_view(elements: dict[str, object], view: str | None) -> None:
-    assert view_of(_dataset(**elements)) == view
-
-
-def test_view_by_its_code() -> None:
-    code = _dataset(CodeMeaning="lateral projection")
-    assert view_of(_dataset(ViewCodeSequence=Sequence([code]))) == "LATERAL"
-
-
 def test_raw_is_said_by_the_intent() -> None:
     dataset = Dataset()
     dataset.PresentationIntentType = "FOR PRESENTATION"
     assert not is_raw(dataset)
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1.1"  # digital X-ray, for processing
+    assert not is_raw(dataset)
+    del dataset.PresentationIntentType
+    assert is_raw(dataset)
     dataset.PresentationIntentType = "FOR PROCESSING"
     assert is_raw(dataset)
 
@@ -91,11 +62,30 @@ def test_body_part_in_two_words() -> None:
 
 
 @pytest.mark.parametrize(
+    "part", ["SHOULDER", "CSPINE", "T-SPINE", "NECK", "CLAVICLE", "HUMERUS", "UP_EXM", "Knie", "RODILLA"]
+)
+def test_a_part_beside_the_chest_is_another(part: str) -> None:
+    assert body_part_of(_dataset(BodyPartExamined=part)) == "other"
+
+
+def test_body_part_of_other_languages_and_of_the_region() -> None:
+    assert [body_part_of(_dataset(BodyPartExamined=part)) for part in ("TORAX", "Torace", "胸部")] == ["chest"] * 3
+    region = _dataset(AnatomicRegionSequence=Sequence([_dataset(CodeMeaning="Knee")]))
+    assert body_part_of(region) == "other"
+    region.BodyPartExamined = "CHEST"
+    assert body_part_of(region) == "chest"
+
+
+@pytest.mark.parametrize(
     ("elements", "spacing", "aspect"),
     [
         ({"PixelSpacing": [0.15, 0.15], "ImagerPixelSpacing": [0.2, 0.2]}, (0.15, 0.15), 1.0),
         ({"NominalScannedPixelSpacing": [0.2, 0.1]}, (0.2, 0.1), 2.0),
         ({"PixelSpacing": [1e-4, 1e3], "ImagerPixelSpacing": [0.2, 0.2]}, (0.2, 0.2), 1.0),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 1.25}, (0.16, 0.16), 1.0),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 0}, (0.2, 0.2), 1.0),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 100}, (0.2, 0.2), 1.0),
+        ({"PixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 1.25}, (0.2, 0.2), 1.0),
         ({"PixelSpacing": [-1, 1]}, None, 1.0),
         ({"PixelSpacing": 0.2}, None, 1.0),
         ({"PixelAspectRatio": [1, 2]}, None, 0.5),

@@ -108,3 +108,30 @@ def test_a_window_that_leaves_black_and_white_alone_shows_nothing(width: float, 
 def test_a_width_that_is_none_is_passed_over(width: float) -> None:
     values = np.arange(4096).reshape(64, 64)
     assert "show nothing" in map_grey(values, _dataset(WindowCenter=2000, WindowWidth=width))[1].words
+
+
+def test_a_center_that_is_no_number_keeps_its_width() -> None:
+    values = np.arange(4096).reshape(64, 64)
+    _, voi = map_grey(values, _dataset(WindowCenter=[float("nan"), 2000], WindowWidth=[500, 3000]))
+    assert voi.words == "window LINEAR center 2000 width 3000, number 2 of 2"
+
+
+def test_free_text_for_a_function_does_not_travel_on() -> None:
+    dataset = _dataset(WindowCenter=2000, WindowWidth=3000)
+    dataset.add_new("VOILUTFunction", "LO", "DOE JANE")
+    assert map_grey(np.arange(4096).reshape(64, 64), dataset)[1].words == "window LINEAR center 2000 width 3000"
+
+
+def test_bytes_of_a_table_by_their_order_and_number() -> None:
+    values = np.arange(255, dtype=np.uint8).reshape(15, 17)
+    for order, packed in ((">u2", False), ("<u2", True)):
+        item = Dataset()
+        item.add_new("LUTDescriptor", "US", [255, 0, 16])
+        item.add_new("LUTData", "OW", (np.arange(255) * 200).astype(order).tobytes())
+        item.set_original_encoding(False, packed)
+        pixels, _ = map_grey(values, _dataset(VOILUTSequence=Sequence([item])))
+        np.testing.assert_allclose(pixels, values / 254, atol=1e-6)
+    item = Dataset()  # an odd number of bytes, and one to fill the word
+    item.add_new("LUTDescriptor", "US", [255, 0, 8])
+    item.add_new("LUTData", "OW", bytes(range(255)) + b"\0")
+    np.testing.assert_allclose(map_grey(values, _dataset(VOILUTSequence=Sequence([item])))[0], values / 254, atol=1e-6)
