@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 from monai_anat import networks
 from monai_anat.methods import TeacherStudentMethod
 from monai_anat.resources import bundle_names, bundle_path
+from monai_anat.transforms import RandDistort
 
 # MONAI warns that a config can run code, and that a schema has no hash
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -121,6 +122,15 @@ def test_variants_only_change_what_train_has(name):
             parent, _, leaf = key.removeprefix("+").rpartition("#")
             arguments = leaf in ("_target_", "progress", "every", "by_epoch")
             assert key.removeprefix("+") in known or (arguments and parent in known), f"{path.name}: {key}"
+
+
+@pytest.mark.parametrize(
+    "method", ["barlow_twins", "beit", "dino", "mae", "moco_v2", "moco_v3", "simmim", "simsiam", "vicreg"]
+)
+def test_every_baseline_can_have_the_distortions_of_the_anatomy_methods(method):
+    parser = ConfigParser()
+    parser.read_config(config_of(f"cxr_{method}_pretraining", "train", "distorted"))
+    assert isinstance(parser.get_parsed_content("train#preprocessing").distorter, RandDistort)
 
 
 @pytest.mark.parametrize("name", BUNDLES)
