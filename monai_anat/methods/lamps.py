@@ -19,6 +19,7 @@ from ..networks import (
     OrderHead,
     ProjectionHead,
     PrototypeHead,
+    ViTBackbone,
     to_tokens,
 )
 from ..precision import at_least_float32
@@ -63,7 +64,8 @@ class LampsMethod(TeacherStudentMethod):
     all tokens of a sample have one and the same target, the standard deviation of the targets is 0); consistency takes
     part (there, it is commented out: ``objectives=("extrapolation", "order", "hierarchy")``); extrapolation averages
     over the missing cells alone (the released value has ``extrapolation_weight=75 / 196``); the window is cut out
-    of the image, which for Swin is the same as dropping the other patches after their embedding.
+    of the image, which for Swin is the same as dropping the other patches after their embedding. A ViT, whose patches
+    are embedded with their places, does drop them there.
 
     Args:
         backbone: any backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B, ``norm_eps=1e-6``).
@@ -269,8 +271,11 @@ class LampsMethod(TeacherStudentMethod):
                 f"{tuple(windows.shape)}; {self.made_by} makes it"
             )
         offsets = windows.transpose(0, 1).flatten(0, 1)  # (2B, d)
-        shown = self._student_tokens(crop_windows(views, offsets, self.kept, self.backbone.strides[-1]))  # (2B, K, D)
         cells = window_cells(offsets, self.kept, self.grid)
+        if isinstance(self.backbone, ViTBackbone):  # whose patches know their places in the view
+            shown = self.backbone.forward_visible(views, cells)  # (2B, K, D)
+        else:
+            shown = self._student_tokens(crop_windows(views, offsets, self.kept, self.backbone.strides[-1]))
         missing = torch.ones(teacher.shape[:2], dtype=torch.bool, device=views.device).scatter(1, cells, False)
         return smooth_l1(self.decoder(shown, cells), teacher, missing)
 

@@ -47,7 +47,11 @@ def tiny_backbone() -> SwinBackbone:
 
 
 def tiny_method(**options: Any) -> LampsMethod:
-    return LampsMethod(tiny_backbone(), **{**SMALL, **options})
+    return tiny_method_of(tiny_backbone(), **options)
+
+
+def tiny_method_of(backbone: Backbone, **options: Any) -> LampsMethod:
+    return LampsMethod(backbone, **{**SMALL, **options})
 
 
 def tiny_views(**options: Any) -> LampsViewsd:
@@ -297,6 +301,31 @@ def test_extrapolation_looks_at_missing_cells_alone_and_the_student_at_kept_ones
 
 
 # ---------------------------------------------------------------------- turns
+
+
+def test_a_vit_is_shown_the_kept_patches_at_their_places() -> None:
+    """A window that is cut out would be embedded as if it were the whole view."""
+    backbone = ViTBackbone(image_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2)
+    method = moved_teacher(tiny_method_of(backbone, objectives=("extrapolation",)))
+    with torch.no_grad():
+        backbone.pos_embed.normal_(generator=torch.Generator().manual_seed(0))
+    view = image_of(1, 1, 16, 16)
+    batch = {"view_1": view, "view_2": view, "windows": torch.tensor([[[2, 1], [0, 2]]])}
+    with torch.no_grad():
+        term = method(batch, START)["extrapolation"]
+        expected = []
+        target = tokens_of(method.teacher["backbone"], view[0])
+        for row, column in ((2, 1), (0, 2)):
+            places = torch.tensor([(row + i) * 4 + column + j for i in (0, 1) for j in (0, 1)])
+            embedded = backbone.patch_embed(view).flatten(1, 2) + backbone.pos_embed
+            tokens = embedded[:, places]
+            for block in backbone.blocks:
+                tokens = block(tokens)
+            grid = method.decoder.mask_token[0].expand(16, -1).clone()
+            grid[places] = backbone.norm(tokens)[0]
+            missing = [cell for cell in range(16) if cell not in places]
+            expected.append(F.smooth_l1_loss(decoded(method, grid)[missing], target[missing]))
+    torch.testing.assert_close(term, torch.stack(expected).mean(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("alternate", "attribute"), [("epoch", "epoch"), ("step", "step")])
