@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 from monai_anat import networks
 from monai_anat.methods import TeacherStudentMethod
 from monai_anat.resources import bundle_names, bundle_path
+from monai_anat.schedules import Progress
 from monai_anat.transforms import RandDistort
 
 # MONAI warns that a config can run code, and that a schema has no hash
@@ -131,6 +132,49 @@ def test_every_baseline_can_have_the_distortions_of_the_anatomy_methods(method):
     parser = ConfigParser()
     parser.read_config(config_of(f"cxr_{method}_pretraining", "train", "distorted"))
     assert isinstance(parser.get_parsed_content("train#preprocessing").distorter, RandDistort)
+
+
+@pytest.mark.parametrize("method", ["barlow_twins", "dino", "moco_v2", "moco_v3", "simsiam", "vicreg"])
+def test_every_baseline_blurs_by_the_size_of_its_views(method):
+    """2 pixels at most are published for 224; beside each other, methods must not differ in that."""
+    for size, most in ((224, 2.0), (112, 1.0)):
+        parser = ConfigParser()
+        parser.read_config(config_of(f"cxr_{method}_pretraining", "train"))
+        parser["image_size"] = size
+        views = parser.get_parsed_content("train#preprocessing")
+        assert {tuple(appearance.blur_sigma) for appearance in views.appearances} == {(0.1, most)}
+
+
+#: epochs, batch, optimiser, rate, weight decay, teacher momentum, drop path, eps: as published, but for PEAC's optimiser and
+#: batch, which its scripts contradict each other about
+RECIPES = {
+    "cxr_popar_pretraining": (2000, 256, "sgd", 0.1, 0.0, None, 0.1, 1e-5),
+    "cxr_peac_pretraining": (400, 64, "adamw", 5e-4 * 64 / 256, 0.05, 0.999, 0.1, 1e-5),
+    "cxr_lamps_pretraining": (302, 16, "adamw", 5e-4 * 16 / 256, 0.04, 0.996, 0.2, 1e-6),
+    "cxr_ace_pretraining": (302, 16, "adamw", 5e-4 * 16 / 256, 0.04, 0.996, 0.2, 1e-6),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_of_a_swin_method_is_the_published_one(name):
+    parser = ConfigParser()
+    parser.read_config(config_of(name, "train"))
+    rate, network = parser.get_parsed_content("learning_rate"), parser["network_def"]
+    momentum = parser.get().get("teacher_momentum")
+    recipe = (
+        *(parser[key] for key in ("max_epochs", "batch_size", "optimizer")),
+        rate,
+        parser["weight_decay"],
+        momentum,
+    )
+    assert (*recipe, network["drop_path_rate"], network["norm_eps"]) == RECIPES[name]
+    schedule = parser.get_parsed_content("train#trainer#schedules#lr")
+    epochs, warmup = parser["max_epochs"], parser["warmup_epochs"]
+    by_epoch = name in ("cxr_popar_pretraining", "cxr_peac_pretraining")
+    assert warmup == (5 if by_epoch else 10)
+    # in the middle of the last epoch of the warm-up the rate is full, or still rising
+    last = schedule(Progress(warmup - 1, epochs, 10 * warmup - 5, 10 * epochs))
+    assert (last == rate) if by_epoch else (0.9 * rate < last < rate)
 
 
 @pytest.mark.parametrize("name", BUNDLES)
