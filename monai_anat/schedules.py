@@ -250,5 +250,6 @@ class CosineSchedule:
 
     def _of_epoch(self, progress: Progress) -> float:
         epoch, warmup = progress.epoch + self.first_epoch, self.warmup_epochs
-        rise = linear(epoch, warmup, 0.0, 1.0)
-        return rise * cosine(epoch - warmup, progress.max_epochs - warmup, self.base, self.final)
+        if epoch <= warmup:  # also where the run is shorter than its warm-up and nothing is left for the cosine
+            return linear(epoch, warmup, 0.0, self.base)
+        return cosine(epoch - warmup, progress.max_epochs - warmup, self.base, self.final)

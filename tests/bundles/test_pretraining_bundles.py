@@ -145,8 +145,8 @@ def test_every_baseline_blurs_by_the_size_of_its_views(method):
         assert {tuple(appearance.blur_sigma) for appearance in views.appearances} == {(0.1, most)}
 
 
-#: epochs, batch, optimiser, rate, weight decay, teacher momentum, drop path, eps: as published, but for PEAC's optimiser
-#: and batch, about which its scripts contradict each other
+#: epochs, batch, optimiser, rate, weight decay, teacher momentum, drop path, eps: as published, but for the optimiser
+#: and the batch of PEAC, about which its scripts contradict each other
 RECIPES = {
     "cxr_popar_pretraining": (2000, 256, "sgd", 0.1, 0.0, None, 0.1, 1e-5),
     "cxr_peac_pretraining": (400, 64, "adamw", 5e-4 * 64 / 256, 0.05, 0.999, 0.1, 1e-5),

@@ -70,6 +70,13 @@ def test_cosine_falls_after_the_warmup_and_rises_in_it():
     assert math.isclose(values[60], 0.5)
 
 
+@pytest.mark.parametrize("epochs", [1, 3, 5])
+def test_a_run_no_longer_than_its_warmup_by_epoch_only_rises(epochs):
+    schedule = CosineSchedule(1.0, warmup_epochs=5, by_epoch=True)
+    values = [schedule(Progress(epoch, epochs, 7 * epoch, 7 * epochs)) for epoch in range(epochs)]
+    assert values == pytest.approx([(epoch + 1) / 5 for epoch in range(epochs)])
+
+
 def test_progress_fractions():
     progress = Progress(1, 4, 25, 100, stage=1, stage_step=3, stage_steps=4)
     assert progress.fraction == 0.25
