@@ -111,8 +111,9 @@ def sample_at(img: Tensor, positions: Tensor) -> Tensor:
 class RandElastic(RandomizableTransform):
     """Deform an image elastically; see :func:`displacement_field`.
 
-    The defaults are those of Lamps (arXiv 2512.22872), for images of about 600 pixels; scale all three lengths with
-    the image.
+    The defaults are those of Lamps (arXiv 2512.22872), for images of about 600 pixels. For others scale smoothness and
+    affine with the image, and magnitude with its square: the wider the smoothing, the less it leaves of it (.8 pixels
+    of 30).
 
     Args:
         prob: share of images that are deformed.

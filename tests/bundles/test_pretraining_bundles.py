@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
@@ -17,7 +18,7 @@ from monai_anat import networks
 from monai_anat.methods import TeacherStudentMethod
 from monai_anat.resources import bundle_names, bundle_path
 from monai_anat.schedules import Progress
-from monai_anat.transforms import RandDistort
+from monai_anat.transforms import ElasticDraw, RandDistort, displacement_field
 
 # MONAI warns that a config can run code, and that a schema has no hash
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -175,6 +176,18 @@ def test_the_recipe_of_a_swin_method_is_the_published_one(name):
     # in the middle of the last epoch of the warm-up the rate is full, or still rising
     last = schedule(Progress(warmup - 1, epochs, 10 * warmup - 5, 10 * epochs))
     assert (last == rate) if by_epoch else (0.9 * rate < last < rate)
+
+
+def test_lamps_deforms_small_views_as_much_as_large_ones_for_their_size():
+    shares = []
+    for side in (448, 112):
+        parser = ConfigParser()
+        parser.read_config(config_of("cxr_lamps_pretraining", "train"))
+        parser["image_size"] = side
+        lengths = (parser.get_parsed_content(f"elastic_{name}") for name in ("magnitude", "smoothness"))
+        still = ElasticDraw(np.zeros((3, 2)), *lengths, seed=0)
+        shares.append(displacement_field((side, side), still).std().item() / side)
+    assert shares[1] == pytest.approx(shares[0], rel=0.1)
 
 
 @pytest.mark.parametrize("name", BUNDLES)
