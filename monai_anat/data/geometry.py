@@ -59,7 +59,7 @@ class OrientRadiograph(InvertibleTransform):
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         has_meta = isinstance(img, MetaTensor)
-        affine = np.asarray(img.affine, dtype=np.float64) if isinstance(img, MetaTensor) else np.eye(4)
+        affine = _affine_of(img) if isinstance(img, MetaTensor) else np.eye(4)
         values, dropped, kept = _plane(img.as_tensor() if isinstance(img, MetaTensor) else torch.as_tensor(img))
         plane_affine = affine[:, [*kept, -1]] if affine.shape[1] > max(kept) + 1 else affine
         turn = turn_of(plane_affine) if has_meta and _says_orientation(img, affine) else Turn()
@@ -272,6 +272,14 @@ def _meta_of(image: MetaTensor, values: torch.Tensor) -> dict[str, Any]:
     """Metadata for turned values, whose affine is given beside them; MONAI's writers tell the channel by this shape."""
     meta = {key: value for key, value in image.meta.items() if key != "affine"}
     return {**meta, "spatial_shape": np.asarray(values.shape[1:])}
+
+
+def _affine_of(image: MetaTensor) -> np.ndarray:
+    """The affine that a file has; the flip and shift that nibabel makes up for NIfTI without one are taken off."""
+    affine = np.asarray(image.affine, dtype=np.float64)
+    codes = [image.meta.get(name) for name in ("qform_code", "sform_code")]
+    unsaid = all(code is not None and int(np.asarray(code)) == 0 for code in codes)
+    return np.diag(np.abs(np.diag(affine))) if unsaid else affine
 
 
 def _plane(values: torch.Tensor) -> tuple[torch.Tensor, int | None, list[int]]:

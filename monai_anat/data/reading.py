@@ -22,6 +22,7 @@ __all__ = [
 MAX_PIXELS = 100_000_000
 _SAMPLES = 250_000  # pixels that percentiles are taken of
 _DEPTHS = (8, 10, 12, 14, 16)
+_ROUNDING = 1e-4  # what is left of 0 and 1 after a slope and an intercept
 _LONGEST_PIXEL = 8.0
 
 
@@ -131,8 +132,8 @@ def scale_stored(values: NDArray[Any]) -> tuple[NDArray[np.float32], str]:
         return values.astype(np.float32), "linear from 0..1"
     smallest, largest = float(values.min()), float(values.max())
     whole = np.issubdtype(values.dtype, np.integer)
-    if not whole and smallest >= 0 and largest <= 1:
-        return values.astype(np.float32), "kept, already in 0..1"
+    if not whole and smallest >= -_ROUNDING and largest <= 1 + _ROUNDING:
+        return np.clip(values.astype(np.float32), 0, 1), "kept, already in 0..1"
     if not whole and np.isfinite(smallest) and np.isfinite(largest):
         whole = bool(np.all(values == np.rint(values)))
     if not whole or smallest < 0:

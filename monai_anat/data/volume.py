@@ -31,7 +31,9 @@ HEAD_BYTES = 352
 _GZIP = b"\x1f\x8b"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile|data ?file)\s*[=:]\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+_WHOLE = 1e-3
 _DAMAGED = "the image is damaged or truncated"
+_COLOUR_TYPES = {"unsigned_char": itk.UC, "unsigned_short": itk.US, "float": itk.F}
 _COLOURS = 4  # red, green, blue, and how opaque
 
 
@@ -102,6 +104,8 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
         "view": None,
     }
     if label:
+        if pixels.dtype.kind == "f" and np.allclose(pixels, np.rint(pixels), atol=_WHOLE, rtol=0):
+            pixels = np.rint(pixels)  # a slope leaves 1.9999998 of a 2
         return Decoded(pixels, spacing, {**info, "mapping": "stored values"})
     scaled, mapping = scale_stored(pixels)
     return Decoded(scaled, spacing, {**info, "mapping": mapping})
@@ -125,13 +129,15 @@ def _nifti_values(image: Any, frame: int | None) -> tuple[NDArray[Any], NDArray[
     _check_axes(image.shape, frame)
     if header.get_data_dtype().kind == "c":
         raise UnreadableError("the image holds complex numbers, which are no grey values")
-    slope, intercept = header.get_slope_inter()
-    plain = slope in (None, 1.0) and intercept in (None, 0.0)
+    # of the data: nibabel takes them out of the header of an image that it has read
+    plain = image.dataobj.slope == 1 and image.dataobj.inter == 0
     values = np.asanyarray(image.dataobj.get_unscaled()) if plain else np.asanyarray(image.dataobj)
     if values.dtype.names:  # RGB voxels are a structured type
         values = to_grey(np.stack([values[name] for name in values.dtype.names], axis=-1))
     affine = np.asarray(image.affine, dtype=np.float64)
     zooms = header.get_zooms()[:2]
+    if not header["qform_code"] and not header["sform_code"]:
+        affine = np.diag(np.abs(np.diag(affine)))  # nibabel's guess: a flip and a shift that nobody wrote
     return values.astype(values.dtype.newbyteorder("=")), affine, not np.allclose(zooms, 1.0)
 
 
@@ -156,9 +162,14 @@ def _read_itk_image(path: str, kind: str, frame: int | None) -> tuple[NDArray[An
     reader.ReadImageInformation()
     # before memory is asked for
     _check_axes([int(reader.GetDimensions(axis)) for axis in range(reader.GetNumberOfDimensions())], frame)
-    image: Any = itk.imread(path, imageio=reader)
+    colours = int(reader.GetNumberOfComponents())
+    component = reader.GetComponentTypeAsString(reader.GetComponentType())
+    if colours > 1 and (colours not in (3, _COLOURS) or component not in _COLOUR_TYPES):
+        raise UnreadableError(f"the image has {colours} numbers of type {component} per pixel, which are no colours")
+    pixel_type = itk.VariableLengthVector[_COLOUR_TYPES[component]] if colours > 1 else None
+    image: Any = itk.imread(path, pixel_type=pixel_type, imageio=reader)
     values = np.asarray(itk.array_from_image(image))
-    if image.GetNumberOfComponentsPerPixel() > 1:
+    if colours > 1:
         values = to_grey(values)
     values = values.T
     dimension = values.ndim

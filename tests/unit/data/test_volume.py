@@ -6,8 +6,9 @@ import itk
 import nibabel
 import numpy as np
 import pytest
+from monai.transforms import LoadImage
 
-from monai_anat.data import RadiographError, read_radiograph, synthetic_radiograph
+from monai_anat.data import OrientRadiograph, RadiographError, read_radiograph, synthetic_radiograph
 from monai_anat.data.volume import decode_volume, volume_kind
 
 # ITK's modules warn while they load, and crash if the warning becomes an error
@@ -52,6 +53,47 @@ def test_floats_and_scaled_integers(tmp_path: Path, grey: np.ndarray) -> None:
     np.testing.assert_allclose(read_radiograph(tmp_path / "f.nii").pixels, grey / 255, atol=1e-6)
     nibabel.save(nibabel.Nifti1Image(grey.T.astype(np.int16) - 1000, np.eye(4)), tmp_path / "n.nii")
     assert "percentiles" in read_radiograph(tmp_path / "n.nii").info["mapping"]
+
+
+def test_slope_and_intercept_of_nifti_are_applied(tmp_path: Path, grey: np.ndarray) -> None:
+    upright = np.diag([-1, -1, 1, 1])
+    dark = nibabel.Nifti1Image(255 - grey.T.astype(np.int16), upright)
+    nibabel.save(dark, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[112:120] = np.array([-1, 255], "<f4").tobytes()  # scl_slope, scl_inter
+    (tmp_path / "a.nii").write_bytes(content)
+    np.testing.assert_allclose(read_radiograph(tmp_path / "a.nii").pixels, grey / 255, atol=1e-6)
+    scaled = nibabel.Nifti1Image(grey.T / 255.0, upright, dtype=np.int16)  # nibabel chooses a slope
+    nibabel.save(scaled, tmp_path / "b.nii")
+    read = read_radiograph(tmp_path / "b.nii")
+    assert read.info["mapping"] == "kept, already in 0..1"
+    np.testing.assert_allclose(read.pixels, grey / 255, atol=1e-4)
+    labels = nibabel.Nifti1Image(np.array([[0, 1], [2, 3]]) * 1.0, upright, dtype=np.int16)
+    nibabel.save(labels, tmp_path / "c.nii")
+    np.testing.assert_array_equal(decode_volume(tmp_path / "c.nii", label=True).pixels, [[0, 2], [1, 3]])
+
+
+def test_nifti_that_says_nothing_of_its_orientation_is_not_turned(tmp_path: Path, grey: np.ndarray) -> None:
+    """nibabel gives such a file a flip and a shift; MONAI's reader hands them on."""
+    nibabel.save(nibabel.Nifti1Image(grey.T, None), tmp_path / "a.nii")
+    np.testing.assert_allclose(read_radiograph(tmp_path / "a.nii").pixels, grey / 255, atol=1e-6)
+    loaded = LoadImage("NibabelReader", image_only=True)(tmp_path / "a.nii")[None]
+    np.testing.assert_array_equal(OrientRadiograph()(loaded)[0].numpy(), grey)
+
+
+def test_colours_of_itk_become_grey_and_vectors_are_refused(tmp_path: Path, grey: np.ndarray) -> None:
+    for numbers, kind in ((3, "UCHAR"), (4, "UCHAR"), (3, "USHORT"), (2, "UCHAR"), (3, "DOUBLE")):
+        height, width = grey.shape
+        head = f"NDims = 2\nDimSize = {width} {height}\nElementNumberOfChannels = {numbers}\nElementType = MET_{kind}\n"
+        dtype = {"UCHAR": "u1", "USHORT": "<u2", "DOUBLE": "<f8"}[kind]
+        values = np.repeat(grey[..., None], numbers, -1).astype(dtype) * (257 if kind == "USHORT" else 1)
+        path = tmp_path / "a.mha"
+        path.write_bytes(head.encode() + b"ElementDataFile = LOCAL\n" + values.astype(dtype).tobytes())
+        if numbers == 2 or kind == "DOUBLE":
+            with pytest.raises(RadiographError, match=r"numbers of type .* per pixel"):
+                read_radiograph(path)
+        else:
+            np.testing.assert_allclose(read_radiograph(path).pixels, grey / 255, atol=1e-6)
 
 
 def test_slices_are_chosen_or_refused(tmp_path: Path, grey: np.ndarray) -> None:
