@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..keys import IMAGE, MASK, TARGET, VIEW_1, VISIBLE
 from ..losses import masked_patch_mse
-from ..networks import ContextDecoder, ViTBackbone, sincos_positions
+from ..networks import ContextDecoder, ViTBackbone
 from ..schedules import Progress
 from ..transforms import RandCutSwap, RandDistort, split_cells
 from .base import SSLMethod, check_view, token_grid
@@ -142,7 +142,7 @@ class MAEMethod(SSLMethod):
         self.loss_weights = {"restoration": 1.0}
         self.backbone = backbone
         if fixed_positions:
-            fix_positions(backbone)
+            backbone.fix_positions()
         self.decoder_embed = nn.Linear(backbone.num_features, decoder_dim)
         self.decoder = ContextDecoder(decoder_dim, self.grid, depth=decoder_depth, num_heads=decoder_heads)
         self.patch_head = nn.Linear(decoder_dim, backbone.in_channels * backbone.patch_size ** len(self.grid))
@@ -182,12 +182,3 @@ class MAEMethod(SSLMethod):
     def exported(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}
-
-
-def fix_positions(backbone: ViTBackbone) -> None:
-    """Put sine-cosine positions into a backbone, 0 for the class token, and exclude them from training; in place."""
-    positions = sincos_positions(backbone.num_features, backbone.grid)
-    with torch.no_grad():
-        backbone.pos_embed.zero_()
-        backbone.pos_embed[0, -len(positions) :] = positions
-    backbone.pos_embed.requires_grad_(False)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..losses import batch_info_nce
-from ..networks import Backbone, ExpanderHead
+from ..networks import Backbone, ExpanderHead, ViTBackbone
 from ..precision import at_least_float32
 from ..processes import gather_rows, rank_and_size
 from ..schedules import Progress
@@ -33,8 +33,8 @@ class MoCoV3Method(TeacherStudentMethod):
     :class:`ContrastViewsd` with ``appearance=asymmetric_appearances()``. Negatives are images of the same batch, and
     micro-batches change them; the heads normalise by the batch over all processes, that of the teacher too.
 
-    Differs from the paper: the embedding of a ViT is the mean of its patches and not a class token, and its
-    position embedding is learned; batch normalisation inside the teacher's backbone (ResNet) uses running statistics.
+    Differs from the paper: the embedding of a ViT is the mean of its patches and not a class token; batch normalisation
+    inside the teacher's backbone (ResNet) uses running statistics.
 
     Args:
         backbone: any backbone of the contract, 2D or 3D; ViT in the paper.
@@ -43,10 +43,12 @@ class MoCoV3Method(TeacherStudentMethod):
         temperature: :math:`\tau`.
         frozen_patch_embedding: leave the embedding of patches of a ViT as it was drawn, which makes training stable
             (section 4.2 of the paper).
+        fixed_positions: put fixed sine-cosine positions into a ViT, as published. False leaves those that it has, for
+            one that comes with weights.
 
     Raises:
         ValueError: for a temperature that is not positive, a width below 1, a backbone without an embedding of patches
-            to freeze, or (when called) views of different shapes or a batch of one.
+            or positions to fix, or (when called) views of different shapes or a batch of one.
 
     >>> from monai_anat.networks import ViTBackbone
     >>> backbone = ViTBackbone(image_size=32, embed_dim=24, depth=1, num_heads=3)
@@ -66,6 +68,7 @@ class MoCoV3Method(TeacherStudentMethod):
         hidden_dim: int = 4096,
         temperature: float = 0.2,
         frozen_patch_embedding: bool = False,
+        fixed_positions: bool = False,
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -77,6 +80,13 @@ class MoCoV3Method(TeacherStudentMethod):
                     "take a ViTBackbone, or frozen_patch_embedding=False"
                 )
             backbone.patch_embed.requires_grad_(False)
+        if fixed_positions:
+            if not isinstance(backbone, ViTBackbone):
+                raise ValueError(
+                    f"fixed_positions needs a backbone with positions, got {type(backbone).__name__}; take a "
+                    "ViTBackbone, or fixed_positions=False"
+                )
+            backbone.fix_positions()
         self.loss_weights = {"contrast": 1.0}
         self.temperature = temperature
         self.backbone = backbone

@@ -19,6 +19,7 @@ from monai_anat.networks.backbone import (
     static_shape,
     to_tokens,
 )
+from monai_anat.networks.positions import sincos_positions
 from monai_anat.networks.prenorm_block import PreNormBlock, initialise_linear
 
 __all__ = ["ViTBackbone"]
@@ -203,6 +204,14 @@ class ViTBackbone(Backbone):
         recompute = self.use_checkpoint and self.training and torch.is_grad_enabled()
         out: Tensor = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
         return out
+
+    def fix_positions(self) -> None:
+        """Put sines and cosines in place of the learned positions, 0 for the class token; training leaves them."""
+        positions = sincos_positions(self.num_features, self.grid)
+        with torch.no_grad():
+            self.pos_embed.zero_()
+            self.pos_embed[0, -len(positions) :] = positions
+        self.pos_embed.requires_grad_(False)
 
     def position_embedding(self, grid: Sequence[int]) -> Tensor:
         """The embedding (1, N, D) of the patch positions on a grid (h, w[, d]), resampled where it is another one."""

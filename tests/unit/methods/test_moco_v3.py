@@ -15,7 +15,7 @@ from monai.data import list_data_collate
 from torch import Tensor, nn
 
 from monai_anat.methods import ContrastViewsd, MoCoV3Method, asymmetric_appearances
-from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
+from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone, sincos_positions
 from monai_anat.schedules import Progress
 from monai_anat.transforms import RandDistort
 
@@ -42,7 +42,9 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 COMMON = {"image": patterned, "keeps_batch": False}  # the other images of the batch are the negatives
 CASE = SimpleNamespace(method=tiny_method, views=tiny_views, **COMMON)
 MORE_CASES = {
-    "frozen": SimpleNamespace(method=lambda: tiny_method(frozen_patch_embedding=True), views=tiny_views, **COMMON),
+    "frozen": SimpleNamespace(
+        method=lambda: tiny_method(frozen_patch_embedding=True, fixed_positions=True), views=tiny_views, **COMMON
+    ),
     "distorted": SimpleNamespace(method=tiny_method, views=lambda: tiny_views(distorter=RandDistort()), **COMMON),
     "resnet": SimpleNamespace(
         method=lambda: tiny_method(ResNetBackbone(depth=18)),
@@ -155,6 +157,17 @@ def test_frozen_patches_get_no_gradient_and_are_not_in_the_optimiser() -> None:
     assert all(p.requires_grad for p in tiny_method().backbone.parameters())
 
 
+def test_positions_are_fixed_as_published_or_learned() -> None:
+    method, batch = tiny_method(fixed_positions=True).train(), batch_of()
+    method(batch, START)["contrast"].backward()
+    positions = sincos_positions(method.backbone.num_features, method.backbone.grid)
+    for backbone in (method.backbone, method.teacher["backbone"]):
+        assert torch.equal(backbone.pos_embed[0], positions)
+        assert backbone.pos_embed.grad is None
+        assert not backbone.pos_embed.requires_grad
+    assert tiny_method().backbone.pos_embed.requires_grad
+
+
 def test_the_heads_are_those_of_the_paper_and_keep_no_running_statistics() -> None:
     with torch.device("meta"):
         method = MoCoV3Method(ViTBackbone())
@@ -195,3 +208,5 @@ def test_misfits_are_refused(cell_backbone: Callable[..., Any]) -> None:
         tiny_method(temperature=0)
     with pytest.raises(ValueError, match=r"backbone that embeds patches, got CellBackbone; take a ViTBackbone, or"):
         tiny_method(cell_backbone(4), frozen_patch_embedding=True)
+    with pytest.raises(ValueError, match=r"fixed_positions needs a backbone with positions, got CellBackbone"):
+        tiny_method(cell_backbone(4), fixed_positions=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from monai_anat.networks import ViTBackbone, to_tokens
+from monai_anat.networks import ViTBackbone, sincos_positions, to_tokens
 
 
 def _small(**changed):
@@ -48,6 +48,15 @@ def test_constant_positions_stay_constant(dims, grid):
     with torch.no_grad():
         backbone.pos_embed.fill_(0.5)
     torch.testing.assert_close(backbone.position_embedding(grid), torch.full((1, torch.Size(grid).numel(), 24), 0.5))
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_fixed_positions_are_sines_and_cosines_and_do_not_learn(class_token):
+    backbone = _small(image_size=(16, 24), embed_dim=8, num_heads=2, class_token=class_token)
+    backbone.fix_positions()
+    assert torch.equal(backbone.position_embedding((2, 3))[0], sincos_positions(8, (2, 3)))
+    assert not backbone.pos_embed[0, : int(class_token)].any()
+    assert not backbone.pos_embed.requires_grad
 
 
 def test_without_positions_shuffled_patches_give_shuffled_tokens():
