@@ -251,5 +251,5 @@ class CosineSchedule:
     def _of_epoch(self, progress: Progress) -> float:
         epoch, warmup = progress.epoch + self.first_epoch, self.warmup_epochs
         if epoch <= warmup:  # also where the run is shorter than its warm-up and nothing is left for the cosine
-            return linear(epoch, warmup, 0.0, self.base)
+            return linear(progress.epoch + 1, warmup, 0.0, self.base)  # the first epoch learns, whatever its number
         return cosine(epoch - warmup, progress.max_epochs - warmup, self.base, self.final)

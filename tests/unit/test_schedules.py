@@ -54,6 +54,13 @@ def test_cosine_by_epoch_agrees_with_recorded_values(name, file, first):
         assert schedule(progress) == pytest.approx(expected, rel=1e-8, abs=1e-12)
 
 
+def test_no_epoch_of_a_warm_up_has_rate_zero():
+    schedule = CosineSchedule(0.3, warmup_epochs=2, by_epoch=True, first_epoch=0)
+    rates = [schedule(Progress(epoch, 6, 7 * epoch, 42)) for epoch in range(6)]
+    assert rates[:3] == pytest.approx([0.15, 0.3, 0.3])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+
+
 def test_schedules_clamp_past_the_end():
     assert CosineSchedule(1.0, 0.25)(Progress(9, 5, 90, 50)) == pytest.approx(0.25)
     assert LinearSchedule(1.0, 0.25)(Progress(9, 5, 90, 50)) == pytest.approx(0.25)
