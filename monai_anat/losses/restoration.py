@@ -76,7 +76,8 @@ def masked_patch_mse(
     """Compare predicted patches with hidden ones: the mean squared error, each patch on a scale of its own.
 
     MAE (He et al., CVPR 2022, arXiv:2111.06377, section 3, "Reconstruction target"): the mean of a patch's pixels is
-    subtracted and the rest divided by their deviation, so that what counts is structure and not grey level.
+    subtracted and the rest divided by their deviation (over all P pixels, not P - 1), so that what counts is structure
+    and not grey level.
 
     Args:
         predicted: (B, N, P).
