@@ -281,7 +281,10 @@ def _used_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
     signed = bool(dataset.get("PixelRepresentation", 0))
     if _codec_knows_bits(dataset) or (stored == allocated and high == stored - 1):
         return values
-    wide = values.astype(np.int64) >> (high + 1 - stored)
+    shift = high + 1 - stored
+    if shift and values.min() >= 0 and values.max() < 1 << stored and np.any(values & ((1 << shift) - 1)):
+        shift = 0  # a wrong HighBit: the bits above are empty, and those below are in use
+    wide = values.astype(np.int64) >> shift
     wide &= (1 << stored) - 1
     if signed:
         wide = np.where(wide >= 1 << (stored - 1), wide - (1 << stored), wide)

@@ -5,6 +5,7 @@ Answers are of fixed words and numbers, so that no free text of a header travels
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -176,7 +177,10 @@ def header_number(dataset: pydicom.Dataset, name: str, default: float) -> float:
     """
     try:
         value = dataset.get(name)
-        return float(default if value is None or value == "" else value)
+        number = float(default if value is None or value == "" else value)
+        if not math.isfinite(number):
+            raise ValueError(name)
+        return number
     except (TypeError, ValueError) as error:
         raise UnreadableError(f"{name} in the DICOM header is no number") from error
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .candidates import Candidate
+from .dicom_view import view_in_words
 from .identity import keyed_hash
 from .radiograph import RadiographError, decode
 from .reading import Decoded
@@ -155,9 +156,10 @@ def _kind_of_view(view: str) -> str:
     if words & {"OBL", "OBLIQUE", "LAO", "RAO", "LPO", "RPO"}:
         return "oblique"
     frontal, lateral = words & {"PA", "AP", "FRONTAL"}, words & {"L", "LL", "RL", "LAT", "LLAT", "RLAT", "LATERAL"}
-    if bool(frontal) == bool(lateral):
-        return ""
-    return "frontal" if frontal else "lateral"
+    if bool(frontal) != bool(lateral):
+        return "frontal" if frontal else "lateral"
+    found = view_in_words(view) or ""
+    return {"": "", "LATERAL": "lateral", "OBLIQUE": "oblique"}.get(found, "frontal")
 
 
 def to_size(decoded: Decoded, size: int) -> tuple[NDArray[np.uint8], bool]:

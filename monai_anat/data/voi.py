@@ -159,4 +159,4 @@ def _table(item: pydicom.Dataset, largest: float) -> tuple[NDArray[np.int64] | N
         table = np.asarray([data] if isinstance(data, int) else list(data), dtype=np.int64) & 0xFFFF
         if bits <= 8 and len(table) == (count + 1) // 2 and len(table) < count:
             table = np.stack([table & 0xFF, table >> 8], axis=1).ravel()
-    return (table[:count], first) if len(table) else (None, 0)
+    return (table[:count], first) if len(table) >= count else (None, 0)

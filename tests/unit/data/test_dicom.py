@@ -105,6 +105,14 @@ def test_high_bit_above_stored_bits_is_shifted_down(tmp_path: Path, make_dicom: 
     np.testing.assert_array_equal(_pixels(make_dicom(tmp_path / "c.dcm", framed, HighBit=13, **window)), low)
 
 
+def test_a_wrong_high_bit_does_not_shift(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+    """The tag says that the twelve bits lie at the top, and they lie at the bottom."""
+    window = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
+    plain = make_dicom(tmp_path / "a.dcm", picture, HighBit=11, **window)
+    wrong = make_dicom(tmp_path / "b.dcm", picture, HighBit=15, **window)
+    np.testing.assert_array_equal(_pixels(wrong), _pixels(plain))
+
+
 def test_signed_values_of_twelve_bits(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
     signed = picture.astype(np.int16) - 2048
     stored = np.where(signed < 0, signed + 4096, signed).astype(np.int16)  # upper bits cleared, as some devices do

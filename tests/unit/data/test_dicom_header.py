@@ -104,10 +104,11 @@ def test_spacing_that_no_detector_has_counts_as_absent(
 def test_number_of_the_header() -> None:
     assert header_number(_dataset(RescaleSlope="2.5"), "RescaleSlope", 1) == 2.5
     assert header_number(_dataset(RescaleSlope=None), "RescaleSlope", 1) == 1
-    dataset = Dataset()
-    dataset.add_new("RescaleSlope", "LO", "abc")
-    with pytest.raises(UnreadableError, match="RescaleSlope in the DICOM header is no number"):
-        header_number(dataset, "RescaleSlope", 1)
+    for text in ("abc", "nan", "inf"):
+        dataset = Dataset()
+        dataset.add_new("RescaleSlope", "LO", text)
+        with pytest.raises(UnreadableError, match="RescaleSlope in the DICOM header is no number"):
+            header_number(dataset, "RescaleSlope", 1)
 
 
 def test_texts_of_the_header() -> None:

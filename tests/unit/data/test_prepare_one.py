@@ -31,6 +31,8 @@ def _decoded(height: int = 64, width: int = 80, **info: object) -> Decoded:
         (_decoded(view="LATERAL"), "PA", ""),
         (_decoded(), "XTABLE LATERAL", "lateral view"),
         (_decoded(), "L", "lateral view"),
+        (_decoded(), "Thorax seitl.", "lateral view"),
+        (_decoded(), "THORAX_PERFIL", "lateral view"),
         (_decoded(), "RAO", "oblique view"),
         (_decoded(), "AP_horizontal", ""),
         (_decoded(), "AP LLD", ""),

@@ -83,6 +83,13 @@ def test_malformed_tables_are_passed_over(bad: dict[str, object]) -> None:
     assert "LUT" not in voi.words
 
 
+def test_a_table_of_fewer_entries_than_it_says_is_passed_over() -> None:
+    item = _table(list(range(100)), 0, 12)
+    item.LUTDescriptor = [4096, 0, 12]
+    values = np.arange(4096).reshape(64, 64)
+    assert "LUT" not in map_grey(values, _dataset(VOILUTSequence=Sequence([item])))[1].words
+
+
 def test_signed_first_value_of_a_table() -> None:
     dataset = _dataset(ModalityLUTSequence=Sequence([_table([1, 2, 3], 65535, 16)]), PixelRepresentation=1)
     assert modality_values(np.array([[-1, 0, 1]]), dataset).tolist() == [[1, 2, 3]]
