@@ -1,11 +1,15 @@
 """Read a bundle's configurations without running them, and list what would run, for a config can run any code.
 
-``$`` expressions are Python; a ``_target_`` is a call. What lies outside the lists below need not be harmful, but a
-person should look at it before the bundle is run.
+``$`` expressions are Python; a ``_target_`` is a call; Python evaluates the arguments of a ``logging.conf``, which a
+bundle run reads. What lies outside the lists below need not be harmful, but a person should look at it before the
+bundle is run.
 """
 
 from __future__ import annotations
 
+import ast
+import configparser
+import importlib.util
 import json
 import os
 import re
@@ -29,6 +33,9 @@ ALLOWED_TARGETS = ("monai.", "monai_anat.", "torch.nn.", "torch.optim.", "torch.
 #: targets inside the allowed packages that load or run what somebody else wrote
 WATCHED_TARGETS = (
     "monai.bundle.",
+    "monai.apps.auto3dseg",
+    "monai.auto3dseg",
+    "monai.fl.",
     "monai.data.utils.pickle",
     "monai.apps.download",
     "monai.apps.utils",
@@ -36,7 +43,16 @@ WATCHED_TARGETS = (
     "torch.load",
     "torch.hub",
 )
+#: classes that do so, which MONAI also finds by their short names
+_WATCHED_NAMES = re.compile(
+    r"Lambda|Bundle|Algo|Workflow|AutoRunner|EnsembleRunner|HPOGen|NNIGen|OptunaGen|^Config|^Reference"
+)
+_OPEN_PACKAGES = {"monai", "torch", "ignite"}
 _CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
+_LOGGING_CLASS = re.compile(
+    r"(logging\.)?(handlers\.)?(Stream|File|Null|RotatingFile|TimedRotatingFile)Handler|logging\.Formatter"
+)
+_LOGGING_STREAMS = re.compile(r"\bsys\.std(out|err)\b")
 _SHORT_NAME = re.compile(r"^[A-Z][A-Za-z0-9_]*$")
 
 
@@ -66,7 +82,9 @@ def check_bundle(
     """List every ``$`` expression, and every ``_target_`` outside an allow-list, of a bundle's configurations.
 
     Nothing is imported, resolved or executed. A short name (``"CrossEntropyLoss"``) is looked up by MONAI among its own
-    classes and counts as allowed.
+    classes and counts as allowed. A dotted name counts as allowed if it is that of a class in a file of an allowed
+    package: functions (``monai.utils.run_cmd``), names behind names (``monai.utils.misc.subprocess.Popen``) and
+    references (``@other``), which may stand for anything, are listed.
 
     Args:
         folder: the bundle, or its ``configs``.
@@ -93,7 +111,34 @@ def check_bundle(
             findings.append(BundleFinding(name, "", "unreadable", reason))
             continue
         findings += [BundleFinding(name, *found) for found in _findings(content, "", tuple(allowed_targets))]
+    for path in sorted(path for path in root.rglob("*") if path.suffix.lower() == ".conf" and path.is_file()):
+        findings += [BundleFinding(str(path.relative_to(root)), *found) for found in _logging_findings(path)]
     return findings
+
+
+def _logging_findings(path: Path) -> Iterator[tuple[str, str, str]]:
+    """What ``logging.config.fileConfig`` would evaluate or call, beyond text handlers with plain arguments."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text())
+    except (ValueError, configparser.Error) as error:
+        yield "", "unreadable", type(error).__name__
+        return
+    for section in parser.sections():
+        for option in ("class", "args", "kwargs"):
+            value = parser.get(section, option, fallback="").strip()
+            if option == "class" and value and not _LOGGING_CLASS.fullmatch(value):
+                yield f"{section}#{option}", "target", value
+            elif option != "class" and value and not _is_literal(value):
+                yield f"{section}#{option}", "expression", value
+
+
+def _is_literal(text: str) -> bool:
+    try:
+        ast.literal_eval(_LOGGING_STREAMS.sub("0", text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return False
+    return True
 
 
 def _findings(content: Any, key: str, allowed: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
@@ -120,6 +165,23 @@ def _findings(content: Any, key: str, allowed: tuple[str, ...]) -> Iterator[tupl
 
 
 def _is_known(target: str, allowed: tuple[str, ...]) -> bool:
-    if target.startswith(WATCHED_TARGETS):
+    if target.startswith(WATCHED_TARGETS) or _WATCHED_NAMES.search(target.rpartition(".")[2]):
         return False
-    return bool(_SHORT_NAME.match(target)) or target.startswith(("@", *allowed))
+    if _SHORT_NAME.match(target):
+        return True
+    if not target.startswith(allowed):
+        return False
+    module, _, name = target.rpartition(".")
+    package = module.partition(".")[0]
+    # a function may run what its arguments say; those of this package do not
+    return _is_module(module) and (package not in _OPEN_PACKAGES or bool(_SHORT_NAME.match(name)))
+
+
+def _is_module(name: str) -> bool:
+    """Whether a dotted name is that of a file or folder of a package, by a look at the disk alone."""
+    package, *rest = name.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return True  # a package that this machine lacks: the caller's list has to do
+    place = Path(next(iter(spec.submodule_search_locations))).joinpath(*rest)
+    return place.is_dir() or place.with_suffix(".py").is_file()

@@ -43,6 +43,61 @@ def test_lists_what_would_run_and_runs_nothing(tmp_path: Path) -> None:
     assert "os.system" in str(next(f for f in found if "network" in f.key))
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "@x",
+        "monai.utils.run_cmd",
+        "monai.utils.misc.subprocess.Popen",
+        "monai.utils.misc.os.system",
+        "torch.nn.modules.module.warnings.sys.exit",
+        "monai_anat.data.prepare.os.system",
+        "ConfigParser",
+        "Lambdad",
+        "monai.transforms.utility.array.Lambda",
+        "monai.apps.auto3dseg.AutoRunner",
+        "run_cmd",
+    ],
+)
+def test_ways_around_the_list_are_listed(tmp_path: Path, target: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"x": "os.system", "run": {"_target_": target, "command": "true"}}))
+    assert [finding.text for finding in check_bundle(tmp_path)] == [target]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "monai.transforms.Compose",
+        "monai.networks.nets.unet.UNet",
+        "monai_anat.data.radiograph_preprocessing",
+        "torch.optim.AdamW",
+        "torch.nn.Conv2d",
+        "ignite.metrics.Accuracy",
+    ],
+)
+def test_classes_of_known_packages_are_not_listed(tmp_path: Path, target: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"run": {"_target_": target}}))
+    assert check_bundle(tmp_path) == []
+
+
+def test_logging_configuration_is_read_too(tmp_path: Path) -> None:
+    """Python evaluates its arguments, and a bundle run reads it unasked."""
+    (tmp_path / "a.json").write_text("{}")
+    plain = (
+        "[handler_a]\nclass=StreamHandler\nargs=(sys.stdout,)\n[handler_b]\nclass=FileHandler\nargs=('a.log', 'w')\n"
+    )
+    (tmp_path / "logging.conf").write_text(plain + "[formatter_a]\nformat=%(message)s\n")
+    assert check_bundle(tmp_path) == []
+    bad = plain + "[handler_c]\nclass=mine.Handler\nargs=(__import__('os').system('true'),)\n"
+    (tmp_path / "logging.conf").write_text(bad)
+    assert [(f.kind, f.key) for f in check_bundle(tmp_path)] == [
+        ("target", "handler_c#class"),
+        ("expression", "handler_c#args"),
+    ]
+    (tmp_path / "logging.conf").write_text("no section")
+    assert check_bundle(tmp_path)[0].kind == "unreadable"
+
+
 def test_allow_list_is_an_argument(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"x": {"_target_": "mine.Net"}}')
     assert check_bundle(tmp_path)[0].text == "mine.Net"
