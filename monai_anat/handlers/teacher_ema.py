@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from ignite.engine import Events
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..engines import SSLEvents, SSLTrainer
 from ..methods.base import TeacherStudentMethod
@@ -43,6 +44,25 @@ def move_teacher(
     True
     """
     _move(*_pair_up(pairs, average_statistics), momentum)
+
+
+@torch.no_grad()
+def _start_statistics(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> None:
+    """Give each teacher the statistics of what its student has seen since the two were equal.
+
+    A running statistic is a share of where it began and the rest of what was seen. The teacher still has where it
+    began, so that share can be taken out.
+    """
+    for student, teacher in pairs:
+        for seen, kept in zip(student.modules(), teacher.modules(), strict=True):
+            if not isinstance(seen, _BatchNorm) or seen.num_batches_tracked is None or seen.momentum is None:
+                continue
+            batches = seen.num_batches_tracked - kept.num_batches_tracked
+            share = torch.pow(1.0 - seen.momentum, batches)  # of where it began
+            for name in ("running_mean", "running_var"):
+                now, began = getattr(seen, name), getattr(kept, name)
+                began.copy_(torch.where(batches > 0, (now - share * began) / (1 - share), began))
+            kept.running_var.clamp_(min=0.0)
 
 
 def _pair_up(pairs: Iterable[tuple[nn.Module, nn.Module]], average_statistics: bool) -> tuple[_Pairs, _Pairs]:
@@ -83,7 +103,9 @@ class TeacherEMA:
         momentum: weight of the old teacher, or a schedule of it (PEAC: cosine from .999 to 1). It must fit the length
             of the run: with 1,000 steps, .999 leaves a third of the random start in the teacher.
         average_statistics: average the running statistics of batch normalisation as well, instead of copying the
-            student's. A queue of keys needs it: keys that change with the student's statistics age at once.
+            student's. A queue of keys needs it: keys that change with the student's statistics age at once. The average
+            starts from the statistics of the first batch: from the mean 0 and variance 1 that a network is built with
+            it would take ``1 / (1 - momentum)`` steps to arrive, and keys would tell their age and not their image.
 
     Raises:
         TypeError: on ``attach`` to a trainer whose method has no teacher.
@@ -113,4 +135,6 @@ class TeacherEMA:
 
     def __call__(self, engine: SSLTrainer) -> None:
         """Move the teacher by the momentum of this step."""
+        if self.average_statistics and engine.progress.step == 0:
+            _start_statistics(cast(TeacherStudentMethod, engine.method).pairs())
         _move(*self._tensors, self.momentum(engine.progress))

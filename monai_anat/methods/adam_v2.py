@@ -230,7 +230,8 @@ class AdamV2Method(TeacherStudentMethod):
 
     Differs from the released code: every predicted part is scaled to unit length by itself, and squares are summed
     over the width of an embedding, see :func:`~monai_anat.losses.decomposition_distance`; the teacher sees the whole
-    once and not twice; it is in evaluation mode and takes over the student's statistics of batch normalisation.
+    once and not twice; it is in evaluation mode, so with batch normalisation let
+    ``TeacherEMA(average_statistics=True)`` move it.
 
     Args:
         backbone: any 2D backbone of the contract that takes images of several sizes; ResNet-50 and ConvNeXt-B in the

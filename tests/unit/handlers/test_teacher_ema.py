@@ -58,6 +58,27 @@ def test_the_handler_passes_on_how_statistics_move(make_trainer):
         assert trainer.method.teacher.statistic == (1.0 if average else 2.0)
 
 
+def test_averaged_statistics_start_from_what_the_first_step_saw(make_trainer):
+    trainer = make_trainer([TeacherEMA(1.0, average_statistics=True)], epochs=1, micro_batch_size=2)
+    maps = []
+    trainer.method.student.norm.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0].detach()))
+    trainer.run()
+    assert len(maps) == 6  # three steps of two passes; a momentum of 1 keeps what the first step made
+    var, mean = torch.var_mean(torch.stack(maps[:2]).movedim(2, 1).flatten(2), -1)
+    weights = torch.tensor([0.9, 1.0]) / 1.9  # of the two passes in a running statistic
+    torch.testing.assert_close(trainer.method.teacher.norm.running_mean, weights @ mean)
+    torch.testing.assert_close(trainer.method.teacher.norm.running_var, weights @ var)
+
+
+def test_statistics_that_no_batch_moved_stay(make_trainer):
+    trainer = make_trainer([TeacherEMA(0.5, average_statistics=True)], epochs=1)
+    for network in (trainer.method.student, trainer.method.teacher):
+        network.unused = nn.BatchNorm1d(2)
+    trainer.run()
+    assert torch.equal(trainer.method.teacher.unused.running_mean, torch.zeros(2))
+    assert torch.equal(trainer.method.teacher.unused.running_var, torch.ones(2))
+
+
 def test_parameters_are_paired_by_name():
     with pytest.raises(ValueError, match=r"same names, differ in \['bias'\]"):
         move_teacher([(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))], 0.9)
