@@ -195,7 +195,8 @@ def header_texts(value: Any) -> list[str]:
     ['L', 'F']
     """
     if value is None or isinstance(value, str):
-        return [part.strip() for part in str(value).upper().split("\\")] if value else []
+        # a slash leans the other way in some exports
+        return [part.strip() for part in re.split(r"[\\/]", str(value).upper())] if value else []
     return [str(part).strip().upper() for part in value]
 
 

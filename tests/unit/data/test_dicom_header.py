@@ -113,7 +113,7 @@ def test_number_of_the_header() -> None:
 
 def test_texts_of_the_header() -> None:
     assert header_texts(None) == header_texts("") == []
-    assert header_texts(["l ", "f"]) == header_texts("l\\f") == ["L", "F"]
+    assert header_texts(["l ", "f"]) == header_texts("l\\f") == header_texts("L/F") == ["L", "F"]
 
 
 def test_private_transfer_syntax_is_not_named() -> None:
