@@ -135,11 +135,9 @@ def load_backbone(
     # the encoder's part of a backbone with gates has the names of a plain one, whoever wrote the file
     gated = isinstance(backbone, GatedBackbone)
     names = {key.removeprefix("backbone.") if gated else key: key for key in backbone.state_dict()}
-    own = {name: backbone.state_dict()[key] for name, key in names.items()}
     notes: list[str] = []
     state, dropped = _select(layout, family, branch, groups, names, file)
-    if not any(key.endswith(COUNTER) for key in state):
-        own = {key: value for key, value in own.items() if not key.endswith(COUNTER)}
+    own = _as_counted({name: backbone.state_dict()[key] for name, key in names.items()}, state)
     if layout.by_position:
         state, gates = _place(state, own, family, file)
         dropped += gates
@@ -250,6 +248,12 @@ def _select(
             f"{file} was read as {family} and holds no {branch}: no tensors of it under {outer}; "
             f"it has tensors under {', '.join(key or '(the top level)' for key in groups) or 'nothing'}"
         ) from error
+
+
+def _as_counted(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's own tensors; without the counters of its BatchNorms where the file has none."""
+    counted = any(key.endswith(COUNTER) for key in state)
+    return {key: value for key, value in own.items() if counted or not key.endswith(COUNTER)}
 
 
 def _convert(
