@@ -216,7 +216,7 @@ def write_index(writer: ShardWriter, groups: list[str], splits: list[str]) -> No
             continue
         for name in names:
             index[number][name] = line[name]
-        index[number]["group"], index[number]["split"] = groups[number], splits[number]
+        index[number]["group"], index[number]["split"] = groups[number], splits[number].encode()
         number += 1
     path = writer.folder / INDEX_FILE
     temporary = path.with_suffix(".tmp")

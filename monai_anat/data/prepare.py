@@ -34,7 +34,7 @@ from .duplicates import join_groups, near_duplicates
 from .identity import load_key
 from .journal import ShardWriter, write_index, write_whole
 from .prepare_one import Outcome, prepare_file, source_hash
-from .shards import INDEX_FILE, open_index, shard_view
+from .shards import INDEX_FILE, check_split_names, open_index, shard_view
 from .splits import split_by_patient
 
 __all__ = [
@@ -195,6 +195,10 @@ def iterate_preparation(
     total, passed_over = count_source(source)
     if total == 0:
         raise DatalistError(f"source must hold at least one file that may be an image, got none in {source!r}")
+    if splits is not None:
+        check_split_names(splits)
+    elif not (isinstance(source, (str, os.PathLike)) and Path(source).is_dir()):
+        check_split_names(candidate.split for candidate in iterate_candidates(source))
     settings = {"size": size, "view": view, "patient_pattern": patient_pattern}
     writer: ShardWriter | None = None
     try:

@@ -107,7 +107,7 @@ def prepare_file(position: int, candidate: Candidate, source: str, key: bytes, s
         "original_width": int(width),
         "spacing": prepared_spacing(decoded, min(pixels.shape)),
         "kind": str(decoded.info["kind"])[:6],
-        "view": candidate.view or decoded.info.get("view") or "",
+        "view": _named_view(candidate.view or "") or decoded.info.get("view") or "",
         "split": candidate.split or "",
         "position": position,
         "pixels": digest.hexdigest(),
@@ -160,6 +160,12 @@ def _kind_of_view(view: str) -> str:
         return "frontal" if frontal else "lateral"
     found = view_in_words(view) or ""
     return {"": "", "LATERAL": "lateral", "OBLIQUE": "oblique"}.get(found, "frontal")
+
+
+def _named_view(view: str) -> str:
+    """The listed projection in the words of ``view_of``: a free text of a table may name a person."""
+    named = {"frontal": "FRONTAL", "lateral": "LATERAL", "oblique": "OBLIQUE"}
+    return view_in_words(view) or named.get(_kind_of_view(view), "")
 
 
 def to_size(decoded: Decoded, size: int) -> tuple[NDArray[np.uint8], bool]:

@@ -8,7 +8,7 @@ cache.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = [
     "INDEX_DTYPE",
     "INDEX_FILE",
     "ShardDataset",
+    "check_split_names",
     "open_index",
     "prepared_items",
     "read_shard_image",
@@ -148,6 +149,23 @@ def open_index(folder: str | os.PathLike[str]) -> NDArray[Any]:
     if index.dtype != INDEX_DTYPE:
         raise DatalistError(f"{path} was written by another version of this package; prepare the folder again")
     return index
+
+
+def check_split_names(names: Iterable[str | None]) -> None:
+    """Refuse names of splits that the index has no room for, before any file is read.
+
+    Args:
+        names: of splits; None and empty ones are passed over.
+
+    Raises:
+        DatalistError: names the split.
+
+    >>> check_split_names(["training", None])
+    """
+    room = int(INDEX_DTYPE["split"].itemsize)
+    for name in names:
+        if name and len(name.encode()) > room:
+            raise DatalistError(f"the name of a split must be at most {room} bytes long, got {name!r}; shorten it")
 
 
 def shard_view(folder: str | os.PathLike[str], row: int) -> NDArray[np.uint8]:

@@ -184,6 +184,17 @@ def test_file_that_kills_its_process_is_set_aside(
     assert summary.written == 12 and summary.reasons["decoding the file ended the process"] == 1
 
 
+def test_names_of_splits_in_any_alphabet_but_not_of_any_length(source: Path, tmp_path: Path) -> None:
+    items = [{"image": str(source / "p0_0.png"), "split": "prüfung"}, {"image": str(source / "p1_0.png")}]
+    _prepare(items, tmp_path / "out")
+    assert len(ShardDataset(tmp_path / "out", split="prüfung")) == 1
+    items[0]["split"] = "external_validation"
+    with pytest.raises(DatalistError, match="at most 12 bytes long, got 'external_validation'"):
+        _prepare(items, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    _prepare(items, tmp_path / "other", splits={"training": 1.0})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

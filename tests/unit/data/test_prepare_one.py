@@ -97,6 +97,20 @@ def test_outcome_names_nobody_and_never_raises(tmp_path: Path, make_dicom: Calla
     assert prepare_file(0, Candidate("x", reason="why"), "h", b"k", 32, "any").reason == "why"
 
 
+@pytest.mark.parametrize(
+    ("listed", "recorded"),
+    [("PA", "PA"), ("L", "LATERAL"), ("AP LLD", "AP"), ("胸部 正面", "FRONTAL"), ("JANE DOE", "AP"), (None, "AP")],
+)
+def test_a_listed_view_is_recorded_in_fixed_words(
+    tmp_path: Path, make_dicom: Callable[..., Path], listed: str | None, recorded: str
+) -> None:
+    """What a table has in its column may be anything, in any alphabet."""
+    values = np.round(synthetic_radiograph(64)[0] * 4000).astype(np.uint16)
+    path = make_dicom(tmp_path / "a.dcm", values, ViewPosition="AP")
+    record = prepare_file(0, Candidate(str(path), view=listed), "hash", b"key", 32, "any").record
+    assert record is not None and record["view"] == recorded
+
+
 def test_source_hash_changes_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"1")
