@@ -200,6 +200,8 @@ def read_shard_image(path: str | os.PathLike[str], frame: int | None = None, lab
     folder = Path(file).parent
     try:
         row = int(number)
+        if row < 0:  # numpy would count from the end
+            raise IndexError(row)
         record = open_index(folder)[row]
     except (ValueError, IndexError) as error:
         raise UnreadableError(

@@ -82,6 +82,8 @@ def test_datalist_of_a_prepared_folder_reads_like_any_other(prepared: Path) -> N
     assert len(prepared_items(prepared, [0, 2])) == 2
     with pytest.raises(RadiographError, match="no such number"):
         read_radiograph(f"{prepared}/index.npy#99")
+    with pytest.raises(RadiographError, match="no such number"):
+        read_radiograph(f"{prepared}/index.npy#-1")
 
 
 def test_million_images_open_at_once(tmp_path: Path) -> None:
