@@ -13,8 +13,9 @@ Dice has its difference to scratch over draws (the same in every seed, whose mea
 
 Presets: "mini" for 2 cores (a ViT of half a million parameters, 112 px, 3 epochs of 102 steps of 16), "full" for a GPU
 (Swin of three stages, 224 px).
-The protocols' choices (learning rates) are made on validation patients. DiRA needs a backbone that halves its maps, so
-it keeps the one of its demonstration (ResNet-18, 128 px): compare it with care.
+The protocols' choices (learning rates) are made on validation patients. An arm is compared with untrained weights of
+its own kind: DiRA needs a backbone that halves its maps (ResNet-18, 128 px), MAE fixes its positions to sines and
+cosines, so they have a scratch arm each.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai_anat import networks
 
 HERE = Path(__file__).parent
 
@@ -86,18 +90,24 @@ PRESETS = {
 class Arm:
     """One method, or a variant of one: its bundle, what it changes there, and how many stages share the steps.
 
-    ``source`` is the side to which images are loaded, as a multiple of the views' (0: the bundle works it out).
+    ``source`` is the side to which images are loaded, as a multiple of the views' (0: the bundle works it out);
+    ``scratch`` the arm of untrained weights that it is compared with. Those have no bundle; ``fixed_positions`` puts
+    sines and cosines into them.
     """
 
     bundle: str | None
     changes: dict[str, Any] = field(default_factory=dict)
     stages: int = 0
     source: int = 0
+    scratch: str = "scratch"
+    fixed_positions: bool = False
 
 
-RESNET_18 = {"_target_": "monai_anat.networks.ResNetBackbone", "depth": 18}
+DIRA = {"image_size": 128, "network_def": {"_target_": "monai_anat.networks.ResNetBackbone", "depth": 18}}
 ARMS: dict[str, Arm] = {
     "scratch": Arm(None),
+    "scratch_positions": Arm(None, fixed_positions=True),
+    "scratch_resnet": Arm(None, DIRA),
     "popar": Arm("popar"),
     "peac": Arm("peac"),
     "peac_no_local": Arm("peac", {"method#local_weight": 0.0}),
@@ -107,7 +117,7 @@ ARMS: dict[str, Arm] = {
     "adam": Arm("adam", stages=3, source=4),
     "adam_v2": Arm("adam_v2", stages=3, source=2),
     "mlvicx": Arm("mlvicx", source=2),
-    "dira": Arm("dira", {"image_size": 128, "network_def": RESNET_18}, stages=2, source=2),
+    "dira": Arm("dira", DIRA, stages=2, source=2, scratch="scratch_resnet"),
     "moco_v2": Arm("moco_v2", source=2),
     "simsiam": Arm("simsiam", source=2),
     "vicreg": Arm("vicreg", source=2),
@@ -115,7 +125,7 @@ ARMS: dict[str, Arm] = {
     "moco_v3": Arm("moco_v3", source=2),
     "dino": Arm("dino", {"local_size": 56}, source=2),
     "simmim": Arm("simmim", source=2),
-    "mae": Arm("mae", {"cell_size": "@network_def#patch_size"}, source=2),
+    "mae": Arm("mae", {"cell_size": "@network_def#patch_size"}, source=2, scratch="scratch_positions"),
     "beit": Arm("beit", {"cell_size": "@network_def#patch_size"}, stages=2, source=2),
 }
 #: labelled images of the segmentations
@@ -161,16 +171,14 @@ def overrides(arm: Arm, preset: Preset, seed: int, source: Path, folder: Path, i
 def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path | None, folder: Path) -> dict[str, Any]:
     """Make FOLDER/encoder; returns the settings and the curve."""
     import torch
-    from monai.bundle import ConfigParser, ConfigWorkflow
+    from monai.bundle import ConfigWorkflow
 
     from monai_anat import data, networks, resources
 
     if arm.bundle is None:
         torch.manual_seed(seed)
-        parser = ConfigParser({"network": preset.network})
-        encoder = parser.get_parsed_content("network")
-        options = {"image_size": preset.image_size, "mean": 0.5056, "std": 0.252}
-        networks.save_encoder(encoder, folder / "encoder", provenance={"method": name}, **options)
+        options = {"image_size": arm.changes.get("image_size", preset.image_size), "mean": 0.5056, "std": 0.252}
+        networks.save_encoder(untrained(arm, preset), folder / "encoder", provenance={"method": name}, **options)
         return {"seconds": 0.0}
     source = data_folder / "cxr_pretrain" if data_folder else data.sample_folder()
     images = len(data.load_datalist(source, "training") if data_folder else data.pretraining_datalist())
@@ -196,9 +204,18 @@ def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path |
     }
 
 
-def few_shot(
-    encoder_dir: Path, labelled: Path, shots: int, *, scratch: bool, settings: dict[str, Any]
-) -> dict[str, Any]:
+def untrained(arm: Arm, preset: Preset) -> networks.Backbone:
+    """The network of an arm without a bundle, with weights drawn now."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser({"image_size": preset.image_size, "network_def": preset.network, **arm.changes})
+    encoder: networks.Backbone = parser.get_parsed_content("network_def")
+    if arm.fixed_positions:
+        encoder.fix_positions()
+    return encoder
+
+
+def few_shot(encoder_dir: Path, labelled: Path, shots: int, arm: Arm, preset: Preset) -> dict[str, Any]:
     """Segmentation by one arm from so many labels; the draws, and so the pairs with other arms, are the seeds'."""
     import copy
 
@@ -206,12 +223,11 @@ def few_shot(
 
     record = networks.read_encoder_record(encoder_dir)
     encoder = networks.load_encoder(encoder_dir)
-    protocol = evaluation.FewShotSegmentation(
-        shots=shots, image_size=record.image_size[0], mean=record.mean, std=record.std, progress=False, **settings
-    )
+    options = {"image_size": record.image_size[0], "mean": record.mean, "std": record.std}
+    protocol = evaluation.FewShotSegmentation(shots=shots, progress=False, **options, **preset.few_shot)
 
     def fresh() -> networks.Backbone:
-        return type(encoder)(**encoder.config) if scratch else copy.deepcopy(encoder)
+        return copy.deepcopy(encoder) if arm.bundle else untrained(arm, preset)
 
     splits = [data.load_datalist(labelled, split) for split in ("training", "validation", "test")]
     result = protocol.compare({"arm": fresh}, *splits)
@@ -230,9 +246,7 @@ def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, o
     labelled = data_folder / "cxr_seg" if data_folder else data.sample_folder()
     results = evaluation.evaluate_encoder(folder / "encoder", labelled, folder / "evaluation", tuple(HEADLINES))
     for shots in SHOTS:
-        results[f"few-shot-{shots}"] = few_shot(
-            folder / "encoder", labelled, shots, scratch=name == "scratch", settings=preset.few_shot
-        )
+        results[f"few-shot-{shots}"] = few_shot(folder / "encoder", labelled, shots, ARMS[name], preset)
     for result in results.values():
         for group in (result.get("metrics", {}), *result.get("baselines", {}).values()):
             for metric in group.values():
@@ -284,7 +298,7 @@ def table(out: Path) -> str:
     for arm in [name for name in ARMS if any(name == done for done, _ in cells)]:
         seeds = [seed for name, seed in cells if name == arm]
         values = [spread([_value(cells[arm, seed], protocol) for seed in seeds]) for protocol in HEADLINES]
-        if arm != "scratch":
+        if ARMS[arm].bundle:
             values = [
                 f"{text} {verdict(out, arm, seeds, protocol)}".strip()
                 for text, protocol in zip(values, HEADLINES, strict=True)
@@ -328,7 +342,7 @@ def verdict(out: Path, arm: str, seeds: list[int], protocol: str) -> str:
 
     outcomes, metric = [], HEADLINES[protocol][0]
     for seed in seeds:
-        one, scratch = (out / f"{name}-{seed}" / "evaluation" for name in (arm, "scratch"))
+        one, scratch = (out / f"{name}-{seed}" / "evaluation" for name in (arm, ARMS[arm].scratch))
         if one.is_dir() and scratch.is_dir():
             results = [_results(folder)[protocol] for folder in (one, scratch)]
             outcomes.append(evaluation.compare_results(*results).get(metric, {}).get("ahead"))
@@ -345,8 +359,9 @@ def dice_gain(cells: dict[tuple[str, int], dict[str, Any]], arm: str, seeds: lis
 
     from monai_anat.evaluation import paired_difference
 
-    pairs = [(cells[arm, seed], cells["scratch", seed]) for seed in seeds if ("scratch", seed) in cells]
-    if arm == "scratch" or not pairs:
+    scratch = ARMS[arm].scratch
+    pairs = [(cells[arm, seed], cells[scratch, seed]) for seed in seeds if (scratch, seed) in cells]
+    if not ARMS[arm].bundle or not pairs:
         return ""
     runs = [[cell["results"][f"few-shot-{shots}"] for cell in side] for side in zip(*pairs, strict=True)]
     dice = [[[draw["dice_by_image"] for draw in run["arms"]["arm"]["draws"]] for run in side] for side in runs]
