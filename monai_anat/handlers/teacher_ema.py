@@ -55,14 +55,16 @@ def _start_statistics(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> None:
     """
     for student, teacher in pairs:
         for seen, kept in zip(student.modules(), teacher.modules(), strict=True):
-            if not isinstance(seen, _BatchNorm) or seen.num_batches_tracked is None or seen.momentum is None:
+            if not (isinstance(seen, _BatchNorm) and isinstance(kept, _BatchNorm)) or seen.momentum is None:
                 continue
+            if seen.num_batches_tracked is None or kept.num_batches_tracked is None:
+                continue  # it normalises by the batch at hand
             batches = seen.num_batches_tracked - kept.num_batches_tracked
             share = torch.pow(1.0 - seen.momentum, batches)  # of where it began
-            for name in ("running_mean", "running_var"):
+            for name, least in (("running_mean", None), ("running_var", 0.0)):
                 now, began = getattr(seen, name), getattr(kept, name)
-                began.copy_(torch.where(batches > 0, (now - share * began) / (1 - share), began))
-            kept.running_var.clamp_(min=0.0)
+                moved = torch.where(batches > 0, (now - share * began) / (1 - share), began)
+                began.copy_(moved.clamp(min=least) if least is not None else moved)  # rounding
 
 
 def _pair_up(pairs: Iterable[tuple[nn.Module, nn.Module]], average_statistics: bool) -> tuple[_Pairs, _Pairs]:
