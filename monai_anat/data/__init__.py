@@ -16,7 +16,8 @@ from .embedding import EmbedProgress, pixel_hash, write_embeddings
 from .geometry import OrientRadiograph, OrientRadiographd, ResizeRadiograph, ResizeRadiographd, ScaleRadiographd
 from .identity import default_key_file, keyed_hash, load_key
 from .orientation import picture_affine, turn_of
-from .prepare import PrepareProgress, PrepareSummary, iterate_preparation, prepare_radiographs
+from .prepare import PrepareProgress, iterate_preparation, prepare_radiographs
+from .prepared_folder import PrepareSummary
 from .preprocessing import FinishRadiographd, radiograph_preprocessing
 from .public_sets import (
     PUBLIC_SETS,

@@ -223,12 +223,6 @@ def test_other_keys_give_other_groups(source: Path, tmp_path: Path) -> None:
     assert len(first) == 6 and not first & second
 
 
-@pytest.mark.parametrize("stratify", ["view", "kind", "label"])
-def test_strata(source: Path, tmp_path: Path, stratify: str) -> None:
-    summary = _prepare(source, tmp_path / "out", splits={"training": 0.5, "test": 0.5}, stratify=stratify)
-    assert set(summary.splits) == {"training", "test"}
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_that_a_list_names_twice_is_told(source: Path, tmp_path: Path, workers: int) -> None:
     items = [{"image": str(source / name), "view": "PA"} for name in ("p0_0.png", "p0_1.png", "p0_0.png")]
