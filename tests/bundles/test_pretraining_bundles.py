@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
+from monai.transforms import Transform
 
 from monai_anat import networks
 from monai_anat.methods import TeacherStudentMethod
 from monai_anat.resources import bundle_names, bundle_path
 from monai_anat.schedules import Progress
-from monai_anat.transforms import ElasticDraw, RandDistort, displacement_field
+from monai_anat.transforms import ElasticDraw, RandAppearance, RandDistort, displacement_field
 
 # MONAI warns that a config can run code, and that a schema has no hash
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -135,15 +136,34 @@ def test_every_baseline_can_have_the_distortions_of_the_anatomy_methods(method):
     assert isinstance(parser.get_parsed_content("train#preprocessing").distorter, RandDistort)
 
 
-@pytest.mark.parametrize("method", ["barlow_twins", "dino", "moco_v2", "moco_v3", "simsiam", "vicreg"])
-def test_every_baseline_blurs_by_the_size_of_its_views(method):
-    """2 pixels at most are published for 224; beside each other, methods must not differ in that."""
-    for size, most in ((224, 2.0), (112, 1.0)):
+@pytest.mark.parametrize(
+    "method", ["adam", "adam_v2", "barlow_twins", "dino", "dira", "lamps", "moco_v2", "moco_v3", "simsiam", "vicreg"]
+)
+def test_views_are_blurred_by_their_size(method):
+    """2 pixels at most are published for 224 (Lamps: .8 to 1.4 for 448); beside each other, methods must not differ."""
+    least, most, published = (0.8, 1.4, 448) if method == "lamps" else (0.1, 2.0, 224)
+    for size in (published, published // 2):
         parser = ConfigParser()
         parser.read_config(config_of(f"cxr_{method}_pretraining", "train"))
         parser["image_size"] = size
-        views = parser.get_parsed_content("train#preprocessing")
-        assert {tuple(appearance.blur_sigma) for appearance in views.appearances} == {(0.1, most)}
+        if method == "lamps":
+            parser["cell_size"] = size // 14
+        found = appearances_of(parser.get_parsed_content("train#preprocessing"))
+        scale = size / published
+        assert {tuple(appearance.blur_sigma) for appearance in found} == {
+            (least * scale if method == "lamps" else least, most * scale)
+        }
+
+
+def appearances_of(views):
+    """Every change of appearance that a transform holds."""
+    if isinstance(views, RandAppearance):
+        return [views]
+    if isinstance(views, Transform):
+        return appearances_of(list(vars(views).values()))
+    if isinstance(views, dict):
+        return appearances_of(list(views.values()))
+    return [found for part in views for found in appearances_of(part)] if isinstance(views, list | tuple) else []
 
 
 #: epochs, batch, optimiser, rate, weight decay, teacher momentum, drop path, eps: as published, but for the optimiser
