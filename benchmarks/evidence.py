@@ -103,6 +103,8 @@ class Arm:
     fixed_positions: bool = False
 
 
+#: for three epochs; the demonstrations of these take more, with longer warm-ups
+FEW_EPOCHS = {"warmup_epochs": 2, "learning_rate": 3e-4}
 DIRA = {"image_size": 128, "network_def": {"_target_": "monai_anat.networks.ResNetBackbone", "depth": 18}}
 ARMS: dict[str, Arm] = {
     "scratch": Arm(None),
@@ -112,8 +114,8 @@ ARMS: dict[str, Arm] = {
     "peac": Arm("peac"),
     "peac_no_local": Arm("peac", {"method#local_weight": 0.0}),
     "peac_transposed": Arm("peac", {"train#preprocessing#_target_": "transposed_matching.TransposedPEACViewsd"}),
-    "lamps": Arm("lamps"),
-    "ace": Arm("ace"),
+    "lamps": Arm("lamps", {"kept": 11, "alternate": "step", "order_weight": 0.1}),
+    "ace": Arm("ace", {"warmup_epochs": 1, "learning_rate": 3e-4, "num_prototypes": 1024}),
     "adam": Arm("adam", stages=3, source=4),
     "adam_v2": Arm("adam_v2", stages=3, source=2),
     "mlvicx": Arm("mlvicx", source=2),
@@ -124,9 +126,11 @@ ARMS: dict[str, Arm] = {
     "barlow_twins": Arm("barlow_twins", source=2),
     "moco_v3": Arm("moco_v3", source=2),
     "dino": Arm("dino", {"local_size": 56}, source=2),
-    "simmim": Arm("simmim", source=2),
-    "mae": Arm("mae", {"cell_size": "@network_def#patch_size"}, source=2, scratch="scratch_positions"),
-    "beit": Arm("beit", {"cell_size": "@network_def#patch_size"}, stages=2, source=2),
+    "simmim": Arm("simmim", FEW_EPOCHS, source=2),
+    "mae": Arm(
+        "mae", {"cell_size": "@network_def#patch_size", "warmup_epochs": 2}, source=2, scratch="scratch_positions"
+    ),
+    "beit": Arm("beit", {"cell_size": "@network_def#patch_size", **FEW_EPOCHS}, stages=2, source=2),
 }
 #: labelled images of the segmentations
 SHOTS = (1, 3)
