@@ -16,7 +16,7 @@ from monai.transforms import InvertibleTransform, MapTransform, Resize
 from monai.transforms.spatial.functional import resize
 from monai.utils import TransformBackends, ensure_tuple_rep
 
-from .orientation import Turn, picture_affine, turn_of
+from .orientation import Turn, picture_affine, turn_of, without_guess
 from .readers import MARK
 from .reading import is_plausible_aspect, scale_stored, to_grey
 
@@ -59,7 +59,9 @@ class OrientRadiograph(InvertibleTransform):
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         has_meta = isinstance(img, MetaTensor)
-        affine = _affine_of(img) if isinstance(img, MetaTensor) else np.eye(4)
+        affine = np.eye(4)
+        if isinstance(img, MetaTensor):
+            affine = without_guess(img.affine, img.meta.get("qform_code"), img.meta.get("sform_code"))
         values, dropped, kept = _plane(img.as_tensor() if isinstance(img, MetaTensor) else torch.as_tensor(img))
         plane_affine = affine[:, [*kept, -1]] if affine.shape[1] > max(kept) + 1 else affine
         turn = turn_of(plane_affine) if has_meta and _says_orientation(img, affine) else Turn()
@@ -272,14 +274,6 @@ def _meta_of(image: MetaTensor, values: torch.Tensor) -> dict[str, Any]:
     """Metadata for turned values, whose affine is given beside them; MONAI's writers tell the channel by this shape."""
     meta = {key: value for key, value in image.meta.items() if key != "affine"}
     return {**meta, "spatial_shape": np.asarray(values.shape[1:])}
-
-
-def _affine_of(image: MetaTensor) -> np.ndarray:
-    """The affine that a file has; the flip and shift that nibabel makes up for NIfTI without one are taken off."""
-    affine = np.asarray(image.affine, dtype=np.float64)
-    codes = [image.meta.get(name) for name in ("qform_code", "sform_code")]
-    unsaid = all(code is not None and int(np.asarray(code)) == 0 for code in codes)
-    return np.diag(np.abs(np.diag(affine))) if unsaid else affine
 
 
 def _plane(values: torch.Tensor) -> tuple[torch.Tensor, int | None, list[int]]:

@@ -8,15 +8,17 @@ all (Pillow, ``nibabel.Nifti1Image(array, numpy.eye(4))``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "Turn",
     "apply_turn",
     "picture_affine",
     "turn_of",
+    "without_guess",
 ]
 
 _TOLERANCE = 1e-3
@@ -98,3 +100,21 @@ def picture_affine(spacing: tuple[float, float]) -> NDArray[np.float64]:
     affine = np.diag([0.0, 0.0, 1.0, 1.0])
     affine[0, 1], affine[1, 0] = -spacing[1], -spacing[0]
     return affine
+
+
+def without_guess(affine: ArrayLike, *codes: Any) -> NDArray[np.float64]:
+    """Take off the flip and shift that nibabel makes up for a NIfTI file that names no coordinates.
+
+    Args:
+        affine: as nibabel, or MONAI from it, gives it.
+        codes: ``qform_code`` and ``sform_code`` of the header; None where the file is of another kind.
+
+    Returns:
+        The affine, of spacing alone where every code is 0.
+
+    >>> without_guess(np.array([[-2.0, 0, 9], [0, 2, -9], [0, 0, 1]]), 0, 0)[0]
+    array([2., 0., 0.])
+    """
+    whole = np.asarray(affine, dtype=np.float64)
+    unsaid = all(code is not None and int(np.asarray(code)) == 0 for code in codes)
+    return np.diag(np.abs(np.diag(whole))) if unsaid else whole

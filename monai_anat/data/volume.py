@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from .orientation import apply_turn, turn_of
+from .orientation import apply_turn, turn_of, without_guess
 from .raster import chosen_frame
 from .reading import Decoded, UnreadableError, check_size, is_plausible_aspect, scale_stored, to_grey
 
@@ -134,10 +134,8 @@ def _nifti_values(image: Any, frame: int | None) -> tuple[NDArray[Any], NDArray[
     values = np.asanyarray(image.dataobj.get_unscaled()) if plain else np.asanyarray(image.dataobj)
     if values.dtype.names:  # RGB voxels are a structured type
         values = to_grey(np.stack([values[name] for name in values.dtype.names], axis=-1))
-    affine = np.asarray(image.affine, dtype=np.float64)
+    affine = without_guess(image.affine, header["qform_code"], header["sform_code"])
     zooms = header.get_zooms()[:2]
-    if not header["qform_code"] and not header["sform_code"]:
-        affine = np.diag(np.abs(np.diag(affine)))  # nibabel's guess: a flip and a shift that nobody wrote
     return values.astype(values.dtype.newbyteorder("=")), affine, not np.allclose(zooms, 1.0)
 
 

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+
+from monai_anat.data import pretraining_datalist
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 MakeDicom = Callable[..., Path]
@@ -51,3 +54,31 @@ def make_dicom() -> MakeDicom:
         return path
 
     return make
+
+
+@pytest.fixture
+def make_header() -> Callable[..., Dataset]:
+    """Make a header of the elements that are given as keyword arguments."""
+
+    def make(**elements: Any) -> Dataset:
+        dataset = Dataset()
+        for name, value in elements.items():
+            setattr(dataset, name, value)
+        return dataset
+
+    return make
+
+
+@pytest.fixture
+def write_radiographs(tmp_path: Path) -> Callable[..., Path]:
+    """Write twelve shipped radiographs as if they were two of each of six patients, in files of the given kinds."""
+
+    def write(*endings: str) -> Path:
+        folder = tmp_path / "in"
+        folder.mkdir()
+        for number, item in enumerate(pretraining_datalist()[:12]):
+            with Image.open(item["image"]) as image:
+                image.resize((90, 80)).save(folder / f"p{number // 2}_{number}.{endings[number % len(endings)]}")
+        return folder
+
+    return write

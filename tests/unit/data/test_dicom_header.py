@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -17,13 +19,6 @@ from monai_anat.data.dicom_header import (
 from monai_anat.data.reading import UnreadableError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # some values are not what their tags allow
-
-
-def _dataset(**elements: object) -> Dataset:
-    dataset = Dataset()
-    for name, value in elements.items():
-        setattr(dataset, name, value)
-    return dataset
 
 
 def test_raw_is_said_by_the_intent() -> None:
@@ -52,25 +47,27 @@ def test_raw_is_said_by_the_intent() -> None:
         ("", "", None),
     ],
 )
-def test_modality_by_the_storage_class_and_the_tag(storage: str, tag: str, modality: str | None) -> None:
-    assert modality_of(_dataset(SOPClassUID=storage, Modality=tag)) == modality
+def test_modality_by_the_storage_class_and_the_tag(
+    make_header: Callable[..., Dataset], storage: str, tag: str, modality: str | None
+) -> None:
+    assert modality_of(make_header(SOPClassUID=storage, Modality=tag)) == modality
 
 
-def test_body_part_in_two_words() -> None:
+def test_body_part_in_two_words(make_header: Callable[..., Dataset]) -> None:
     parts = ["CHEST", "Thorax", "RIBS", "KNEE", "Jane Doe", ""]
-    assert [body_part_of(_dataset(BodyPartExamined=part)) for part in parts] == [*["chest"] * 3, "other", None, None]
+    assert [body_part_of(make_header(BodyPartExamined=part)) for part in parts] == [*["chest"] * 3, "other", None, None]
 
 
 @pytest.mark.parametrize(
     "part", ["SHOULDER", "CSPINE", "T-SPINE", "NECK", "CLAVICLE", "HUMERUS", "UP_EXM", "Knie", "RODILLA"]
 )
-def test_a_part_beside_the_chest_is_another(part: str) -> None:
-    assert body_part_of(_dataset(BodyPartExamined=part)) == "other"
+def test_a_part_beside_the_chest_is_another(make_header: Callable[..., Dataset], part: str) -> None:
+    assert body_part_of(make_header(BodyPartExamined=part)) == "other"
 
 
-def test_body_part_of_other_languages_and_of_the_region() -> None:
-    assert [body_part_of(_dataset(BodyPartExamined=part)) for part in ("TORAX", "Torace", "胸部")] == ["chest"] * 3
-    region = _dataset(AnatomicRegionSequence=Sequence([_dataset(CodeMeaning="Knee")]))
+def test_body_part_of_other_languages_and_of_the_region(make_header: Callable[..., Dataset]) -> None:
+    assert [body_part_of(make_header(BodyPartExamined=part)) for part in ("TORAX", "Torace", "胸部")] == ["chest"] * 3
+    region = make_header(AnatomicRegionSequence=Sequence([make_header(CodeMeaning="Knee")]))
     assert body_part_of(region) == "other"
     region.BodyPartExamined = "CHEST"
     assert body_part_of(region) == "chest"
@@ -94,16 +91,16 @@ def test_body_part_of_other_languages_and_of_the_region() -> None:
     ],
 )
 def test_spacing_that_no_detector_has_counts_as_absent(
-    elements: dict[str, object], spacing: tuple[float, float] | None, aspect: float
+    make_header: Callable[..., Dataset], elements: dict[str, object], spacing: tuple[float, float] | None, aspect: float
 ) -> None:
-    found, words, form = spacing_of(_dataset(**elements))
+    found, words, form = spacing_of(make_header(**elements))
     assert found == spacing and form == pytest.approx(aspect)
     assert ("unknown" in words) == (spacing is None)
 
 
-def test_number_of_the_header() -> None:
-    assert header_number(_dataset(RescaleSlope="2.5"), "RescaleSlope", 1) == 2.5
-    assert header_number(_dataset(RescaleSlope=None), "RescaleSlope", 1) == 1
+def test_number_of_the_header(make_header: Callable[..., Dataset]) -> None:
+    assert header_number(make_header(RescaleSlope="2.5"), "RescaleSlope", 1) == 2.5
+    assert header_number(make_header(RescaleSlope=None), "RescaleSlope", 1) == 1
     for text in ("abc", "nan", "inf"):
         dataset = Dataset()
         dataset.add_new("RescaleSlope", "LO", text)
@@ -125,17 +122,17 @@ def test_private_transfer_syntax_is_not_named() -> None:
         assert transfer_syntax_of(dataset) == words
 
 
-def test_what_is_said_of_a_frame_wins_over_what_is_said_of_all() -> None:
+def test_what_is_said_of_a_frame_wins_over_what_is_said_of_all(make_header: Callable[..., Dataset]) -> None:
     def group(center: int) -> Dataset:
-        return _dataset(FrameVOILUTSequence=Sequence([_dataset(WindowCenter=center, WindowWidth=10)]))
+        return make_header(FrameVOILUTSequence=Sequence([make_header(WindowCenter=center, WindowWidth=10)]))
 
-    dataset = _dataset(
+    dataset = make_header(
         SharedFunctionalGroupsSequence=Sequence([group(1)]),
         PerFrameFunctionalGroupsSequence=Sequence([group(2), group(3)]),
         WindowCenter=4,
     )
     lift_frame_groups(dataset, 1)
     assert dataset.WindowCenter == 3 and dataset.WindowWidth == 10
-    plain = _dataset(WindowCenter=4)
+    plain = make_header(WindowCenter=4)
     lift_frame_groups(plain, 0)
     assert plain.WindowCenter == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -9,13 +11,6 @@ from pydicom.sequence import Sequence
 from monai_anat.data.dicom_view import view_in_words, view_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # some values are not what their tags allow
-
-
-def _dataset(**elements: object) -> Dataset:
-    dataset = Dataset()
-    for name, value in elements.items():
-        setattr(dataset, name, value)
-    return dataset
 
 
 @pytest.mark.parametrize(
@@ -45,8 +40,8 @@ def _dataset(**elements: object) -> Dataset:
         ({"ViewPosition": "Portable", "PatientOrientation": ["L", "F"]}, "FRONTAL"),
     ],
 )
-def test_view(elements: dict[str, object], view: str | None) -> None:
-    assert view_of(_dataset(**elements)) == view
+def test_view(make_header: Callable[..., Dataset], elements: dict[str, object], view: str | None) -> None:
+    assert view_of(make_header(**elements)) == view
 
 
 @pytest.mark.parametrize("name", ["ViewPosition", "SeriesDescription"])
@@ -81,8 +76,8 @@ def test_view(elements: dict[str, object], view: str | None) -> None:
         ("Platte, flat", None),
     ],
 )
-def test_words_of_hospitals(name: str, words: str, view: str | None) -> None:
-    assert view_of(_dataset(**{name: words})) == view_in_words(words) == view
+def test_words_of_hospitals(make_header: Callable[..., Dataset], name: str, words: str, view: str | None) -> None:
+    assert view_of(make_header(**{name: words})) == view_in_words(words) == view
 
 
 @pytest.mark.parametrize(
@@ -98,6 +93,6 @@ def test_words_of_hospitals(name: str, words: str, view: str | None) -> None:
         ("0", "", None),
     ],
 )
-def test_view_by_its_code(value: str, meaning: str, view: str | None) -> None:
-    code = _dataset(CodeValue=value, CodeMeaning=meaning)
-    assert view_of(_dataset(ViewCodeSequence=Sequence([code]))) == view
+def test_view_by_its_code(make_header: Callable[..., Dataset], value: str, meaning: str, view: str | None) -> None:
+    code = make_header(CodeValue=value, CodeMeaning=meaning)
+    assert view_of(make_header(ViewCodeSequence=Sequence([code]))) == view

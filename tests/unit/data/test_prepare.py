@@ -27,13 +27,9 @@ from monai_anat.data.journal import ShardWriter
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(write_radiographs: Callable[..., Path]) -> Path:
     """Twelve real pictures of six patients, one exact copy, one recompressed copy, and three files that are no use."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for number, item in enumerate(pretraining_datalist()[:12]):
-        with Image.open(item["image"]) as image:
-            image.resize((90, 80)).save(folder / f"p{number // 2}_{number}.png")
+    folder = write_radiographs("png")
     (folder / "p9_copy.png").write_bytes((folder / "p0_0.png").read_bytes())
     with Image.open(folder / "p1_2.png") as image:
         image.save(folder / "p8_again.jpg", quality=60)

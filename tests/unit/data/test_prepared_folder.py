@@ -11,14 +11,9 @@ from monai_anat.data import load_datalist, open_index, prepare_radiographs, pret
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(write_radiographs: Callable[..., Path]) -> Path:
     """Twelve real pictures of six patients, in two kinds of file."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for number, item in enumerate(pretraining_datalist()[:12]):
-        with Image.open(item["image"]) as image:
-            image.resize((90, 80)).save(folder / f"p{number // 2}_{number}.{('png', 'tif')[number % 2]}")
-    return folder
+    return write_radiographs("png", "tif")
 
 
 @pytest.mark.parametrize("stratify", ["view", "kind", "label"])
