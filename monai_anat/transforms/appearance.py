@@ -18,6 +18,7 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
+from ..precision import at_least_float32
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from .shared_draw import RandSharedDrawd
 
@@ -105,10 +106,11 @@ def rotate(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
     """
     if angle == 0:
         return pixels
-    planes = pixels if pixels.ndim == 3 else pixels.movedim(-1, 1).flatten(0, 1)  # (C[ D], H, W)
+    wide = at_least_float32(pixels)  # places in half precision would be off by whole pixels
+    planes = wide if pixels.ndim == 3 else wide.movedim(-1, 1).flatten(0, 1)  # (C[ D], H, W)
     planes = planes[None] - fill if fill else planes[None]
-    grid = _rotated_grid(angle, pixels.shape[1:3]).to(pixels)[None]
-    turned = F.grid_sample(planes, grid, align_corners=False)[0]
+    grid = _rotated_grid(angle, pixels.shape[1:3]).to(planes)[None]
+    turned = F.grid_sample(planes, grid, align_corners=False)[0].to(pixels.dtype)
     turned = turned + fill if fill else turned
     return turned if pixels.ndim == 3 else turned.unflatten(0, (len(pixels), -1)).movedim(1, -1).contiguous()
 

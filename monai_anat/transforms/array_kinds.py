@@ -22,7 +22,8 @@ def plain_tensor(img: NdarrayOrTensor) -> Tensor:
     """The pixels as a plain tensor that shares memory with the input where it can.
 
     A MetaTensor runs every operation through Python, which costs more than the operation; so the pixels are worked
-    on bare and wrapped again at the end by :func:`same_kind`. A memory-mapped read-only array is copied.
+    on bare and wrapped again at the end by :func:`same_kind`. A memory-mapped read-only array is copied, and so is one in
+    the byte order of another machine, as some files of volumes have it.
 
     Args:
         img: array, tensor or MetaTensor of any shape.
@@ -42,9 +43,9 @@ def plain_tensor(img: NdarrayOrTensor) -> Tensor:
     if isinstance(img, Tensor):
         return img
     if isinstance(img, np.ndarray):
-        # torch warns at read-only memory and refuses negative strides
-        shareable = img.flags.writeable and all(stride >= 0 for stride in img.strides)
-        return torch.from_numpy(img if shareable else img.copy())
+        # torch warns at read-only memory, and refuses negative strides and the byte order of other machines
+        shareable = img.flags.writeable and img.dtype.isnative and all(stride >= 0 for stride in img.strides)
+        return torch.from_numpy(img if shareable else np.array(img, img.dtype.newbyteorder("="), order="C"))
     raise TypeError(f"img must be a numpy array or a tensor, got {type(img).__name__}; load it first")
 
 

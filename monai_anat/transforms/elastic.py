@@ -18,6 +18,7 @@ from monai.networks.layers import GaussianFilter
 from monai.transforms import RandomizableTransform
 from torch import Tensor
 
+from ..precision import at_least_float32
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from .draws import draw_seed, random_generator
 
@@ -94,18 +95,19 @@ def sample_at(img: Tensor, positions: Tensor) -> Tensor:
         positions: (d, h, w[, d]) in pixels of the image.
 
     Returns:
-        (C, h, w[, d]) float32 or wider.
+        (C, h, w[, d]) in [0, 1]; float32 for integers, else the type of the input.
 
     >>> sample_at(torch.tensor([[[0.0, 1.0, 2.0]]]), torch.tensor([[[0.0]], [[1.5]]])).item()
     1.5
     """
-    pixels = unit_range(img)
+    grey = unit_range(img)
+    pixels = at_least_float32(grey)  # places in half precision would be off by whole pixels
     last = torch.tensor([max(side - 1, 1) for side in pixels.shape[1:]], dtype=pixels.dtype)
     unit = positions.to(pixels.dtype).movedim(0, -1) / last * 2 - 1  # (h, w, d)
     # grid_sample wants (x, y[, z]), the last axis first
     grid = unit.flip(-1)[None]
     sampled: Tensor = F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="reflection", align_corners=True)
-    return sampled[0]
+    return sampled[0].to(grey.dtype)
 
 
 class RandElastic(RandomizableTransform):

@@ -133,6 +133,29 @@ def test_read_only_memory_maps_are_accepted(kind: type) -> None:
     _assert_equal(_run(_make(kind), image, 2), _run(_make(kind), _image(2, np.uint8), 2))
 
 
+@pytest.mark.parametrize("kind", CLASSES)
+def test_arrays_in_the_byte_order_of_another_machine_are_accepted(kind: type) -> None:
+    image = _image(2)
+    swapped = image.astype(image.dtype.newbyteorder())
+    _assert_equal(_run(_make(kind), swapped, 2), _run(_make(kind), image, 2))
+
+
+@pytest.mark.parametrize("dims", SHAPES)
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind.__name__.startswith("Rand")])
+def test_half_precision_stays_and_moves_nothing(kind: type, dims: int) -> None:
+    # waves, in which a place that is rounded to half precision is seen
+    wave = torch.linspace(0, 30 * torch.pi, 240).sin().mul(0.4).add(0.5)[None]
+    image = wave.expand(1, 8, 240) if dims == 2 else wave[..., None].expand(1, 8, 240, 8)
+    arguments = {"angle": 20.0} if kind.__name__.startswith("RandAppearance") else {}
+    for seed in range(3):
+        wide, half = (
+            _run(_make(kind, **arguments), pixels, dims, seed)["image"] for pixels in (image, image.to(torch.bfloat16))
+        )
+        assert half.dtype == torch.bfloat16
+        difference = (half.float() - wide).abs()
+        assert difference.quantile(0.9) < 0.01, seed  # one step of bfloat16 below 1 is .004
+
+
 @pytest.mark.parametrize("dims", SHAPES)
 @pytest.mark.parametrize("kind", CLASSES)
 def test_the_same_seed_gives_the_same_output_and_another_seed_another(kind: type, dims: int) -> None:
