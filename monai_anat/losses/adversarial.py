@@ -19,7 +19,7 @@ def generator_loss(restored_scores: Tensor, criterion: _Criterion = "least_squar
     r"""Say how far the discriminator is from taking restored images for real ones.
 
     Least squares: :math:`E[(D(\hat x) - 1)^2]` (Mao et al., ICCV 2017, arXiv:1611.04076, equation 9 with c = 1), the
-    adversarial term of DiRA (Hosseinzadeh Taher et al., CVPR 2022, arXiv:2204.10437). Cross-entropy:
+    adversarial term of DiRA (Haghighi et al., CVPR 2022, arXiv:2204.10437). Cross-entropy:
     :math:`-E[\log \sigma(D(\hat x))]` (Goodfellow et al., arXiv:1406.2661, the form that does not saturate), which is
     what the paper writes.
 

@@ -36,7 +36,7 @@ class DiRAViewsd(ContrastViewsd):
 
     Each view is a random box, resampled, flipped with ``flip_prob``, changed in brightness, contrast and sharpness,
     and then loses boxes, keeps only boxes, has blocks swapped, or stays (:class:`~monai_anat.transforms.RandCutSwap`).
-    The target is the first view with its crop and its flip and nothing else. DiRA (Hosseinzadeh Taher et al., CVPR
+    The target is the first view with its crop and its flip and nothing else. DiRA (Haghighi et al., CVPR
     2022, arXiv:2204.10437).
 
     The sample gets ``view_1``, ``view_2`` and ``target``, each (C, h, w). The target stays in [0, 1], where the
@@ -111,7 +111,7 @@ class DiRAMethod(MomentumContrastMethod):
     - "adversarial": the mean of :math:`(D(\hat x) - 1)^2`, which moves the U-Net and not :math:`D`;
     - "discriminator": half the mean of :math:`(D(x) - 1)^2` and of :math:`D(\hat x)^2`, which moves :math:`D` only
 
-    (Hosseinzadeh Taher et al., "DiRA: Discriminative, Restorative, and Adversarial Learning for Self-supervised Medical
+    (Haghighi et al., "DiRA: Discriminative, Restorative, and Adversarial Learning for Self-supervised Medical
     Image Analysis", CVPR 2022, arXiv:2204.10437). Both players learn in one step: the generator's term sees the
     discriminator's weights, and the discriminator's term the restoration, as constants, so that one backward pass gives
     the gradients of the published pair of updates (first the U-Net, then the discriminator on the same restoration).

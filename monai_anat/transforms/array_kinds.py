@@ -22,8 +22,8 @@ def plain_tensor(img: NdarrayOrTensor) -> Tensor:
     """The pixels as a plain tensor that shares memory with the input where it can.
 
     A MetaTensor runs every operation through Python, which costs more than the operation; so the pixels are worked
-    on bare and wrapped again at the end by :func:`same_kind`. A memory-mapped read-only array is copied, and so is one in
-    the byte order of another machine, as some files of volumes have it.
+    on bare and wrapped again at the end by :func:`same_kind`. A read-only (memory-mapped) array is copied, and so is
+    one in the byte order of another machine, as some files of volumes have it.
 
     Args:
         img: array, tensor or MetaTensor of any shape.

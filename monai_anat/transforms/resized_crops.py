@@ -35,7 +35,7 @@ def draw_resized_crop_box(
     """Draw a box by its share of the image and its aspect ratio, and place it uniformly.
 
     The crop of Inception (Szegedy et al., CVPR 2015, section 6): the share is uniform, the ratio of a side to the first
-    one uniform in its logarithm; ten tries, then the largest box in the middle whose sides keep the ratio.
+    one uniform in its logarithm; ten tries, then the highest box in the middle with such ratios, as wide as they allow.
 
     Args:
         R: generator.
@@ -64,7 +64,10 @@ def draw_resized_crop_box(
     sides = np.rint((share * prod(spatial_shape))[:, None] ** (1 / dims) * np.exp(stretch)).astype(np.int64)  # (10, d)
     fits = ((sides >= 1) & (sides <= shape)).all(1)
     if not fits.any():
-        side = np.minimum(shape, np.maximum(1, np.rint(shape.min() * max(ratio[1], 1 / ratio[0])))).astype(np.int64)
+        first = min(shape[0], shape[1:].min() / ratio[0])
+        side = np.minimum(shape, np.maximum(1, np.rint(first * np.array([1, *[ratio[1]] * (dims - 1)])))).astype(
+            np.int64
+        )
         return np.stack([(shape - side) // 2, side])
     side = sides[int(np.argmax(fits))]
     return np.stack([R.randint(0, shape - side + 1).astype(np.int64), side])

@@ -62,6 +62,18 @@ def test_an_image_that_no_ratio_fits_is_cut_in_the_middle() -> None:
     assert draw_resized_crop_box(np.random.RandomState(0), (1, 1)).tolist() == [[0, 0], [1, 1]]
 
 
+@pytest.mark.parametrize("shape", [(96, 16), (16, 96), (96, 16, 96), (16, 96, 32)])
+@pytest.mark.parametrize("ratio", [(1.0, 2.0), (0.5, 1.0), (1.0, 1.0)])
+def test_the_box_in_the_middle_keeps_ratios_that_are_not_symmetric(
+    shape: tuple[int, ...], ratio: tuple[float, float]
+) -> None:
+    _, side = draw_resized_crop_box(np.random.RandomState(0), shape, area=(0.9, 1.0), ratio=ratio)
+    assert all(ratio[0] <= width / side[0] <= ratio[1] for width in side[1:]), side
+    # nothing higher fits, and nothing wider
+    assert side[0] == min(shape[0], *(width / ratio[0] for width in shape[1:]))
+    assert all(width == min(most, ratio[1] * side[0]) for width, most in zip(side[1:], shape[1:], strict=True))
+
+
 @pytest.mark.parametrize("wrong", [{"area": (0.0, 1.0)}, {"area": (0.5, 0.2)}, {"area": (0.5, 1.5)}, {"ratio": (0, 1)}])
 def test_impossible_ranges_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"area must be two shares in \(0, 1\] and ratio two positive numbers"):
