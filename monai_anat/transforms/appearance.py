@@ -80,13 +80,17 @@ def gaussian_blur(pixels: Tensor, sigma: float) -> Tensor:
     if sigma == 0:
         return pixels
     radius = ceil(3 * sigma)
-    distance = torch.arange(-radius, radius + 1, dtype=pixels.dtype, device=pixels.device)
-    kernel = torch.softmax(-(distance**2) / (2 * sigma**2), 0)[None, None]  # (1, 1, 2 radius + 1)
-    for axis in range(1, pixels.ndim):
-        rows = pixels.movedim(axis, -1)
-        padded = F.pad(rows.reshape(-1, 1, rows.shape[-1]), (radius, radius), mode="replicate")  # (rows, 1, L + 2r)
-        pixels = F.conv1d(padded, kernel).reshape(rows.shape).movedim(-1, axis)
-    return pixels.contiguous()
+    distance = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    middle, *sides = torch.softmax(-(distance**2) / (2 * sigma**2), 0)[radius:].tolist()
+    # sums of shifted images: for kernels as short as these, four to seven times as fast on a CPU as convolving
+    blurred = F.pad(at_least_float32(pixels), (radius,) * (2 * (pixels.ndim - 1)), mode="replicate")
+    for axis, side in enumerate(pixels.shape[1:], start=1):
+        padded = blurred
+        blurred = padded.narrow(axis, radius, side) * middle
+        for step, weight in enumerate(sides, start=1):
+            pair = padded.narrow(axis, radius - step, side) + padded.narrow(axis, radius + step, side)
+            blurred.add_(pair, alpha=weight)
+    return blurred.to(pixels.dtype)
 
 
 def rotate(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
