@@ -202,7 +202,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     for protocol, argument, value in options.set:
         settings.setdefault(protocol, {})[argument] = value
     several = len(options.encoders) > 1
-    protocols = (options.protocols or ("all" if several else "correspondence,few-shot")).split(",")
+    named = options.protocols or ("all" if several else "correspondence,few-shot")
+    protocols = [name.strip() for name in named.split(",")]
     further = {"options": settings, "cache_dir": options.cache}
     if several:
         logger.info(f"{evaluation.compare_encoders(options.encoders, options.data, options.out, protocols, **further)}")

@@ -6,6 +6,7 @@ from .contact_sheet import draw_contact_sheet
 from .datalists import (
     DatalistError,
     find_images,
+    is_image_file,
     load_datalist,
     load_splits,
     patient_from_name,
@@ -66,6 +67,7 @@ __all__ = [
     "default_key_file",
     "draw_contact_sheet",
     "find_images",
+    "is_image_file",
     "iterate_preparation",
     "keyed_hash",
     "load_checked_datalist",

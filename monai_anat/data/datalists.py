@@ -37,6 +37,8 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 IMAGE_SUFFIXES = RASTER_SUFFIXES + DICOM_SUFFIXES + VOLUME_SUFFIXES
 _IMAGE_COLUMNS = (IMAGE, "path", "file", "filename", "Path", "Image Index", "ImageID", "image_id", "dicom_path")
+#: what a table may call a column, in small letters and without spaces and marks -> what an item calls it
+_COLUMNS = {"split": "split", **dict.fromkeys(("patient", "patientid", "subject", "subjectid"), "patient")}
 _SHOWN = 5  # how many offenders an error message names
 
 
@@ -165,7 +167,8 @@ def load_datalist(
     Args:
         source: a folder (its ``datalist.json`` where it has one, else its images), a JSON file in one of MONAI's
             forms (a dict of sections, of items or of paths; or a bare list), a CSV or TSV file (a column ``image``,
-            ``path`` or ``file``; ``label``, ``patient`` and ``split`` where wanted), or a list of items.
+            ``path`` or ``file``; where wanted ``label``, ``split``, ``patient``, also as ``Patient ID`` or
+            ``subject_id``), or a list of items.
         section: the part of the list, or the value of the ``split`` column, to take.
         base_dir: what relative paths are relative to; the list's own folder by default.
         patient_pattern: rule that finds the patient in an image's file name; see ``find_images``.
@@ -276,12 +279,26 @@ def _rows_of_table(path: Path) -> tuple[list[str], list[Item]]:
             header = handle.readline()
             handle.seek(0)
             reader = csv.DictReader(handle, delimiter=max(",;\t", key=header.count))
+            reader.fieldnames = _item_keys(reader.fieldnames or [])
             rows = [{k: v for k, v in row.items() if k is not None and v not in (None, "")} for row in reader]
-            return list(reader.fieldnames or []), rows
+            return list(reader.fieldnames), rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatalistError(
             f"table {path} must be CSV in UTF-8, got something else ({error}); save it as such"
         ) from error
+
+
+def _item_keys(columns: Sequence[str]) -> list[str]:
+    """Column names as items have them; a table that has the item's own name already keeps the others as they are.
+
+    >>> _item_keys(["image", "Patient ID", "Split"]), _item_keys(["patient", "subject_id"])
+    (['image', 'patient', 'split'], ['patient', 'subject_id'])
+    """
+    keys: list[str] = []
+    for column in columns:
+        key = _COLUMNS.get(re.sub(r"[\s_.-]", "", column).lower(), column)
+        keys.append(column if key in keys or key in columns else key)
+    return keys
 
 
 def _read_table(path: Path, section: str) -> list[Item]:

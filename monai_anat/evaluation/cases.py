@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import DatalistError, radiograph_preprocessing
 from ..keys import IMAGE, LABEL
-from .frozen_protocol import patients_of
+from .frozen_protocol import file_names, patients_of
 
 __all__ = ["SegmentationCases", "load_cases"]
 
@@ -24,14 +25,16 @@ class SegmentationCases:
     Attributes:
         images: (N, 1, S, S) float32 in [0, 1].
         labels: (N, S, S) uint8 class numbers.
-        names: file name of each image.
+        names: file name of each image; its path where two files have one name.
         patients: patient of each image; the file where the list has none.
+        spacings: (N, 2) height and width in mm of a pixel of ``labels``, NaN where the file does not say.
     """
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...]
     patients: tuple[str, ...]
+    spacings: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -41,20 +44,18 @@ class SegmentationCases:
 
         Raises:
             KeyError: naming the first file that is not there.
-            DatalistError: if two files of different folders have the same name, so that it says nothing.
         """
         where = {name: index for index, name in enumerate(self.names)}
-        twice = sorted({name for index, name in enumerate(self.names) if where[name] != index} & set(names))
-        if twice:
-            raise DatalistError(
-                f"files to choose from must have different names, got {twice[0]!r} more than once; name them by patient"
-            )
         missing = [name for name in names if name not in where]
         if missing:
             raise KeyError(f"names must be files of these cases, got {missing[0]!r}; there are {len(self)} files")
         chosen = [where[name] for name in names]
         return SegmentationCases(
-            self.images[chosen], self.labels[chosen], tuple(names), tuple(self.patients[index] for index in chosen)
+            self.images[chosen],
+            self.labels[chosen],
+            tuple(names),
+            tuple(self.patients[index] for index in chosen),
+            self.spacings[chosen],
         )
 
 
@@ -77,7 +78,7 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
     if not datalist:
         raise DatalistError("datalist must hold at least one item, got none; look at the split's name")
     chain = radiograph_preprocessing(image_size, label_key=label_key, square=True, metadata=True)
-    images, labels = [], []
+    images, labels, spacings = [], [], []
     for item in datalist:
         if not item.get(label_key):
             raise DatalistError(f"every item must have a {label_key!r}, got only {sorted(item)} for {item.get(IMAGE)}")
@@ -88,10 +89,21 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
                 f"{item[label_key]} must have the size of its image, got {sizes[1]} for {sizes[0]} (rows, columns)"
             )
         images.append(loaded[IMAGE].as_tensor())
+        spacings.append(_spacing(loaded[IMAGE].meta, sizes[0], image_size))
         labels.append(loaded[label_key].as_tensor().round().to(torch.uint8)[0])
     return SegmentationCases(
         torch.stack(images),
         torch.stack(labels),
-        tuple(Path(str(item[IMAGE])).name for item in datalist),
+        tuple(file_names(datalist)),
         tuple(patients_of(datalist)),
+        np.array(spacings),
     )
+
+
+def _spacing(meta: Mapping[str, Any], shape: tuple[int, ...], image_size: int) -> NDArray[np.float64]:
+    """Height and width in mm of a pixel, once an image of ``shape`` has become a square."""
+    if not meta["spacing_known"]:
+        return np.full(2, np.nan)
+    stored = np.linalg.norm(np.asarray(meta["original_affine"], dtype=np.float64)[:2, :2], axis=0)
+    spacing: NDArray[np.float64] = stored * np.array(shape) / image_size
+    return spacing

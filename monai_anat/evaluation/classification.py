@@ -18,7 +18,7 @@ from ..networks import Backbone
 from .bootstrap import PatientBootstrap, undefined_metric
 from .class_task import ClassTask, read_class_task
 from .frozen import CollapsedFeaturesError, FrozenEncoder, centred
-from .frozen_protocol import RANDOM, Items, Measured, json_settings, patients_of
+from .frozen_protocol import RANDOM, Items, Measured, json_settings, patient_notes, patients_of
 from .results import compare_metrics
 
 __all__ = ["ClassificationProbe", "LinearProbe", "NearestNeighbourProbe"]
@@ -89,7 +89,7 @@ class ClassificationProbe(ABC):
             data = [Split(row, part) for row, part in zip(rows, parts, strict=True)]
             return self.measure(data[0], data[1], data[2], splits, task, bootstrap)
 
-        return self._result(frozen, measure, bootstrap, task, len(test), len(training))
+        return self._result(frozen, measure, bootstrap, task, test, len(training))
 
     def _bootstrap(self, items: Items) -> PatientBootstrap:
         return PatientBootstrap(
@@ -102,7 +102,7 @@ class ClassificationProbe(ABC):
         measure: Callable[[FrozenEncoder], Measured],
         bootstrap: PatientBootstrap,
         task: ClassTask,
-        images: int,
+        items: Items,
         training_images: int,
     ) -> dict[str, Any]:
         """The result of the encoder with random weights beside it."""
@@ -119,7 +119,7 @@ class ClassificationProbe(ABC):
         return {
             "protocol": self.name,
             "settings": {**json_settings(self), "encoder": frozen.settings},
-            "n_images": images,
+            "n_images": len(items),
             "n_patients": len(bootstrap.names),
             "n_training": training_images,
             "patients": bootstrap.fingerprint,
@@ -128,7 +128,7 @@ class ClassificationProbe(ABC):
             "baselines": baselines,
             "comparisons": {arm: compare_metrics(own.metrics, other) for arm, other in baselines.items()},
             "cases": own.cases,
-            "notes": own.notes,
+            "notes": own.notes + patient_notes(items),
             **own.extra,
         }
 
@@ -257,7 +257,7 @@ class NearestNeighbourProbe(ClassificationProbe):
             chosen = {"neighbours": min(self.neighbours, len(rows))}
             return task.score(known, labels, items, bootstrap, chosen, labels)
 
-        result = self._result(frozen, measure, bootstrap, task, len(items), len(items))
+        result = self._result(frozen, measure, bootstrap, task, items, len(items))
         return {**result, "settings": {**result["settings"], "within": True}}
 
     def _vote(self, gallery: Split, queries: Floats, allowed: Tensor | None = None) -> tuple[Floats, Floats]:

@@ -20,6 +20,7 @@ from .bootstrap import PatientBootstrap
 from .cases import SegmentationCases, load_cases
 from .frozen import FrozenEncoder, unit
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
+from .landmark_lists import has_mask
 from .paired import nan_mean
 
 __all__ = ["CoSegmentationProbe"]
@@ -54,10 +55,16 @@ class CoSegmentationProbe(FrozenProtocol):
         "consistency": ("higher", "share of images"),
     }
 
+    needs: ClassVar[str] = "mask"
+
     max_images: int = 32
     clusters: tuple[int, ...] = (4, 5, 6, 7, 8)
     restarts: int = 10
     structures: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"right lung": (1,), "left lung": (2,)})
+
+    def usable(self, item: Mapping[str, Any]) -> bool:
+        """Items with a mask."""
+        return has_mask(item)
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Scores of the clusters of the encoder's features."""

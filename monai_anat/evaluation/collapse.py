@@ -27,7 +27,7 @@ class CollapseProbe(FrozenProtocol):
     therefore shifted to have the value as their mean.
 
     Args:
-        min_rank: effective rank below which the encoder counts as collapsed.
+        min_rank: effective rank below which the encoder counts as collapsed, where the images allow more.
         cells: dense features in all, drawn over the images.
 
     >>> CollapseProbe(min_rank=3.0).name
@@ -61,10 +61,14 @@ class CollapseProbe(FrozenProtocol):
         first, second = first[other], second[other]
         cosine = cosines(embeddings[first], embeddings[second])
         metrics["raw_cosine"] = bootstrap.pair_mean(cosine, first, second, **self.kind("raw_cosine"))
-        collapsed = metrics["effective_rank"]["value"] < self.min_rank
+        rank = metrics["effective_rank"]["value"]
+        # the rank of few images is low whatever the encoder; equal features are a collapse for any number of them
+        few = len(items) - 1 <= self.min_rank
+        collapsed = rank < (0.5 if few else self.min_rank)
         notes = []
+        if few and not collapsed:
+            notes.append(f"{len(items)} images have a rank of {len(items) - 1} at most, too few to tell a collapse.")
         if collapsed:
-            rank = metrics["effective_rank"]["value"]
             notes.append(f"Collapsed: {len(items)} embeddings have effective rank {rank:.2f}, below {self.min_rank:g}.")
         return Measured(metrics, extra={"collapsed": bool(collapsed)}, notes=notes)
 

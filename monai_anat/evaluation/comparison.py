@@ -13,7 +13,7 @@ from .pictures import case_pictures
 from .protocols import evaluate_encoder
 from .report import Report, ReportFigure, ReportTable
 from .results import compare_results
-from .sections import MARK, format_metric, metric_panels, metric_title, table_caption
+from .sections import MARK, baselines_of, format_metric, metric_panels, metric_title, table_caption
 
 __all__ = ["compare_encoders", "compare_report", "write_comparison"]
 
@@ -64,10 +64,9 @@ def _names(paths: Sequence[Path]) -> list[str]:
         raise ValueError(f"encoders must be different folders, got {[str(path) for path in paths]}")
     if len(parts) == 1:
         return [paths[0].name]
-    while len({part[-1] for part in parts}) == 1:
-        parts = [part[:-1] for part in parts]
-    while len({part[0] for part in parts}) == 1:
-        parts = [part[1:] for part in parts]
+    for where in (-1, 0):  # one part stays, of a folder inside another one too
+        while min(map(len, parts)) > 1 and len({part[where] for part in parts}) == 1:
+            parts = [part[:where] if where else part[1:] for part in parts]
     return ["-".join(part) for part in parts]
 
 
@@ -88,7 +87,8 @@ def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -
 
     Returns:
         A report with one section per protocol that at least two encoders went through: a table of all metrics, panels
-        of the main ones, and each encoder's best, median and worst case.
+        of the main ones, and each encoder's best, median and worst case. A baseline that differs between encoders, as
+        random weights of two architectures do, stands there once for each.
 
     Raises:
         ValueError: if there are fewer than two encoders, no protocol in common, or a protocol ran with other settings
@@ -139,16 +139,14 @@ def _ahead(names: Sequence[str], differences: Differences) -> dict[str, str]:
 
 
 def _table(results: Mapping[str, Any], ahead: Mapping[str, str]) -> ReportTable:
-    first = next(iter(results.values()))
+    first, baselines = next(iter(results.values())), baselines_of(results)
     rows = []
     for metric, entry in first["metrics"].items():
         cells = [format_metric(result["metrics"].get(metric)) for result in results.values()]
         marked = [cell + MARK * (ahead.get(metric) == name) for name, cell in zip(results, cells, strict=True)]
-        baselines = [
-            format_metric(baseline.get(metric), interval=False) for baseline in first.get("baselines", {}).values()
-        ]
-        rows.append([metric_title(metric, entry), *marked, *baselines, entry["unit"]])
-    columns = ["metric", *results, *first.get("baselines", {}), "unit"]
+        beside = [format_metric(baseline.get(metric), interval=False) for baseline in baselines.values()]
+        rows.append([metric_title(metric, entry), *marked, *beside, entry["unit"]])
+    columns = ["metric", *results, *baselines, "unit"]
     return ReportTable(columns, rows, table_caption(first))
 
 

@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..data import check_splits, take_shots
+from ..data import DatalistError, check_splits, take_shots
 from ..engines import autocast_dtype
+from ..keys import IMAGE
 from ..networks import Backbone, EncoderDecoder, UPerNetDecoder
 from ..schedules import cosine, linear
 from ..seeding import mix
 from .augmentation import augment_batch
 from .cases import SegmentationCases, load_cases
+from .frozen import random_backbone
 from .mask_scores import dice_by_structure, hd95_by_structure, structure_masks
 from .paired import nan_mean, paired_difference
 
@@ -58,8 +60,9 @@ class FewShotSegmentation:
 
     ``frozen`` keeps the encoder as it is and trains the decoder only. ``overlapping`` takes masks whose bits are
     structures that may cover each other (1 the first structure, 2 the second, 4 the third, ...), each with a sigmoid of
-    its own. Where a structure is in the truth and not in the prediction, its 95th percentile Hausdorff distance
-    (``hd95``, in pixels of ``image_size``) is the image diagonal.
+    its own. ``hd95`` is the 95th percentile Hausdorff distance in pixels of the square that the network sees, in which
+    rows and columns of an oblong image have different lengths; ``hd95_mm`` is in millimetres, where the file says its
+    spacing. Where a structure is in the truth and not in the prediction, it is the image diagonal.
 
     The draws of 3 images are parts of the draws of 6 (Adam, arXiv:2309.15358, has 3, 6, 12, 24); validation and test
     never shrink. AdamW with warm-up and cosine; soft Dice plus cross-entropy (MONAI's ``DiceCELoss``); gradient norm
@@ -68,7 +71,7 @@ class FewShotSegmentation:
     Args:
         shots: labelled images per draw.
         seeds: one draw per seed.
-        image_size: side in pixels; the long side of the image is brought to it and the rest padded.
+        image_size: side in pixels of the square to which images are resized.
         steps: optimiser steps per fine-tuned network.
         learning_rates: the grid.
         encoder_lr_scale: learning rate of the encoder as a share of the decoder's, the same in every arm.
@@ -144,7 +147,7 @@ class FewShotSegmentation:
         """
         arms: dict[str, EncoderFactory] = {
             "pre-trained": lambda: copy.deepcopy(encoder),
-            "scratch": lambda: type(encoder)(**encoder.config),
+            "scratch": lambda: _from_scratch(encoder),
         }
         return self.compare(arms, training, validation, test)
 
@@ -166,20 +169,37 @@ class FewShotSegmentation:
             :func:`paired_difference`), ``seconds``.
 
         Raises:
-            DatalistError: if a patient is in two of the lists.
+            DatalistError: if a patient is in two of the lists, or masks show no structure or an unknown class.
             ValueError: if there are fewer training images than shots.
         """
         check_splits({"training": training, "validation": validation, "test": test})
         started = time.perf_counter()
         draws = {seed: take_shots(training, self.shots, seed) for seed in self.seeds}
-        splits = [load_cases(items, self.image_size, self.label_key) for items in (training, validation, test)]
-        shots = {seed: splits[0].take([Path(str(i["image"])).name for i in items]) for seed, items in draws.items()}
-        chosen, grid, trials = self._search(arms, shots, splits[1], splits[2])
-        result = self._result(chosen, grid, trials, shots, splits[2])
+        drawn = {str(item[IMAGE]): item for items in draws.values() for item in items}  # the others are not read
+        parts = {"training": list(drawn.values()), "validation": validation, "test": test}
+        cases = {split: load_cases(items, self.image_size, self.label_key) for split, items in parts.items()}
+        for split, found in cases.items():
+            self._check_masks(split, found)
+        names = dict(zip(drawn, cases["training"].names, strict=True))
+        shots = {
+            seed: cases["training"].take([names[str(item[IMAGE])] for item in items]) for seed, items in draws.items()
+        }
+        chosen, grid, trials = self._search(arms, shots, cases["validation"], cases["test"])
+        result = self._result(chosen, grid, trials, shots, cases["test"])
         result["seconds"] = round(time.perf_counter() - started, 1)
         if self.output_dir is not None:
-            self._write(result, trials, splits[2])
+            self._write(result, trials, cases["test"])
         return result
+
+    def _check_masks(self, split: str, cases: SegmentationCases) -> None:
+        largest, structures = int(cases.labels.max()), list(self.class_names[1:])
+        if not self.overlapping and largest >= len(self.class_names):
+            raise DatalistError(
+                f"{split} masks must hold the class numbers of {list(self.class_names)}, 0 to {len(structures)}, got "
+                f"{largest}; write them so, or set class_names, or overlapping=True for sums of 1, 2, 4, ..."
+            )
+        if split != "training" and not any(bool(part.any()) for part in self._structures(cases.labels)):
+            raise DatalistError(f"{split} masks must show at least one of {structures}, got none in {len(cases)} masks")
 
     def _search(
         self,
@@ -318,17 +338,22 @@ class FewShotSegmentation:
             draws: list[dict[str, Any]] = []
             for seed, trial in by_seed.items():
                 means = nan_mean(trial.test, axis=0)
-                distances = hd95_by_structure(*self._structures(torch.as_tensor(trial.masks), test.labels))
+                pairs = self._structures(torch.as_tensor(trial.masks), test.labels)
+                distances, in_mm = hd95_by_structure(*pairs), hd95_by_structure(*pairs, test.spacings)
                 draws.append(
                     {
                         "seed": seed,
                         "dice": float(nan_mean(nan_mean(trial.test, axis=1))),
-                        **{structure: float(value) for structure, value in zip(structures, means, strict=True)},
-                        "lowest_structure": float(means.min()),
-                        "dice_by_image": [float(value) for value in nan_mean(trial.test, axis=1)],
+                        **dict(zip(structures, _json(means), strict=True)),
+                        "lowest_structure": float(np.nanmin(means)),
+                        "dice_by_image": _json(nan_mean(trial.test, axis=1)),
                         "hd95": dict(zip(structures, _json(nan_mean(distances, axis=0)), strict=True)),
                         "by_structure": {
-                            structure: {"dice": _json(trial.test[:, index]), "hd95": _json(distances[:, index])}
+                            structure: {
+                                "dice": _json(trial.test[:, index]),
+                                "hd95": _json(distances[:, index]),
+                                "hd95_mm": _json(in_mm[:, index]),
+                            }
                             for index, structure in enumerate(structures)
                         },
                     }
@@ -389,6 +414,13 @@ class _OverlappingLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         loss: Tensor = self.dice(logits, target) + F.binary_cross_entropy_with_logits(logits, target.to(logits))
         return loss
+
+
+def _from_scratch(encoder: Backbone) -> Backbone:
+    """The architecture with weights drawn from torch's generator; a wrapped network has no record to be built from."""
+    if encoder.config:
+        return type(encoder)(**encoder.config)
+    return random_backbone(encoder, int(torch.randint(2**31, ()))).requires_grad_(True)
 
 
 def _json(values: NDArray[np.float64]) -> list[float | None]:

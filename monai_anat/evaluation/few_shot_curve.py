@@ -18,24 +18,29 @@ from ..networks import Backbone
 from .bootstrap import PatientBootstrap, undefined_metric
 from .few_shot import FewShotSegmentation
 from .frozen import FrozenEncoder, random_backbone
-from .frozen_protocol import Items, Metrics, json_settings, patients_of, three_cases
+from .frozen_protocol import Items, Metrics, json_settings, patient_notes, patients_of, three_cases
 from .paired import nan_mean
 from .results import compare_metrics
 
 __all__ = ["FewShotCurve"]
 
 MODES = ("fine-tuned", "frozen")
-KINDS: dict[str, tuple[str, str]] = {"dice": ("higher", "Dice"), "hd95": ("lower", "pixels of image_size")}
+KINDS: dict[str, tuple[str, str]] = {
+    "dice": ("higher", "Dice"),
+    "hd95": ("lower", "pixels of image_size"),
+    "hd95_mm": ("lower", "mm"),
+}
 
 
 @dataclass(kw_only=True)
 class FewShotCurve:
     """:class:`FewShotSegmentation` over numbers of labels, with the encoder fine-tuned and frozen.
 
-    Dice and HD95 of every structure and their mean over structures, averaged over draws and test patients; intervals
-    cover both. The baseline is the same architecture from scratch (frozen: random weights). Structures that overlap are
-    read from bit masks by ``few_shot={"overlapping": True, "label_key": "label_multi", "class_names": [...]}``. With
-    fewer than ``least_patients`` test patients the result is a case series: every image is listed, and no interval is
+    Dice and HD95 (in mm, too, where images say their spacing) of every structure and their means over structures,
+    averaged over draws and test patients; intervals cover both. The baseline is the same architecture from scratch
+    (frozen: random weights). Structures that overlap are read from bit masks by
+    ``few_shot={"overlapping": True, "label_key": "label_multi", "class_names": [...]}``. With fewer than
+    ``least_patients`` test patients the result is a case series: every image is listed, and no interval is
     given.
 
     Args:
@@ -133,6 +138,7 @@ class FewShotCurve:
         few = len(bootstrap.names) < self.least_patients
         notes = [f"A case series: {len(bootstrap.names)} test patients are too few for intervals."] if few else []
         notes += [f"{left_out} images without {key!r} are left out."] if left_out else []
+        notes += patient_notes(test)
         return {
             "protocol": self.name,
             "settings": {**json_settings(self), "output_dir": None, "encoder": frozen.settings},
@@ -173,6 +179,8 @@ class FewShotCurve:
                 for name in draws[0]["by_structure"]
             }  # (S, N) each
             mean = nan_mean(np.stack(list(table.values())), axis=0)
+            if kind == "hd95_mm" and np.isnan(mean).all():
+                continue  # no image says its spacing
             for name, values in {"": mean, **table}.items():
                 key = "/".join(part for part in (kind, name, label) if part)
                 if np.isnan(values).all():

@@ -20,7 +20,7 @@ from .bootstrap import PatientBootstrap, undefined_metric
 from .frozen import CollapsedFeaturesError, FrozenEncoder
 from .results import compare_metrics
 
-__all__ = ["FrozenProtocol", "Measured", "patients_of", "three_cases"]
+__all__ = ["FrozenProtocol", "Measured", "patient_notes", "patients_of", "three_cases"]
 
 Items = Sequence[Mapping[str, Any]]
 Metrics = dict[str, dict[str, Any]]
@@ -63,6 +63,8 @@ class FrozenProtocol(ABC):
     kinds: ClassVar[dict[str, tuple[str | None, str]]]
     #: patients that the protocol needs at least
     least_patients: ClassVar[int] = 2
+    #: what :meth:`usable` asks of an image, in words
+    needs: ClassVar[str] = "an image"
 
     max_images: int = 100
     seed: int = 0
@@ -103,9 +105,13 @@ class FrozenProtocol(ABC):
             "baselines": baselines,
             "comparisons": {name: compare_metrics(measured.metrics, other) for name, other in baselines.items()},
             "cases": measured.cases,
-            "notes": measured.notes,
+            "notes": measured.notes + self._left_out(datalist) + patient_notes(items),
             **measured.extra,
         }
+
+    def usable(self, item: Mapping[str, Any]) -> bool:
+        """Whether an item has what the protocol needs beside the image; the others are left out, and counted."""
+        return True
 
     @abstractmethod
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
@@ -123,7 +129,12 @@ class FrozenProtocol(ABC):
         """
         if not datalist:
             raise DatalistError(f"datalist must hold at least one image for {self.name}, got none; name another split")
-        items = list(datalist)
+        items = [item for item in datalist if self.usable(item)]
+        if not items:
+            raise DatalistError(
+                f"datalist must hold images with {self.needs} for {self.name}, got none among {len(datalist)} items, "
+                f"the first with {sorted(datalist[0])}"
+            )
         if len(items) > self.max_images:
             chosen = np.random.default_rng(self.seed).permutation(len(items))[: self.max_images]
             items = [items[index] for index in sorted(chosen.tolist())]
@@ -145,6 +156,10 @@ class FrozenProtocol(ABC):
     ) -> Metrics:
         """Mean over patients of each of several values per row."""
         return {name: bootstrap.mean(value, rows, **self.kind(name)) for name, value in values.items()}
+
+    def _left_out(self, datalist: Items) -> list[str]:
+        count = sum(not self.usable(item) for item in datalist)
+        return [f"{count} of {len(datalist)} images are left out, which have no {self.needs}."] if count else []
 
     def _safely(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """The measure, or metrics without a value where the features are all equal."""
@@ -174,13 +189,30 @@ def patients_of(items: Items) -> list[str]:
     >>> patients_of([{"image": "x/a.png"}, {"image": "y/a.png"}])
     ['x/a.png', 'y/a.png']
     """
-    files = {str(item[IMAGE]) for item in items}
-    unique = len({Path(file).name for file in files}) == len(files)
-    patients = []
-    for item in items:
-        named, file = item.get("patient"), str(item[IMAGE])
-        patients.append(str(named) if named not in (None, "") else Path(file).name if unique else file)
-    return patients
+    named = [item.get("patient") for item in items]
+    return [
+        file if patient in (None, "") else str(patient) for patient, file in zip(named, file_names(items), strict=True)
+    ]
+
+
+def file_names(items: Items) -> list[str]:
+    """What the file of each item is called: its name, or its path where two files have one name."""
+    files = [str(item[IMAGE]) for item in items]
+    unique = len({Path(file).name for file in files}) == len(set(files))
+    return [Path(file).name if unique else file for file in files]
+
+
+def patient_notes(items: Items) -> list[str]:
+    """The sentence that says how many images name no patient.
+
+    >>> patient_notes([{"image": "a.png"}, {"image": "b.png", "patient": 7}])
+    ["1 of 2 images names no 'patient', and each counts as a patient of its own."]
+    """
+    count = sum(item.get("patient") in (None, "") for item in items)
+    verb = "names" if count == 1 else "name"
+    return [f"{count} of {len(items)} images {verb} no 'patient', and each counts as a patient of its own."] * bool(
+        count
+    )
 
 
 def three_cases(scores: ArrayLike, better: str, describe: Any) -> dict[str, Any]:

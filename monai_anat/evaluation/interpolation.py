@@ -41,6 +41,9 @@ class InterpolationProbe(FrozenProtocol):
         inside: shares t of the way from A to B.
         outside: shares t beyond B.
 
+    Raises:
+        ValueError: windows that would cross the border and be shifted off the line, or shares outside (0, 1].
+
     >>> InterpolationProbe(inside=(0.5,)).name
     'interpolation'
     """
@@ -61,6 +64,18 @@ class InterpolationProbe(FrozenProtocol):
     line: tuple[float, float] = (0.25, 0.75)
     inside: tuple[float, ...] = (0.25, 0.5, 0.75)
     outside: tuple[float, ...] = (0.25, 0.5)
+
+    def __post_init__(self) -> None:
+        low, high = self.line
+        if not (0 < self.window <= 1 and self.window / 2 <= low < high <= 1 - self.window / 2):
+            raise ValueError(
+                "line must keep the windows inside the image, from half a window to 1 less half a window, got "
+                f"line={self.line} and window={self.window}"
+            )
+        if not self.inside or not self.outside or not all(0 < t <= 1 for t in (*self.inside, *self.outside)):
+            raise ValueError(
+                f"inside and outside must be shares in (0, 1], got inside={self.inside} and outside={self.outside}"
+            )
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Predicted against actual embeddings."""

@@ -68,8 +68,8 @@ class LabelFractionProbe(LinearProbe):
                 rows = [place[str(item[IMAGE])] for item in taken]
                 part = Split(training.features[rows], training.labels[rows])
                 drawn.append(self.predict(part, validation, test.features, task.one_of_many)[0])
-                counts.setdefault(f"{fraction:.0%}", []).append(len(rows))
-            metrics[f"auroc/{fraction:.0%}"] = _over_draws(np.stack(drawn), test.labels, defined, bootstrap)
+                counts.setdefault(f"{100 * fraction:g}%", []).append(len(rows))
+            metrics[f"auroc/{100 * fraction:g}%"] = _over_draws(np.stack(drawn), test.labels, defined, bootstrap)
         return Measured(metrics, extra={"n_labels": counts}, notes=notes)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..data import DatalistError, RadiographReader, read_radiograph
+from ..data import DatalistError, RadiographReader, is_image_file, read_radiograph
 from ..keys import IMAGE, LABEL
 from ..metrics import LUNG_LANDMARKS, lung_landmarks
 
@@ -46,6 +46,7 @@ class LandmarkSet:
         shapes: (N, 2) height and width of each image in pixels.
         widths: (N,) thorax width in pixels, NaN where unknown.
         spacings: (N, 2) distance of pixels (row, column) in mm, NaN where the file does not say.
+        aspects: (N,) height of a pixel over its width, 1 where the file does not say.
         mirror: (K,) position of the landmark on the other side; the landmark itself where there is none.
         notes: sentences on what was left out.
     """
@@ -55,6 +56,7 @@ class LandmarkSet:
     shapes: NDArray[np.int64]
     widths: NDArray[np.float64]
     spacings: NDArray[np.float64]
+    aspects: NDArray[np.float64]
     mirror: NDArray[np.int64]
     notes: tuple[str, ...] = ()
 
@@ -75,7 +77,7 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
     ((3, 6, 2), 'right apex', 'left apex')
     """
     names = _names(datalist)
-    points, shapes, spacings, widths = [], [], [], []
+    points, shapes, spacings, aspects, widths = [], [], [], [], []
     for item in datalist:
         radiograph = read_radiograph(item[IMAGE])
         shape = radiograph.pixels.shape
@@ -83,6 +85,7 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
         points.append(own)
         shapes.append(shape)
         spacings.append(radiograph.spacing or (np.nan, np.nan))
+        aspects.append(float(radiograph.info.get("pixel_aspect", 1.0)))
         widths.append(_thorax_width(item) if item.get(THORAX_WIDTH) is not None else _width(own, names))
     stacked = np.stack(points)
     absent: NDArray[np.bool_] = np.asarray(np.isnan(stacked).any(axis=2))
@@ -103,7 +106,14 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
         [names.index(_other_side(name)) if _other_side(name) in names else k for k, name in enumerate(names)]
     )
     return LandmarkSet(
-        names, stacked, np.array(shapes), np.array(widths), np.array(spacings, dtype=float), mirror, tuple(notes)
+        names,
+        stacked,
+        np.array(shapes),
+        np.array(widths),
+        np.array(spacings, dtype=float),
+        np.array(aspects),
+        mirror,
+        tuple(notes),
     )
 
 
@@ -208,6 +218,21 @@ def from_image(points: ArrayLike, shapes: ArrayLike, size: int) -> NDArray[np.fl
     return pixels
 
 
+def has_mask(item: Mapping[str, Any], label_key: str = LABEL) -> bool:
+    """Whether an item's label is the file of a mask, and not a class number or names of findings.
+
+    >>> has_mask({"image": "a.png", "label": "a_mask.png"}), has_mask({"image": "a.png", "label": "Edema|Mass"})
+    (True, False)
+    """
+    label = item.get(label_key)
+    return isinstance(label, (str, os.PathLike)) and is_image_file(str(label).split("#")[0])
+
+
+def has_landmarks(item: Mapping[str, Any]) -> bool:
+    """Whether an item has landmarks, or a mask to take them from."""
+    return LANDMARKS in item or has_mask(item)
+
+
 def _names(datalist: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for item in datalist:
@@ -218,7 +243,7 @@ def _names(datalist: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
                     f"{item.get(IMAGE)}"
                 )
             names |= dict.fromkeys(item[LANDMARKS])
-        elif isinstance(item.get(LABEL), (str, os.PathLike)):
+        elif has_mask(item):
             names |= dict.fromkeys(LUNG_LANDMARKS)
         else:
             raise DatalistError(

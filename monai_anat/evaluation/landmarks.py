@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from ..metrics import mutual_landmarks, read_features, search_landmarks
 from .bootstrap import PatientBootstrap
 from .frozen import FrozenEncoder
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
-from .landmark_lists import LandmarkSet, from_image, load_landmarks, to_image
+from .landmark_lists import LandmarkSet, from_image, has_landmarks, load_landmarks, to_image
 from .paired import nan_mean
 
 __all__ = ["LandmarkProbe"]
@@ -34,8 +34,8 @@ class LandmarkProbe(FrozenProtocol):
     """Nearest-neighbour correspondence of landmarks between patients, on frozen dense features.
 
     The feature at each landmark of a source image is compared by cosine with every cell of the image of every other
-    patient (Adam, arXiv:2309.15358; Amir et al., arXiv:2112.05814). Distances are taken in the stored image, whose
-    pixels are square, and divided by the thorax width of the patient who was searched. Beside the encoder stand the
+    patient (Adam, arXiv:2309.15358; Amir et al., arXiv:2112.05814). Distances are taken in the stored image, in widths
+    of its pixels, and divided by the thorax width of the patient who was searched. Beside the encoder stand the
     same relative position in the image (no features, strong on aligned radiographs) and the same network with random
     weights. ``mutual`` is the share of landmarks from whose match the search leads back (best buddies), and
     ``error_mutual`` the error on those: both depend on each other and on chance
@@ -63,10 +63,16 @@ class LandmarkProbe(FrozenProtocol):
         "retrieval": ("higher", "share"),
     }
 
+    needs: ClassVar[str] = "landmarks or lung mask"
+
     max_sources: int = 50
     radii: tuple[float, ...] = (0.05, 0.1, 0.2)
     center: bool = True
     temperature: float = 0.05
+
+    def usable(self, item: Mapping[str, Any]) -> bool:
+        """Items with landmarks, or a mask to take them from."""
+        return has_landmarks(item)
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Search the sources' landmarks in every image of another patient."""
@@ -101,7 +107,7 @@ class LandmarkProbe(FrozenProtocol):
         sources = self._sources(landmarks)
         relative = (landmarks.points + 0.5) / landmarks.shapes[:, None]
         found = relative[sources][:, None] * landmarks.shapes[None, :, None] - 0.5  # (S, N, K, 2)
-        gaps = np.linalg.norm(found[:, :, :, None] - landmarks.points[None, :, None], axis=-1)  # (S, N, K, K)
+        gaps = _lengths(landmarks, found[:, :, :, None] - landmarks.points[None, :, None])  # (S, N, K, K)
         best = np.where(np.isnan(gaps), np.inf, gaps).argmin(axis=3)
         return {SAME_POSITION: self._score(bootstrap, landmarks, sources, found, best)[0]}
 
@@ -144,10 +150,10 @@ class LandmarkProbe(FrozenProtocol):
         """Metrics, and errors in thorax widths (S, N, K)."""
         truth = landmarks.points
         offset = found - truth[None]
-        distance = np.linalg.norm(offset, axis=-1)
+        distance = _lengths(landmarks, offset)
         errors = distance / landmarks.widths[None, :, None]
         defined = np.isfinite(distance)
-        others = np.linalg.norm(found - truth[:, landmarks.mirror][None], axis=-1)
+        others = _lengths(landmarks, found - truth[:, landmarks.mirror][None])
         confused = np.where(defined & np.isfinite(others), others < distance, np.nan)
         confused[:, :, landmarks.mirror == np.arange(len(landmarks.names))] = np.nan
         values: dict[str, Floats] = {
@@ -193,6 +199,13 @@ class LandmarkProbe(FrozenProtocol):
                 "datalist must hold two patients with a common landmark, got none; look at the masks or landmark names"
             )
         return first, second
+
+
+def _lengths(landmarks: LandmarkSet, offsets: Floats) -> Floats:
+    """Lengths of offsets (S, N, ..., 2) in the N images, in widths of their pixels."""
+    aspects = landmarks.aspects.reshape(1, -1, *[1] * (offsets.ndim - 3))
+    lengths: Floats = np.hypot(offsets[..., 0] * aspects, offsets[..., 1])
+    return lengths
 
 
 def _seen(landmarks: LandmarkSet) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from ..data import DatalistError
 from .bootstrap import PatientBootstrap
 from .frozen import FrozenEncoder, centred
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics
-from .landmark_lists import LandmarkSet, load_landmarks
+from .landmark_lists import LandmarkSet, has_landmarks, load_landmarks
 from .windows import window_at
 
 __all__ = ["LocalizabilityProbe"]
@@ -56,19 +57,26 @@ class LocalizabilityProbe(FrozenProtocol):
         "left_right_confusion": ("lower", "share of errors"),
     }
 
+    needs: ClassVar[str] = "landmarks or lung mask"
+
     window: float = 448 / 1024
     neighbours: int = 5
     folds: int = 5
     picture_points: int = 500
 
+    def usable(self, item: Mapping[str, Any]) -> bool:
+        """Items with landmarks, or a mask to take them from."""
+        return has_landmarks(item)
+
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Scores of the windows' embeddings, and their t-SNE picture."""
         landmarks = load_landmarks(items)
         images, labels = np.nonzero(np.isfinite(landmarks.points).all(axis=2))
-        if not 1 < len(np.unique(labels)) < len(labels):
+        patients = len(np.unique(bootstrap.patient_of[images]))
+        if patients < 2 or not 1 < len(np.unique(labels)) < len(labels):
             raise DatalistError(
-                f"datalist must show two different landmarks, and one of them twice, for {self.name}, got "
-                f"{len(labels)} places of {len(np.unique(labels))} landmarks"
+                f"datalist must show two different landmarks, one of them twice, in two patients for {self.name}, got "
+                f"{len(labels)} places of {len(np.unique(labels))} landmarks in {patients} patients"
             )
         embeddings = encoder.window_embeddings(items, self._boxes(landmarks))[images, labels]
         rows = centred(embeddings)
@@ -110,7 +118,9 @@ class LocalizabilityProbe(FrozenProtocol):
         same = labels[:, None] == labels[None]
         apart = np.where(others, np.maximum(distance, 0), np.inf)
         order = np.argsort(apart, axis=1, kind="stable")
-        voted = _vote(labels[order[:, : self.neighbours]], len(landmarks.names))
+        nearest = order[:, : self.neighbours]  # with few patients, fewer than so many windows are of others
+        known = np.take_along_axis(others, nearest, axis=1)
+        voted = _vote(np.where(known, labels[nearest], -1), len(landmarks.names))
         wrong = voted != labels
         paired = landmarks.mirror[labels] != labels
         matrix = np.maximum(distance, 0)

@@ -47,10 +47,16 @@ def dice_by_structure(masks: Tensor, truth: Tensor) -> Floats:
     return scores.numpy().astype(np.float64)
 
 
-def hd95_by_structure(masks: Tensor, truth: Tensor) -> Floats:
-    """95th percentile of the symmetric surface distance in pixels, (N, C), of masks (N, C, H, W).
+def hd95_by_structure(masks: Tensor, truth: Tensor, spacings: Floats | None = None) -> Floats:
+    """95th percentile of the symmetric surface distance, (N, C), of masks (N, C, H, W).
 
     NaN where the truth is empty; the image diagonal where only the prediction is.
+
+    Args:
+        masks: of 0 and 1.
+        truth: of 0 and 1.
+        spacings: (N, 2) height and width of each image's pixels, the unit of the distance; pixels by default. NaN gives
+            NaN.
 
     >>> mask, truth = torch.zeros(1, 1, 9, 9), torch.zeros(1, 1, 9, 9)
     >>> mask[..., 4, 2] = truth[..., 4, 6] = 1
@@ -58,19 +64,22 @@ def hd95_by_structure(masks: Tensor, truth: Tensor) -> Floats:
     [[4.0]]
     """
     distances = np.full(masks.shape[:2], np.nan)
+    units = np.ones((len(masks), 2)) if spacings is None else spacings
     for image, structure in np.ndindex(*distances.shape):
+        if np.isnan(units[image]).any():
+            continue
         mask, other = (part[image, structure].bool().numpy() for part in (masks, truth))
         if other.any() and mask.any():
-            distances[image, structure] = max(_hd95(mask, other), _hd95(other, mask))
+            distances[image, structure] = max(_hd95(mask, other, units[image]), _hd95(other, mask, units[image]))
         elif other.any():
-            distances[image, structure] = math.hypot(*masks.shape[2:])
+            distances[image, structure] = math.hypot(*units[image] * masks.shape[2:])
     return distances
 
 
-def _hd95(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+def _hd95(mask: NDArray[np.bool_], other: NDArray[np.bool_], spacing: Floats) -> float:
     """95th percentile of the distances from the border of one mask to that of another.
 
     MONAI 1.6's ``compute_hausdorff_distance`` gives the same, and a deprecation warning of its own at every call.
     """
     border, goal = (part & ~ndimage.binary_erosion(part) for part in (mask, other))
-    return float(np.percentile(ndimage.distance_transform_edt(~goal)[border], 95))
+    return float(np.percentile(ndimage.distance_transform_edt(~goal, sampling=spacing)[border], 95))

@@ -87,8 +87,9 @@ def evaluate_encoder(
         data: datalist with the sections that the protocols need (a folder or a file): test for those on frozen
             features, training, validation and test for few-shot segmentation (masks) and the probes on class labels.
         out: folder for the results.
-        protocols: names out of ``PROTOCOLS``, or "all": every one that the data allow, but those that fine-tune. What
-            the data do not allow is then a sentence under ``skipped`` in the protocol's result, and not an error.
+        protocols: names out of ``PROTOCOLS``; "all" among them stands for every one that the data allow, but those that
+            fine-tune. What the data do not allow, and was not named, is then a sentence under ``skipped`` in the
+            protocol's result, and not an error.
         seeds: draws of the few-shot comparison.
         device: where to compute.
         options: protocol -> further arguments of its class; "encoder" -> further arguments of :class:`FrozenEncoder`.
@@ -116,7 +117,7 @@ def evaluate_encoder(
         try:
             results[name] = _run(name, encoder, data, folder, given.get(name, {}), report)
         except (DatalistError, SmallMapError) as error:
-            if list(protocols) != ["all"]:
+            if "all" not in protocols or name in protocols:
                 raise
             results[name] = {"protocol": name, "skipped": str(error)}
             logger.info(f"{name} left out: {error}")
@@ -132,7 +133,8 @@ def _chosen(
     protocols: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """The protocols to run, and the arguments given for each and for the encoder."""
-    chosen = [*FROZEN, *CLASSES] if list(protocols) == ["all"] else list(protocols)
+    known = [[*FROZEN, *CLASSES] if name == "all" else [name] for name in protocols]
+    chosen = list(dict.fromkeys(name for names in known for name in names))
     unknown = sorted(set(chosen) - {*PROTOCOLS})
     if unknown or not chosen:
         raise ValueError(f"protocols must be among {[*PROTOCOLS, 'all']}, got {unknown or list(protocols)}")

@@ -38,7 +38,7 @@ figcaption { margin-top: .4rem; } .caption { margin: 1.2rem 0 .4rem; }
 .scroll { overflow-x: auto; border-radius: 6px; }
 .picture { background: #fff; padding: 6px; }
 .picture img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-@media (max-width: 640px) { .picture img.wide { max-width: none; height: 300px; } }
+@media (max-width: 640px) { .picture img.wide { max-width: none; max-height: 300px; } }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; min-width: 20rem; }
 th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }

@@ -27,6 +27,7 @@ from ..visualize import (
 )
 from .cases import SegmentationCases
 from .correspondence import CorrespondenceProbe
+from .paired import nan_mean
 from .pictures import case_pictures
 from .report import Report, ReportFigure, ReportTable
 from .restorations import load_restorations
@@ -79,7 +80,8 @@ def add_dice(report: Report, result: Mapping[str, Any]) -> None:
     for name, arm in result["arms"].items():
         for draw in arm["draws"]:
             rows.append([name, str(draw["seed"]), *(draw[structure] for structure in structures), draw["dice"]])
-        means = [float(np.mean([draw[structure] for draw in arm["draws"]])) for structure in structures]
+        scores = np.array([[draw[structure] for structure in structures] for draw in arm["draws"]], dtype=float)
+        means = nan_mean(scores, axis=0).tolist()
         strong.append(len(rows))
         rows.append([name, "mean", *means, arm["mean"]])
         rows.append([name, "std", *("" for _ in structures), arm["std"]])
@@ -98,8 +100,8 @@ def add_masks(report: Report, result: Mapping[str, Any], folder: Path) -> None:
     with np.load(folder / "few_shot_masks.npz", allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}
     seed = result["protocol"]["seeds"][0]
-    first = next(iter(result["arms"].values()))["draws"][0]["dice_by_image"]
-    order = np.argsort(first)
+    first = np.array(next(iter(result["arms"].values()))["draws"][0]["dice_by_image"], dtype=float)
+    order = np.argsort(first)[: np.isfinite(first).sum()]  # images that show no structure have no Dice
     shown = [int(order[round(place)]) for place in np.linspace(0, len(order) - 1, min(6, len(order)))]
     blocks: list[str | ReportFigure] = [
         f"From the worst to the best test image of draw {seed}, by the first arm. Filled: predicted; dashed: the "
@@ -174,6 +176,27 @@ def _is_ahead(result: Mapping[str, Any], name: str) -> bool:
     return bool(compared) and all(ahead == "first" for ahead in compared)
 
 
+def baselines_of(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The baselines of several encoders: one that is the same for all, or else one for each, called after it.
+
+    Args:
+        results: encoder -> what one protocol returned for it.
+
+    >>> found = {name: {"baselines": {"random": {"Dice": {"value": v}}}} for name, v in (("a", 0.2), ("b", 0.3))}
+    >>> list(baselines_of(found))
+    ['random (a)', 'random (b)']
+    """
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for result in results.values() for name in result.get("baselines", {})):
+        own = {encoder: result["baselines"][name] for encoder, result in results.items() if name in result["baselines"]}
+        values = [{metric: entry["value"] for metric, entry in baseline.items()} for baseline in own.values()]
+        if all(value == values[0] for value in values):
+            found[name] = next(iter(own.values()))
+        else:
+            found |= {f"{name} ({encoder})": baseline for encoder, baseline in own.items()}
+    return found
+
+
 def metric_panels(results: Mapping[str, Any]) -> Figure:
     """The metrics without parts, each encoder with its interval, and baselines as lines.
 
@@ -181,6 +204,7 @@ def metric_panels(results: Mapping[str, Any]) -> Figure:
         results: encoder -> what one protocol returned for it.
     """
     first = next(iter(results.values()))
+    beside = list(dict.fromkeys(name for result in results.values() for name in result.get("baselines", {})))
     known = [name for name, metric in first["metrics"].items() if metric["value"] is not None]
     main = [name for name in known if "/" not in name] or known
     groups, references, titles = {}, {}, []
@@ -191,12 +215,19 @@ def metric_panels(results: Mapping[str, Any]) -> Figure:
             for name, entry in entries.items()
             if entry is not None and entry["value"] is not None
         }
-        baselines = {
-            name: baseline.get(metric, {}).get("value") for name, baseline in first.get("baselines", {}).items()
-        }
-        references[metric] = {name: value for name, value in baselines.items() if value is not None}
+        lines = {name: _values_of(results, name, metric) for name in beside}
+        references[metric] = {name: values for name, values in lines.items() if values}
         titles.append(metric_title(metric, first["metrics"][metric]))
     return draw_intervals(groups, references, titles)
+
+
+def _values_of(results: Mapping[str, Any], baseline: str, metric: str) -> dict[str, float]:
+    """A metric of each encoder's baseline, where it has a value."""
+    values = {
+        encoder: result.get("baselines", {}).get(baseline, {}).get(metric, {}).get("value")
+        for encoder, result in results.items()
+    }
+    return {encoder: value for encoder, value in values.items() if value is not None}
 
 
 def add_crops(report: Report, item: Mapping[str, Any], grid_size: int, cell_size: int, margin: int) -> None:

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..keys import IMAGE, LABEL
+from ..keys import IMAGE
 from ..metrics import read_features
 from .bootstrap import PatientBootstrap
 from .composition import other_patient
 from .frozen import FrozenEncoder, cosines
 from .frozen_protocol import FrozenProtocol, Items, Measured, three_cases
-from .landmark_lists import LANDMARKS, load_landmarks, to_image
+from .landmark_lists import has_landmarks, load_landmarks, to_image
 
 __all__ = ["SymmetryProbe"]
 
@@ -74,8 +74,9 @@ class SymmetryProbe(FrozenProtocol):
         }
         values["gap"] = values["midline"] - values["lateral"]
         metrics = self.means(bootstrap, values)
-        if all(LANDMARKS in item or isinstance(item.get(LABEL), str) for item in items):
-            metrics |= self._landmarks(encoder, items, bootstrap, mean)
+        rows = [row for row, item in enumerate(items) if has_landmarks(item)]
+        if rows:
+            metrics |= self._landmarks(encoder, items, rows, bootstrap, mean)
 
         def describe(index: int) -> dict[str, Any]:
             rows = [[round(float(value), 3) for value in point] for point in points]
@@ -104,20 +105,20 @@ class SymmetryProbe(FrozenProtocol):
         return plain, mirrored
 
     def _landmarks(
-        self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap, mean: Floats
+        self, encoder: FrozenEncoder, items: Items, rows: list[int], bootstrap: PatientBootstrap, mean: Floats
     ) -> dict[str, dict[str, Any]]:
-        """Cosine at each landmark, averaged over those of either side, where the list has landmarks."""
-        landmarks = load_landmarks(items)
+        """Cosine at each landmark of the items in ``rows``, averaged over those of either side."""
+        landmarks = load_landmarks([items[row] for row in rows])
         places = to_image(landmarks.points, landmarks.shapes[:, None], encoder.image_size)
         cosine = np.full(places.shape[:2], np.nan)
-        for index, item in enumerate(items):
-            first, second = self._read(encoder, [item], places[index], mean)
+        for index, row in enumerate(rows):
+            first, second = self._read(encoder, [items[row]], places[index], mean)
             cosine[index] = cosines(first[0], second[0])
         metrics = {}
         for side in ("right", "left"):
             chosen = [number for number, name in enumerate(landmarks.names) if side in name.split()]
             if chosen:
-                metrics[f"landmarks/{side}"] = bootstrap.mean(cosine[:, chosen], **self.kind("landmarks"))
+                metrics[f"landmarks/{side}"] = bootstrap.mean(cosine[:, chosen], rows, **self.kind("landmarks"))
         return metrics
 
 

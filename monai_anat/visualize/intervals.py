@@ -22,14 +22,15 @@ _SOFT = "#5b6675"
 
 def draw_intervals(
     groups: Mapping[str, Mapping[str, tuple[float, float | None, float | None]]],
-    references: Mapping[str, Mapping[str, float]] | None = None,
+    references: Mapping[str, Mapping[str, float | Mapping[str, float]]] | None = None,
     titles: Sequence[str] | None = None,
 ) -> Figure:
     """One panel per metric, one dot with its interval per encoder.
 
     Args:
         groups: metric -> encoder -> value, low and high; None where there is no interval.
-        references: metric -> name of a baseline -> value, drawn as a dashed line; one legend serves all panels.
+        references: metric -> name of a baseline -> value, drawn as a dashed line, or encoder -> value, drawn beside
+            each encoder where they differ; one legend serves all panels.
         titles: above the panels; the metrics' names if not given.
 
     Raises:
@@ -60,13 +61,24 @@ def draw_intervals(
     for number, (axis, metric) in enumerate(zip(axes, names, strict=False)):
         _panel(axis, groups[metric], encoders)
         for name, value in (references or {}).get(metric, {}).items():
-            axis.axvline(value, color=_SOFT, linestyle=styles[name], linewidth=1.0)
+            _line(axis, value, encoders, styles[name])
         axis.set_title(metric if titles is None else titles[number], fontsize=9)
         axis.tick_params(labelsize=8, left=number % columns == 0, labelleft=number % columns == 0)
     if baselines:
         lines = [Line2D([], [], color=_SOFT, linestyle=styles[name], linewidth=1.0, label=name) for name in baselines]
         figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False)
     return figure
+
+
+def _line(axis: Any, value: float | Mapping[str, float], encoders: Sequence[str], style: Any) -> None:
+    """One baseline: a line through the panel, or one beside each encoder where each has its own."""
+    own = dict.fromkeys(encoders, value) if isinstance(value, (int, float)) else value
+    if len(set(own.values())) == 1:
+        axis.axvline(next(iter(own.values())), color=_SOFT, linestyle=style, linewidth=1.0)
+    else:
+        for name, number in own.items():
+            place = encoders.index(name)
+            axis.plot([number, number], [place - 0.45, place + 0.45], color=_SOFT, linestyle=style, linewidth=1.0)
 
 
 def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str]) -> None:

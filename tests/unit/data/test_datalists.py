@@ -162,3 +162,16 @@ def test_names_of_the_splits(tmp_path: Path) -> None:
     assert [split_names(tmp_path / name) for name in ("a.json", "b.json", "c.csv", "none.csv")] == [
         ["training", "other"], [], ["test"], []
     ]  # fmt: skip
+
+
+def test_a_table_may_call_patient_and_split_as_offices_do(tmp_path):
+    """An unread column would make every image a patient of its own, and every row a part of every split."""
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).touch()
+    rows = ("a.png;7;training", "b.png;7;training", "c.png;8;test")
+    for number, header in enumerate(("image;Patient ID;Split", "image;patient_id;SPLIT", "image;SubjectID;split")):
+        table = tmp_path / f"{number}.csv"
+        table.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8-sig")
+        assert split_names(table) == ["test", "training"]
+        assert [item["patient"] for item in load_datalist(table)] == ["7", "7"]
+        assert [item["patient"] for item in load_datalist(table, "test")] == ["8"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -39,18 +40,27 @@ def test_take_follows_the_names(lungs) -> None:
         cases.take(["x.png"])
 
 
-def test_files_of_one_name_are_told_apart_or_refused(lungs, tmp_path) -> None:
+def test_files_of_one_name_are_told_apart(lungs, tmp_path) -> None:
     items = []
     for item, folder in zip(lungs["training"], "abc", strict=False):
         (tmp_path / folder).mkdir()
-        image = tmp_path / folder / ("frontal.png" if folder != "c" else "other.png")
+        image = tmp_path / folder / "frontal.png"
         image.write_bytes(Path(item["image"]).read_bytes())
         items.append({"image": str(image), "label": item["label"]})
     cases = load_cases(items, 24)
     assert len(set(cases.patients)) == 3
-    assert len(cases.take(["other.png"])) == 1
-    with pytest.raises(DatalistError, match=r"must have different names, got 'frontal\.png' more than once"):
-        cases.take(["frontal.png"])
+    assert torch.equal(cases.take([str(tmp_path / "b" / "frontal.png")]).images[0], cases.images[1])
+
+
+def test_pixels_of_the_square_have_their_millimetres(lungs, tmp_path) -> None:
+    image, mask = np.zeros((40, 60), np.float32), np.zeros((40, 60), np.uint8)
+    image[10:, 20:], mask[10:30, 20:40] = 1, 1
+    nibabel.save(nibabel.Nifti1Image(image.T[..., None], np.diag([-0.3, -0.6, 1, 1])), tmp_path / "a.nii.gz")
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    known = {"image": str(tmp_path / "a.nii.gz"), "label": str(tmp_path / "a.png")}
+    cases = load_cases([known, lungs["test"][0]], 24)
+    np.testing.assert_allclose(cases.spacings[0], [40 * 0.6 / 24, 60 * 0.3 / 24], rtol=1e-5)
+    assert np.isnan(cases.spacings[1]).all()
 
 
 def test_bad_lists_are_named(lungs, tmp_path) -> None:

@@ -42,3 +42,12 @@ def test_one_direction_is_collapse(ramps, oracles) -> None:
     assert result["metrics"]["effective_rank"]["value"] == pytest.approx(1, abs=1e-6)
     assert result["collapsed"] is True
     assert result["notes"] == ["Collapsed: 6 embeddings have effective rank 1.00, below 2."]
+
+
+def test_few_images_are_no_collapse(ramps, oracles) -> None:
+    """Two images differ in one direction, whatever the encoder."""
+    for count in (2, 3):
+        result = CollapseProbe(**FAST).run(oracles.noise(), ramps[:count])
+        assert result["collapsed"] is False
+        assert result["notes"] == [f"{count} images have a rank of {count - 1} at most, too few to tell a collapse."]
+        assert CollapseProbe(**FAST).run(oracles.constant(), ramps[:count])["collapsed"] is True

@@ -68,6 +68,7 @@ def test_encoders_are_called_by_what_tells_their_folders_apart():
     assert _names([Path("runs/a/encoder"), Path("runs/b/encoder")]) == ["a", "b"]
     assert _names([Path("runs/a-1"), Path("runs/a-2"), Path("other/a-2")]) == ["runs-a-1", "runs-a-2", "other-a-2"]
     assert _names([Path("runs/a")]) == ["a"]
+    assert _names([Path("runs/a"), Path("runs/a/later")]) == ["a", "a-later"], "one folder inside the other"
     with pytest.raises(ValueError, match="different folders"):
         _names([Path("a"), Path("a")])
 
@@ -75,3 +76,25 @@ def test_encoders_are_called_by_what_tells_their_folders_apart():
 def test_protocols_that_cannot_be_compared_are_refused_before_any_work(tmp_path):
     with pytest.raises(ValueError, match="take landmarks in place of correspondence, few-shot-curve in place of"):
         compare_encoders([tmp_path / "a", tmp_path / "b"], tmp_path, tmp_path, ["correspondence", "few-shot"])
+
+
+def test_baselines_that_differ_stand_there_once_for_each_encoder():
+    bootstrap = PatientBootstrap(PATIENTS)
+    results = {
+        name: {
+            "landmarks": result_of(
+                0.0,
+                baselines={
+                    "same position": {"error": bootstrap.mean(TRUTH + 0.3, better="lower")},
+                    "random initialisation": {"error": bootstrap.mean(TRUTH + shift, better="lower")},
+                },
+            )
+        }
+        for name, shift in (("a", 0.4), ("b", 0.5))
+    }
+    page = compare_report(results).render()
+    for heading in ("same position", "random initialisation (a)", "random initialisation (b)"):
+        assert f"<th>{heading}</th>" in page
+    row = next(row for row in page.split("<tr>") if row.startswith("<td>error ↓<"))
+    found = [float(cell.split("</td>")[0]) for cell in row.split("<td>")[4:7]]
+    assert found == pytest.approx(TRUTH.mean() + np.array([0.3, 0.4, 0.5]), abs=6e-4)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import resnet18
+from PIL import Image
 
-from monai_anat.data import DatalistError
+from monai_anat.data import DatalistError, take_shots
 from monai_anat.evaluation import FewShotSegmentation
-from monai_anat.networks import Backbone, ViTBackbone
+from monai_anat.networks import Backbone, ViTBackbone, as_backbone
 
 FAST = {
     "image_size": 48,
@@ -136,3 +139,47 @@ def test_wrong_settings_and_mixed_splits_are_named(lungs, grey_bands) -> None:
         FewShotSegmentation(progress=False).compare(
             {"a": grey_bands}, lungs["training"], lungs["validation"], lungs["training"]
         )
+
+
+def test_masks_that_cannot_be_scored_are_named_before_any_training(lungs, grey_bands, tmp_path) -> None:
+    def with_masks(items, values):
+        changed = []
+        for item in items:
+            mask = np.asarray(values, np.uint8)[np.array(Image.open(item["label"]))]
+            path = tmp_path / f"{values}_{Path(item['label']).name}"
+            Image.fromarray(mask).save(path)
+            changed.append({**item, "label": str(path)})
+        return changed
+
+    protocol = FewShotSegmentation(shots=2, seeds=(0,), learning_rates=(1e-3,), **FAST)
+    arms, splits = {"a": grey_bands}, [lungs[name] for name in ("training", "validation", "test")]
+    with pytest.raises(DatalistError, match=r"training masks must hold the class numbers .*, 0 to 2, got 255"):
+        protocol.compare(arms, with_masks(splits[0], [0, 255, 255]), *splits[1:])
+    with pytest.raises(DatalistError, match=r"test masks must show at least one of .*, got none in 4"):
+        protocol.compare(arms, *splits[:2], with_masks(splits[2], [0, 0, 0]))
+
+
+def test_only_the_images_that_were_drawn_are_read(lungs, grey_bands, tmp_path) -> None:
+    protocol = FewShotSegmentation(shots=1, seeds=(0,), learning_rates=(1e-3,), **{**FAST, "steps": 1})
+    splits = [lungs[name] for name in ("training", "validation", "test")]
+    drawn = take_shots(splits[0], 1, 0)[0]["image"]
+    absent = [item if item["image"] == drawn else {**item, "image": str(tmp_path / "gone.png")} for item in splits[0]]
+    result = protocol.compare({"a": grey_bands}, absent, *splits[1:])
+    assert result["draws"] == {"0": [Path(drawn).name]}
+
+
+def test_a_wrapped_network_has_a_scratch_arm_too(lungs) -> None:
+    encoder = as_backbone(resnet18(spatial_dims=2, n_input_channels=1, feed_forward=False))
+    protocol = FewShotSegmentation(shots=1, seeds=(0,), learning_rates=(1e-3,), **{**FAST, "steps": 1})
+    result = protocol.run(encoder, lungs["training"], lungs["validation"], lungs["test"])
+    assert list(result["arms"]) == ["pre-trained", "scratch"]
+
+
+def test_an_image_without_any_structure_has_no_dice_and_valid_json(lungs, grey_bands, tmp_path) -> None:
+    empty = tmp_path / "empty.png"
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(empty)
+    protocol = FewShotSegmentation(shots=1, seeds=(0,), learning_rates=(1e-3,), **{**FAST, "steps": 1})
+    test = [{**lungs["test"][0], "label": str(empty)}, lungs["test"][1]]
+    result = protocol.compare({"a": grey_bands}, lungs["training"], lungs["validation"], test)
+    assert result["arms"]["a"]["draws"][0]["dice_by_image"][0] is None
+    json.dumps(result, allow_nan=False)

@@ -84,3 +84,22 @@ def test_cases_leave_out_what_is_undefined() -> None:
     cases = three_cases([np.nan, 5.0, 1.0, 3.0], "higher", lambda index: {"index": index})
     assert [cases[name]["index"] for name in ("best", "median", "worst")] == [1, 3, 2]
     assert three_cases([np.nan], "lower", dict) == {}
+
+
+def test_images_that_name_no_patient_are_counted(items, oracles) -> None:
+    nameless = [{"image": item["image"]} for item in items[:2]]
+    result = FROZEN["collapse"](**FAST).run(oracles.noise(), [*nameless, *items[2:]])
+    assert result["notes"] == [f"2 of {len(items)} images name no 'patient', and each counts as a patient of its own."]
+
+
+def test_a_label_that_is_no_mask_is_not_read_as_one(items, oracles) -> None:
+    """Names of findings stand where other lists have the path of a mask."""
+    named = [{**item, "label": "Edema|Mass"} for item in items]
+    assert FROZEN["symmetry"](**FAST).run(oracles.bands(), named)["metrics"]["gap"]["value"] is not None
+    for name in ("landmarks", "localizability", "co-segmentation"):
+        with pytest.raises(DatalistError, match=rf"mask for {name}, got none among {len(items)} items"):
+            FROZEN[name](**FAST).run(oracles.bands(), named)
+    some = [*items, *({**item, "label": "Edema", "patient": "x"} for item in items[:2])]
+    result = FROZEN["co-segmentation"](**FAST, **SMALL["co-segmentation"]).run(oracles.bands(), some)
+    assert result["n_images"] == len(items)
+    assert result["notes"][-1] == f"2 of {len(some)} images are left out, which have no mask."

@@ -60,3 +60,11 @@ def test_windows_lie_on_the_lines(ramps) -> None:
     assert across[shares.index(0.0), 1] == pytest.approx(0.25 * 120, abs=1)
     assert across[shares.index(1.0), 1] == pytest.approx(0.75 * 120, abs=1)
     assert 0.625 in shares, "extrapolation by .25 beyond half way"
+
+
+def test_windows_that_leave_the_line_are_refused() -> None:
+    """A window that crosses the border is shifted inside, so that its place is no longer the one asked for."""
+    with pytest.raises(ValueError, match=r"line must keep the windows .* got line=\(0.25, 0.75\) and window=0.9"):
+        InterpolationProbe(window=0.9)
+    with pytest.raises(ValueError, match=r"inside and outside must be shares in \(0, 1\], got inside=\(1.5,\)"):
+        InterpolationProbe(inside=(1.5,))

@@ -41,3 +41,8 @@ def test_noise_stays_at_chance_and_constant_features_have_no_score(data, oracles
     metric = LabelFractionProbe(fractions=(0.5,), **FAST).run(oracles.noise(), *data)["metrics"]["auroc/50%"]
     assert metric["low"] < 0.5 < metric["high"]
     assert LabelFractionProbe(**FAST).run(oracles.constant(), *data)["collapsed"] is True
+
+
+def test_shares_below_one_percent_keep_names_of_their_own(data, oracles) -> None:
+    result = LabelFractionProbe(fractions=(0.001, 0.004, 0.07), draws=(0,), **FAST).run(oracles.bands(), *data)
+    assert list(result["n_labels"]) == ["0.1%", "0.4%", "7%"]

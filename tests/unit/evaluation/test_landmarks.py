@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -123,3 +124,23 @@ def test_no_common_landmark_and_a_small_grid_are_named(items, oracles, grey_band
     with pytest.raises(ValueError, match="at least 4 x 4 cells, got 3 x 3"):
         LandmarkProbe(**FAST).run(oracles.frozen(grey_bands(), image_size=12), items)
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_rows_and_columns_of_different_length_are_measured_in_widths(oracles, tmp_path) -> None:
+    """The same pixels, once as squares and once with every row 1.5 times as high as a column is wide."""
+    image = np.random.default_rng(0).uniform(0, 255, size=(2, 48, 48)).astype(np.float32)
+    errors = {}
+    for aspect in (1.0, 1.5):
+        items = []
+        for number in range(2):
+            path = tmp_path / f"{number}_{aspect}.nii.gz"
+            affine = np.diag([-0.4, -0.4 * aspect, 1, 1])
+            nibabel.save(nibabel.Nifti1Image(image[number].T[..., None], affine), path)
+            places = {"above": [10.0, 20.0 + number], "below": [30.0 + 6 * number, 20.0]}
+            items.append({"image": str(path), "patient": number, "landmarks": places, "thorax_width": 40})
+        result = LandmarkProbe(**FAST).run(oracles.place(), items)
+        errors[aspect] = {name: result["metrics"][name]["value"] for name in ("error/above", "error/below", "error_mm")}
+        widths = np.mean([errors[aspect][f"error/{name}"] for name in ("above", "below")])
+        assert errors[aspect]["error_mm"] == pytest.approx(widths * 40 * 0.4, rel=1e-4)
+    assert errors[1.5]["error/below"] > 1.4 * errors[1.0]["error/below"]
+    assert errors[1.5]["error/above"] < 1.1 * errors[1.0]["error/above"]

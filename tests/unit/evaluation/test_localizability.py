@@ -80,3 +80,25 @@ def test_one_landmark_alone_cannot_be_told_from_others(lungs, oracles) -> None:
     ]
     with pytest.raises(DatalistError, match=r"two different landmarks, .* for localizability, got 4 places of 1 landm"):
         LocalizabilityProbe(**FAST).run(oracles.noise(), items)
+
+
+def test_with_two_patients_the_vote_is_of_the_other_one_alone(greys, oracles) -> None:
+    """Five neighbours are wanted and the other patient has three windows: one's own are no neighbours even then."""
+    swapped = {"right apex": "left apex", "left apex": "carina", "carina": "right apex"}
+    renamed = {swapped[name]: place for name, place in greys[1]["landmarks"].items()}
+    items = [greys[0], {**greys[1], "landmarks": renamed}]
+    metrics = LocalizabilityProbe(window=0.2, picture_points=0, **FAST).run(oracles.bands(), items)["metrics"]
+    assert metrics["recall_at_1"]["value"] == metrics["knn_accuracy"]["value"] == 0
+
+
+def test_images_without_landmarks_are_left_out_and_counted(greys, oracles) -> None:
+    blank = [{"image": item["image"], "patient": f"x{number}", "label": 1} for number, item in enumerate(greys[:3])]
+    probe = LocalizabilityProbe(window=0.2, picture_points=0, **FAST)
+    result = probe.run(oracles.bands(), [*blank, *greys])
+    assert result["n_images"] == result["n_patients"] == 8
+    assert result["notes"] == ["3 of 11 images are left out, which have no landmarks or lung mask."]
+    assert result["metrics"] == probe.run(oracles.bands(), greys)["metrics"]
+    with pytest.raises(DatalistError, match="images with landmarks or lung mask for localizability, got none among 3"):
+        probe.run(oracles.bands(), blank)
+    with pytest.raises(DatalistError, match=r"in two patients for localizability, got 6 places of .* in 1 patients"):
+        probe.run(oracles.bands(), [{**item, "patient": "a"} for item in greys[:2]] + [{**greys[2], "landmarks": {}}])

@@ -45,3 +45,12 @@ def test_agrees_with_monai() -> None:
             masks[:2].float(), masks[2:].float(), include_background=True, percentile=95
         )
     np.testing.assert_allclose(hd95_by_structure(masks[:2], masks[2:]), expected, rtol=1e-5)
+
+
+def test_distance_in_millimetres_of_oblong_pixels() -> None:
+    truth, mask = torch.zeros(2, 2, 40, 30), torch.zeros(2, 2, 40, 30)
+    truth[:, :, 10:20, 10:20] = 1
+    mask[:, 0, 14:24, 10:20] = 1  # four rows further down; the second structure is not found
+    found = hd95_by_structure(mask, truth, np.array([[0.5, 2.0], [np.nan, np.nan]]))
+    np.testing.assert_allclose(found[0], [2.0, np.hypot(20, 60)])
+    assert np.isnan(found[1]).all()

@@ -131,3 +131,19 @@ def test_lungs_of_a_whole_collection(encoder, real_data, tmp_path) -> None:
     results = evaluate_encoder(encoder, real_data / "cxr_seg", tmp_path, list(options), options=options)
     assert results["landmarks"]["n_patients"] == 18
     assert 0.05 < results["landmarks"]["baselines"]["same position"]["error"]["value"] < 0.3
+
+
+def test_all_goes_on_where_labels_are_names_of_findings(encoder, tmp_path, few) -> None:
+    """A label that is no file is none for the protocols on masks, and no reason to stop."""
+    items = [{**item, "label": "Edema|Mass"} for item in json.loads(few.read_text())["test"]]
+    few.write_text(json.dumps({"test": items}))
+    options = {**TINY, "encoder": {"image_size": 32}}
+    results = evaluate_encoder(encoder, few, tmp_path / "out", ["all"], options=options)
+    assert [name for name in FROZEN if "skipped" in results[name]] == ["landmarks", "localizability", "co-segmentation"]
+
+
+def test_all_can_stand_among_others(encoder, tmp_path, few) -> None:
+    options = {**TINY, "encoder": {"image_size": 32}}
+    with pytest.raises(DatalistError, match="section must be one of"):
+        evaluate_encoder(encoder, few, tmp_path / "out", ["all", "few-shot-curve"], options=options)
+    assert [*FROZEN, *CLASSES] == list(load_results(tmp_path / "out")), "what is named is no longer left out"

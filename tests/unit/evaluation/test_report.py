@@ -66,6 +66,7 @@ def test_only_wide_figures_scroll_on_a_phone() -> None:
         report = Report("t")
         report.add_section("s", ReportFigure(Figure(figsize=size)))
         assert ('<img class="wide"' in report.render()) == wide
+    assert "max-height: 300px" in report.render(), "a low one is not blown up"
 
 
 def test_writing_leaves_one_file(tmp_path) -> None:

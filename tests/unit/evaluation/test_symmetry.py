@@ -48,3 +48,12 @@ def test_position_alone_sees_no_mirror(two_sided, oracles) -> None:
 def test_images_without_landmarks_will_do(ramps, oracles) -> None:
     metrics = SymmetryProbe(**FAST).run(oracles.grey(), ramps)["metrics"]
     assert not [name for name in metrics if name.startswith("landmarks")]
+
+
+def test_landmarks_of_some_images_are_theirs_alone(two_sided, oracles) -> None:
+    bare = [{key: item[key] for key in ("image", "patient")} for item in two_sided[:2]]
+    whole, part = (
+        SymmetryProbe(**FAST).run(oracles.bands(), items)["metrics"] for items in (two_sided, [*bare, *two_sided[2:]])
+    )
+    assert part["landmarks/right"]["n_patients"] == 2
+    assert part["gap"]["value"] == whole["gap"]["value"]

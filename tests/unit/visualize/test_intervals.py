@@ -34,3 +34,12 @@ def test_nothing_to_draw_is_said():
         draw_intervals({})
     with pytest.raises(ValueError, match="titles one name each"):
         draw_intervals({"Dice": {"ours": (0.8, None, None)}}, titles=["a", "b"])
+
+
+def test_a_baseline_that_differs_is_drawn_beside_each_encoder():
+    groups = {"Dice": {"ours": (0.8, None, None), "theirs": (0.7, None, None)}}
+    figure = draw_intervals(groups, {"Dice": {"random": {"ours": 0.4, "theirs": 0.5}, "same": {"ours": 0.6}}})
+    lines = {line.get_xdata()[0]: line for line in figure.axes[0].lines if line.get_marker() != "o"}
+    assert sorted(lines) == [0.4, 0.5, 0.6]
+    assert max(lines[0.4].get_ydata()) < min(lines[0.5].get_ydata())
+    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == ["random", "same"]
