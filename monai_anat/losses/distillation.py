@@ -8,7 +8,25 @@ from torch import Tensor, nn
 
 from ..processes import sum_over_processes
 
-__all__ = ["DistillationCenter", "self_distillation"]
+__all__ = ["DistillationCenter", "check_temperatures", "self_distillation"]
+
+
+def check_temperatures(**temperatures: float) -> None:
+    """Raise unless every temperature is positive.
+
+    Args:
+        temperatures: by the names that the message gives them.
+
+    Raises:
+        ValueError: for one that is 0 or less.
+
+    >>> check_temperatures(student_temperature=0.1, teacher_temperature=0.04)
+    """
+    if min(temperatures.values()) <= 0:
+        got = ", ".join(f"{name}={temperature}" for name, temperature in temperatures.items())
+        raise ValueError(
+            f"temperatures must be positive, got {got}; DINO has 0.1 for the student and 0.04 for the teacher"
+        )
 
 
 def self_distillation(
@@ -47,11 +65,7 @@ def self_distillation(
             "student_logits and teacher_logits must both be (B, K), "
             f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}; pair the rows of the views first"
         )
-    if student_temperature <= 0 or teacher_temperature <= 0:
-        raise ValueError(
-            f"temperatures must be positive, got student_temperature={student_temperature} and "
-            f"teacher_temperature={teacher_temperature}; DINO has 0.1 and 0.04"
-        )
+    check_temperatures(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
     wide = torch.promote_types(student_logits.dtype, torch.float32)
     target = F.softmax((teacher_logits.detach().to(wide) - center.to(wide)) / teacher_temperature, dim=1)
     log_student = F.log_softmax(student_logits.to(wide) / student_temperature, dim=1)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .distillation import check_temperatures
+
 __all__ = ["distinct_pairs", "multi_view_distillation"]
 
 
@@ -75,11 +77,7 @@ def multi_view_distillation(
             "student_logits and teacher_logits must hold (B, K) for each view, all of one shape, got "
             f"{[tuple(logits.shape) for logits in student]} and {[tuple(logits.shape) for logits in teacher]}"
         )
-    if student_temperature <= 0 or teacher_temperature <= 0:
-        raise ValueError(
-            f"temperatures must be positive, got student_temperature={student_temperature} and "
-            f"teacher_temperature={teacher_temperature}; DINO has 0.1 and 0.04"
-        )
+    check_temperatures(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
     if not pairs or any(not (0 <= t < len(teacher) and 0 <= s < len(student)) for t, s in pairs):
         raise ValueError(
             f"pairs must name at least one (teacher view, student view) of {len(teacher)} and {len(student)} views, "

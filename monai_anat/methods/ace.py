@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from torch import Tensor, nn
 
 from ..keys import CROP_OFFSET, IMAGE, VIEW_1, VIEW_2
-from ..losses import DistillationCenter, matching_cross_entropy, self_distillation
+from ..losses import DistillationCenter, check_temperatures, matching_cross_entropy, self_distillation
 from ..networks import Backbone, DenseHead, DownsamplingHead, PrototypeHead, UpsamplingHead, masked_mean, to_tokens
 from ..precision import at_least_float32
 from ..schedules import Progress
@@ -22,6 +22,7 @@ from ..transforms import (
     RandAppearance,
     change_appearance,
     check_part_whole_grid,
+    check_prob,
     cut_part_whole_crops,
     draw_part_whole_crops,
     draw_resized_crop_box,
@@ -33,6 +34,7 @@ from ..transforms import (
     soft_match_targets,
 )
 from .base import TeacherStudentMethod, check_view, token_grid, used_terms
+from .contrast_views import check_area
 from .views import MEAN, STD, RandViewsd
 
 __all__ = ["ACEMethod", "ACEViewsd"]
@@ -84,6 +86,8 @@ class ACEViewsd(RandViewsd):
     {'view_1': (1, 32, 32), 'view_2': (1, 32, 32), 'crop_offset': (2,)}
     """
 
+    takes_volumes = False
+
     def __init__(
         self,
         keys: KeysCollection = IMAGE,
@@ -103,15 +107,13 @@ class ACEViewsd(RandViewsd):
         _check_scale(scale)
         self.source_grid, self.grid_size = check_part_whole_grid(source_grid, grid_size, scale)
         self.cell_size = per_axis(cell_size, 2, "cell_size")
-        for name, prob in (("sharpen", sharpen_prob), ("equalize", equalize_prob)):
-            if not 0 <= prob <= 1:
-                raise ValueError(f"{name}_prob must be a probability in [0, 1], got {prob}")
+        check_area("area", area)
+        check_prob(sharpen_prob=sharpen_prob, equalize_prob=equalize_prob)
         self.scale = tuple(scale)
         self.area = area
         self.appearance = RandAppearance(0.2, 0.2, jitter_prob=0.5) if appearance is None else appearance
         self.sharpen_prob = sharpen_prob
         self.equalize_prob = equalize_prob
-        draw_resized_crop_box(np.random.RandomState(0), (8, 8), area)  # raises for a wrong area
         self.box = np.zeros((2, 0), np.int64)
         self.crops = PartWholeCropsDraw((), ())
         #: of each crop: brightness, contrast and blur; sharpening; limit of the equalisation; 0 where not
@@ -130,10 +132,6 @@ class ACEViewsd(RandViewsd):
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
         """Draw, and make both crops of one image, and their offset."""
-        if pixels.ndim != 3:
-            raise ValueError(
-                f"the image must be (C, H, W), got {tuple(pixels.shape)}; ACE is 2D, PEAC and POPAR take volumes"
-            )
         self.randomize(tuple(pixels.shape[1:]))
         size = [g * c for g, c in zip(self.source_grid, self.cell_size, strict=True)]
         source = resized_crop(pixels, self.box, size, "bicubic")
@@ -226,11 +224,9 @@ class ACEMethod(TeacherStudentMethod):
                 f"backbone must be 2D, got spatial_dims={backbone.spatial_dims}; ACE is for radiographs, "
                 "PEACMethod and POPARMethod take volumes"
             )
-        if min(temperature, student_temperature, teacher_temperature) <= 0:
-            raise ValueError(
-                f"temperatures must be positive, got {temperature=}, {student_temperature=}, {teacher_temperature=}; "
-                "ACE has 0.07, 0.1 and 0.04"
-            )
+        check_temperatures(
+            temperature=temperature, student_temperature=student_temperature, teacher_temperature=teacher_temperature
+        )
         self.loss_weights = used_terms(
             decomposition=decomposition_weight, composition=composition_weight, global_consistency=global_weight
         )
@@ -317,10 +313,6 @@ class ACEMethod(TeacherStudentMethod):
         """Move the centre of the teacher's scores."""
         if "global_consistency" in self.loss_weights:
             self.center.update()
-
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair the backbone, the dense head and the prototype head with their teachers."""
-        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def exported(self) -> dict[str, nn.Module]:
         """Keep the student's backbone."""

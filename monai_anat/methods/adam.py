@@ -16,7 +16,7 @@ from ..keys import IMAGE, PHASE, VIEW_1, VIEW_2
 from ..networks import Backbone
 from ..schedules import Progress
 from ..transforms import RandAppearance, anatomy_cell_boxes, bisection_grid, draw_resized_crop_box, per_axis
-from .contrast_views import ViewDraw, alter_view, cut_view
+from .contrast_views import ViewDraw, alter_view, check_area, cut_view
 from .momentum_contrast import MomentumContrastMethod
 from .views import MEAN, STD, RandViewsd
 
@@ -72,6 +72,7 @@ class AdamViewsd(RandViewsd):
         appearance: RandAppearance | None = None,
     ) -> None:
         super().__init__(keys, mean, std)
+        check_area("area", area)
         self.image_size = image_size
         self.levels = _checked(levels)
         self.area = area

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..keys import IMAGE, LOCAL_VIEWS, PARTS, PHASE, VIEW_1, VIEW_2
 from ..losses import (
     DistillationCenter,
+    check_temperatures,
     composition_distance,
     decomposition_distance,
     distinct_pairs,
@@ -94,6 +95,8 @@ class AdamV2Viewsd(RandViewsd):
     {'view_1': (1, 32, 32), 'local_views': (8, 1, 16, 16), 'parts': (4, 1, 32, 32)}
     """
 
+    takes_volumes = False
+
     def __init__(
         self,
         keys: KeysCollection = IMAGE,
@@ -168,8 +171,6 @@ class AdamV2Viewsd(RandViewsd):
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
         """Draw, and make the views of one image."""
-        if pixels.ndim != 3:
-            raise ValueError(f"AdamV2Viewsd is 2D only, got an image {tuple(pixels.shape)}; PEACViewsd takes volumes")
         self.randomize(tuple(pixels.shape[1:]))
         made: dict[str, list[Tensor]] = {}
         for view in self.drawn:
@@ -296,6 +297,7 @@ class AdamV2Method(TeacherStudentMethod):
         )
         if reduction not in ("sum", "mean"):
             raise ValueError(f'reduction must be "sum" or "mean" (over the width of an embedding), got {reduction!r}')
+        check_temperatures(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
         self.num_parts = num_parts
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
@@ -344,10 +346,6 @@ class AdamV2Method(TeacherStudentMethod):
         """Move the centre."""
         if "localizability" in self.loss_weights:
             self.center.update()
-
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair the backbone and the localizability head with their teachers."""
-        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def exported(self) -> dict[str, nn.Module]:
         """Keep the teacher's backbone, as the authors do, and the heads between parts and wholes."""

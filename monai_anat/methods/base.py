@@ -238,11 +238,17 @@ class TeacherStudentMethod(SSLMethod):
     The teacher is frozen, in evaluation mode whatever ``train`` says, no part of ``param_groups``, and moved by the
     handler ``TeacherEMA`` alone, which reads :meth:`pairs`. Run it under ``torch.no_grad()`` and only for what a term
     uses.
+
+    Attributes:
+        teacher: the teacher of each student module that has one, by the attribute that the student's is: the backbone,
+            and the heads that the teacher uses.
     """
 
-    @abstractmethod
+    teacher: nn.ModuleDict
+
     def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair each student module with its teacher, the heads that the teacher uses included."""
+        """Pair each student module with its teacher."""
+        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def train(self, mode: bool = True) -> Self:
         """Switch the student between training and evaluation; the teacher stays in evaluation."""

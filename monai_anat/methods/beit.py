@@ -51,6 +51,8 @@ class BEiTViewsd(MaskedViewsd):
     True
     """
 
+    takes_volumes = False
+
     def __init__(
         self,
         keys: KeysCollection = IMAGE,
@@ -83,12 +85,6 @@ class BEiTViewsd(MaskedViewsd):
     def draw_mask(self, grid_size: Sequence[int]) -> Tensor:
         """Draw the hidden patches (N,) of a grid from ``R``: blocks that may overlap."""
         return draw_block_mask(self.R, grid_size, self.mask_ratio, min_cells=self.min_cells)
-
-    def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make ``view_1``, ``target`` and ``mask`` of one image."""
-        if pixels.ndim != 3:
-            raise ValueError(f"image must be (C, H, W), got {tuple(pixels.shape)}; MAEMethod and SimMIM take volumes")
-        return super().views(pixels)
 
 
 class BEiTMethod(MaskedImageMethod):

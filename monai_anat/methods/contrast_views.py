@@ -19,6 +19,7 @@ from ..transforms import (
     RandCutSwap,
     RandDistort,
     change_appearance,
+    check_prob,
     distort,
     draw_resized_crop_box,
     plain_tensor,
@@ -146,8 +147,7 @@ class ContrastViewsd(RandViewsd):
         mode: Literal["bilinear", "bicubic"] = "bilinear",
     ) -> None:
         super().__init__(keys, mean, std)
-        if not 0 <= flip_prob <= 1:
-            raise ValueError(f"flip_prob must be a probability in [0, 1], got {flip_prob}")
+        check_prob(flip_prob=flip_prob)
         check_area("area", area)
         self.image_size = image_size
         self.area = (area[0], area[1])

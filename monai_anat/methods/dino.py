@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from torch import Tensor, nn
 
 from ..keys import IMAGE, LOCAL_VIEWS, VIEW_1, VIEW_2
-from ..losses import DistillationCenter, distinct_pairs
+from ..losses import DistillationCenter, check_temperatures, distinct_pairs
 from ..networks import Backbone, PrototypeHead
 from ..schedules import Progress, linear
 from ..transforms import RandAppearance, RandCutSwap, RandDistort
@@ -164,11 +164,11 @@ class DINOMethod(TeacherStudentMethod):
         frozen_prototype_epochs: int = 1,
     ) -> None:
         super().__init__()
-        if min(student_temperature, teacher_temperature, warmup_teacher_temperature) <= 0:
-            raise ValueError(
-                f"temperatures must be positive, got {student_temperature=}, {teacher_temperature=} and "
-                f"{warmup_teacher_temperature=}; DINO has 0.1, 0.07 and 0.04"
-            )
+        check_temperatures(
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+            warmup_teacher_temperature=warmup_teacher_temperature,
+        )
         if min(warmup_temperature_epochs, frozen_prototype_epochs) < 0:
             raise ValueError(
                 "warmup_temperature_epochs and frozen_prototype_epochs must be at least 0, got "
@@ -226,10 +226,6 @@ class DINOMethod(TeacherStudentMethod):
     def after_step(self, progress: Progress) -> None:
         """Move the centre."""
         self.center.update()
-
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair the backbone and the head with their teachers."""
-        return [(self.backbone, self.teacher["backbone"]), (self.head, self.teacher["head"])]
 
     def exported(self) -> dict[str, nn.Module]:
         """Keep the teacher's backbone, which is better than the student's all along (section 5.2 of the paper)."""

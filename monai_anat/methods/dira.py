@@ -65,6 +65,8 @@ class DiRAViewsd(ContrastViewsd):
     {'view_1': (1, 32, 32), 'view_2': (1, 32, 32), 'target': (1, 32, 32)}
     """
 
+    takes_volumes = False
+
     def __init__(
         self,
         keys: KeysCollection = IMAGE,
@@ -91,12 +93,6 @@ class DiRAViewsd(ContrastViewsd):
     def entries(self, crops: Sequence[Tensor]) -> dict[str, Tensor]:
         """Add the clean first crop, in [0, 1], to the two views."""
         return {**super().entries(crops), TARGET: crops[0].to(torch.float32)}
-
-    def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make the two views and the target of one image."""
-        if pixels.ndim != 3:
-            raise ValueError(f"image must be (C, H, W), got {tuple(pixels.shape)}; DiRA is for images, not volumes")
-        return super().views(pixels)
 
 
 class DiRAMethod(MomentumContrastMethod):

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..keys import AUGMENTED_1, AUGMENTED_2, CORRESPONDENCE, ORDER, PAIR_COUNT, QUADRANTS, VIEW_1, VIEW_2, WINDOWS
-from ..losses import DistillationCenter, matched_consistency, order_cross_entropy, self_distillation, smooth_l1
+from ..losses import (
+    DistillationCenter,
+    check_temperatures,
+    matched_consistency,
+    order_cross_entropy,
+    self_distillation,
+    smooth_l1,
+)
 from ..networks import (
     Backbone,
     CompositionHead,
@@ -156,15 +163,21 @@ class LampsMethod(TeacherStudentMethod):
         self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
         features = backbone.num_features
         if "distillation" in self.loss_weights:
-            self.prototype_head = PrototypeHead(features, num_prototypes, hidden_features=prototype_hidden)
-            self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
-            self.center = DistillationCenter(num_prototypes, center_momentum)
+            self._add_distillation(num_prototypes, prototype_hidden, center_momentum)
         if "local_consistency" in self.loss_weights:
             self.local_head = ProjectionHead(features, local_dim)
             self.teacher["local_head"] = self.teacher_of(self.local_head)
         if "extrapolation" in self.loss_weights:
             self.decoder = ContextDecoder(features, self.grid, depth=decoder_depth, num_heads=decoder_heads)
         self._add_simple_heads(features, 2 ** len(self.grid))
+
+    def _add_distillation(self, num_prototypes: int, hidden_features: int, center_momentum: float) -> None:
+        """The head of the self-distillation, its teacher and its centre."""
+        student, teacher = self.temperatures
+        check_temperatures(student_temperature=student, teacher_temperature=teacher)
+        self.prototype_head = PrototypeHead(self.backbone.num_features, num_prototypes, hidden_features=hidden_features)
+        self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
+        self.center = DistillationCenter(num_prototypes, center_momentum)
 
     def _add_simple_heads(self, features: int, parts: int) -> None:
         """The heads without arguments of their own; the student alone has them."""
@@ -230,10 +243,6 @@ class LampsMethod(TeacherStudentMethod):
         """Move the centre of the self-distillation, if this step saw any."""
         if "distillation" in self.loss_weights:
             self.center.update()
-
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair the backbone and the heads of consistency with their teachers."""
-        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def exported(self) -> dict[str, nn.Module]:
         """Keep the student's backbone, and its heads between quadrants and wholes."""

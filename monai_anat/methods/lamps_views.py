@@ -44,6 +44,8 @@ from ..transforms import (
     sample_at,
     split_quadrants,
 )
+from .contrast_views import check_area
+from .peac import check_margin
 from .views import MEAN, STD, RandViewsd
 
 __all__ = ["OBJECTIVES", "LampsDraw", "LampsViewsd", "check_objectives", "source_region"]
@@ -141,11 +143,9 @@ class LampsViewsd(RandViewsd):
         std: float = STD,
     ) -> None:
         super().__init__(keys, mean, std)
-        if not (np.min(margin) >= 0 and (np.asarray(margin) < np.asarray(grid_size)).all()):
-            raise ValueError(
-                f"margin must be at least 0 and less than grid_size, so that the views overlap, got margin={margin} "
-                f"and grid_size={grid_size}; Lamps takes 4 of 14"
-            )
+        check_margin(margin, grid_size)
+        if area is not None:
+            check_area("area", area)
         check_objectives(objectives, grid_size, kept)
         self.grid_size = grid_size
         self.cell_size = cell_size

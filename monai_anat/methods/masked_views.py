@@ -15,6 +15,7 @@ from ..transforms import (
     Distortion,
     RandCutSwap,
     RandDistort,
+    check_prob,
     draw_random_mask,
     draw_resized_crop_box,
     per_axis,
@@ -74,8 +75,7 @@ class MaskedViewsd(RandViewsd):
         mode: Literal["bilinear", "bicubic"] = "bilinear",
     ) -> None:
         super().__init__(keys, mean, std)
-        if not 0 <= flip_prob <= 1:
-            raise ValueError(f"flip_prob must be a probability in [0, 1], got {flip_prob}")
+        check_prob(flip_prob=flip_prob)
         check_area("area", area)
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio must be in (0, 1), got {mask_ratio}; it is the share of cells to restore")

@@ -58,6 +58,8 @@ class MLVICXViewsd(ContrastViewsd):
     {'view_1': (1, 32, 32), 'view_2': (1, 32, 32)}
     """
 
+    takes_volumes = False
+
     def __init__(
         self,
         keys: KeysCollection = IMAGE,
@@ -85,12 +87,6 @@ class MLVICXViewsd(ContrastViewsd):
             appearance=asymmetric_appearances(blur_sigma),
             distorter=distorter,
         )
-
-    def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make the two views of one image."""
-        if pixels.ndim != 3:
-            raise ValueError(f"MLVICXViewsd is 2D only, got an image {tuple(pixels.shape)}; PEACViewsd takes volumes")
-        return super().views(pixels)
 
 
 class MLVICXMethod(SSLMethod):

@@ -126,10 +126,6 @@ class MoCoV3Method(TeacherStudentMethod):
         contrast = batch_info_nce(q_1, k_2, own, self.temperature) + batch_info_nce(q_2, k_1, own, self.temperature)
         return {"contrast": 2 * self.temperature * contrast}
 
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair backbone and projection with those that make the keys."""
-        return [(self.backbone, self.teacher["backbone"]), (self.projection, self.teacher["projection"])]
-
     def exported(self) -> dict[str, nn.Module]:
         """Keep the student's backbone."""
         return {"encoder": self.backbone}

@@ -18,6 +18,7 @@ from ..schedules import Progress
 from ..transforms import (
     GridCropsDraw,
     RandDistort,
+    check_prob,
     crop_slices,
     draw_grid_crops,
     match_cells,
@@ -28,7 +29,24 @@ from .base import TeacherStudentMethod, check_view, mean_token, token_grid, used
 from .popar import Corruption, corrupt, draw_corruption, order_of
 from .views import MEAN, STD, RandViewsd
 
-__all__ = ["PEACMethod", "PEACViewsd"]
+__all__ = ["PEACMethod", "PEACViewsd", "check_margin"]
+
+
+def check_margin(margin: int | Sequence[int], grid_size: int | Sequence[int]) -> None:
+    """Raise unless two views on one grid overlap wherever they are placed.
+
+    Args:
+        margin: how many cells they may be apart along an axis.
+        grid_size: cells per side of a view.
+
+    Raises:
+        ValueError: naming both and the way out.
+    """
+    if not (np.min(margin) >= 0 and (np.asarray(margin) < np.asarray(grid_size)).all()):
+        raise ValueError(
+            f"margin must be at least 0 and less than grid_size, so that the views overlap, got margin={margin} "
+            f"and grid_size={grid_size}; PEAC and Lamps take 4 of 14"
+        )
 
 
 class PEACViewsd(RandViewsd):
@@ -81,15 +99,10 @@ class PEACViewsd(RandViewsd):
         distorter: RandDistort | None = None,
     ) -> None:
         super().__init__(keys, mean, std)
-        if not 0 <= distort_prob <= 1:
-            raise ValueError(f"distort_prob must be a probability in [0, 1], got {distort_prob}")
+        check_prob(distort_prob=distort_prob)
         if corrupt not in ("first", "both"):
             raise ValueError(f'corrupt must be "first" (PEAC) or "both" (PEAC^-1), got {corrupt!r}')
-        if not (np.min(margin) >= 0 and (np.asarray(margin) < np.asarray(grid_size)).all()):
-            raise ValueError(
-                f"margin must be at least 0 and less than grid_size, so that the views overlap, got margin={margin} "
-                f"and grid_size={grid_size}; PEAC takes 4 of 14"
-            )
+        check_margin(margin, grid_size)
         self.grid_size = grid_size
         self.cell_size = cell_size
         self.margin = margin
@@ -255,10 +268,6 @@ class PEACMethod(TeacherStudentMethod):
         if "local_consistency" not in self.loss_weights:
             return {}
         return {PAIR_COUNT: (self.take_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
-
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair the backbone and the two projection heads with their teachers."""
-        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def exported(self) -> dict[str, nn.Module]:
         """Keep the student's backbone."""

@@ -16,7 +16,16 @@ from ..keys import IMAGE, ORDER, TARGET, VIEW_1
 from ..losses import order_cross_entropy, restoration_mse
 from ..networks import Backbone, OrderHead, RestorationHead, to_tokens
 from ..schedules import Progress
-from ..transforms import Distortion, RandDistort, distort, per_axis, plain_tensor, required_shape, shuffle_patches
+from ..transforms import (
+    Distortion,
+    RandDistort,
+    check_prob,
+    distort,
+    per_axis,
+    plain_tensor,
+    required_shape,
+    shuffle_patches,
+)
 from .base import SSLMethod, check_view, token_grid, used_terms
 from .views import MEAN, STD, RandViewsd
 
@@ -107,8 +116,7 @@ class POPARViewsd(RandViewsd):
         distorter: RandDistort | None = None,
     ) -> None:
         super().__init__(keys, mean, std)
-        if not 0 <= distort_prob <= 1:
-            raise ValueError(f"distort_prob must be a probability in [0, 1], got {distort_prob}")
+        check_prob(distort_prob=distort_prob)
         self.grid_size = grid_size
         self.cell_size = cell_size
         self.distort_prob = distort_prob

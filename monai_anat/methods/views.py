@@ -31,11 +31,15 @@ class RandViewsd(Randomizable, MapTransform):
         mean: subtracted from the grey levels in [0, 1] of every view.
         std: what they are divided by after that.
 
+    Attributes:
+        takes_volumes: False for the views of a method that is 2D only.
+
     Raises:
         ValueError: if there is more than one key, or ``std`` is not positive.
     """
 
     backend = BACKENDS
+    takes_volumes: bool = True
 
     def __init__(self, keys: KeysCollection, mean: float, std: float) -> None:
         super().__init__(keys)
@@ -80,6 +84,11 @@ class RandViewsd(Randomizable, MapTransform):
             raise ValueError(
                 f"{key} must be (C, H, W) or (C, H, W, D), got {tuple(pixels.shape)}; "
                 'EnsureChannelFirstd(channel_dim="no_channel") adds the channel of a grey image'
+            )
+        if pixels.ndim == 4 and not self.takes_volumes:
+            raise ValueError(
+                f"{key} must be (C, H, W), got {tuple(pixels.shape)}; {type(self).__name__} is 2D only, PEACViewsd and "
+                "POPARViewsd take volumes"
             )
         sample: dict[Hashable, Any] = {name: value for name, value in data.items() if name != key}
         sample.update(self.views(pixels))

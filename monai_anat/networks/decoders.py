@@ -83,8 +83,8 @@ class UPerNetDecoder(nn.Module):
         self.bottleneck = block(last + pooled * len(self.pool_bins), last, 3)
         self.dropout = Dropout[Dropout.DROPOUT, spatial_dims](dropout)
         self.laterals = nn.ModuleList(convolution(channels, features, 1) for channels in in_channels)
-        count = 1 if share_smoothing else levels - 1
-        self.smoothing = nn.ModuleList(convolution(features, features, 3, padding=1) for _ in range(min(count, levels)))
+        count = min(1, levels - 1) if share_smoothing else levels - 1  # the coarsest map is not smoothed
+        self.smoothing = nn.ModuleList(convolution(features, features, 3, padding=1) for _ in range(count))
         self.fusion = block(levels * features, features, 3)
         self.head = convolution(features, out_channels, 3, padding=1)
 
@@ -237,7 +237,7 @@ def _conv_norm_relu(
 
 
 def _pool(x: Tensor, cells: int) -> Tensor:
-    """Average over ``cells`` cells per axis, as adaptive average pooling, axis by axis."""
+    """Average over ``cells`` cells per axis."""
     return F.adaptive_avg_pool2d(x, cells) if x.dim() == 4 else F.adaptive_avg_pool3d(x, cells)
 
 

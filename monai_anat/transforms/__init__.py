@@ -35,11 +35,10 @@ from .distortions_dictionary import (
     RandLocalPixelShuffled,
     RandOutPaintd,
 )
-from .draws import draw_boxes, draw_integers, draw_run_length, draw_seed, random_generator
+from .draws import check_prob, draw_boxes, draw_integers, draw_run_length, draw_seed, random_generator
 from .elastic import ElasticDraw, RandElastic, displacement_field, pixel_positions, sample_at
 from .geometry import (
     box_slices,
-    cell_slices,
     crop_slices,
     grid_shape,
     join_cells,
@@ -119,9 +118,9 @@ __all__ = [
     "bezier_table",
     "bisection_grid",
     "box_slices",
-    "cell_slices",
     "change_appearance",
     "check_part_whole_grid",
+    "check_prob",
     "crop_slices",
     "crop_windows",
     "cut_out",

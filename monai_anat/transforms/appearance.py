@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..precision import at_least_float32
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from .draws import check_prob
 from .shared_draw import RandSharedDrawd
 
 __all__ = [
@@ -226,9 +227,7 @@ class RandAppearance(Randomizable, Transform):
         angle: float = 0.0,
         fill: float = 0.0,
     ) -> None:
-        for name, prob in (("jitter", jitter_prob), ("blur", blur_prob), ("solarize", solarize_prob)):
-            if not 0 <= prob <= 1:
-                raise ValueError(f"{name}_prob must be a probability in [0, 1], got {prob}")
+        check_prob(jitter_prob=jitter_prob, blur_prob=blur_prob, solarize_prob=solarize_prob)
         if min(brightness, contrast, angle) < 0:
             raise ValueError(
                 "brightness, contrast and angle are largest changes and must be at least 0, got "

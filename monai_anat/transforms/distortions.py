@@ -19,7 +19,7 @@ from monai.transforms import RandomizableTransform
 from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from .bezier import BezierDraw, apply_bezier
 from .cutting import CutDraw, SwapDraw, cut_out, draw_swaps, swap_boxes
-from .draws import draw_boxes, draw_integers, draw_run_length, draw_seed
+from .draws import check_prob, draw_boxes, draw_integers, draw_run_length, draw_seed
 from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle
 from .painting import PaintDraw, in_paint, out_paint
 
@@ -97,12 +97,6 @@ def _sides(
     return draw_integers(R, np.maximum(low, 1), np.maximum(high, 1), size=(count, len(shape)))
 
 
-def _check_prob(**probs: float) -> None:
-    for name, prob in probs.items():
-        if not 0.0 <= prob <= 1.0:
-            raise ValueError(f"{name} must be a probability in [0, 1], got {prob}")
-
-
 def _check_count(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
@@ -121,7 +115,7 @@ class _RandDistortion(RandomizableTransform):
     backend = BACKENDS
 
     def __init__(self, prob: float) -> None:
-        _check_prob(prob=prob)
+        check_prob(prob=prob)
         super().__init__(prob)
         self.distortion = Distortion()
 
@@ -181,7 +175,7 @@ class RandBezierIntensity(_RandDistortion):
 
     def __init__(self, prob: float = 0.9, invert_prob: float = 0.5) -> None:
         super().__init__(prob)
-        _check_prob(invert_prob=invert_prob)
+        check_prob(invert_prob=invert_prob)
         self.invert_prob = invert_prob
 
     def draw(self, R: np.random.RandomState, spatial_shape: Sequence[int]) -> Distortion:
@@ -213,7 +207,7 @@ class RandInPaint(_RandDistortion):
     ) -> None:
         super().__init__(prob)
         _check_count(max_boxes=max_boxes)
-        _check_prob(next_prob=next_prob)
+        check_prob(next_prob=next_prob)
         _check_fractions(sides=(sides[0], sides[1]))
         self.max_boxes = max_boxes
         self.next_prob = next_prob
@@ -249,7 +243,7 @@ class RandOutPaint(_RandDistortion):
     ) -> None:
         super().__init__(prob)
         _check_count(max_boxes=max_boxes)
-        _check_prob(next_prob=next_prob)
+        check_prob(next_prob=next_prob)
         _check_fractions(removed=(removed[0], removed[1]))
         self.max_boxes = max_boxes
         self.next_prob = next_prob
@@ -301,8 +295,8 @@ class RandDistort(_RandDistortion):
         next_prob: float = 0.95,
     ) -> None:
         super().__init__(prob)
-        _check_prob(shuffle_prob=shuffle_prob, bezier_prob=bezier_prob, paint_prob=paint_prob)
-        _check_prob(out_paint_prob=out_paint_prob)
+        check_prob(shuffle_prob=shuffle_prob, bezier_prob=bezier_prob, paint_prob=paint_prob)
+        check_prob(out_paint_prob=out_paint_prob)
         self.shuffle_prob = shuffle_prob
         self.bezier_prob = bezier_prob
         self.paint_prob = paint_prob
@@ -413,7 +407,7 @@ class RandCutSwap(_RandDistortion):
         swap_sides: tuple[float, float] = (10 / 224, 15 / 224),
     ) -> None:
         super().__init__(prob)
-        _check_prob(cut_prob=cut_prob, keep_prob=keep_prob, swap_prob=swap_prob, next_prob=next_prob)
+        check_prob(cut_prob=cut_prob, keep_prob=keep_prob, swap_prob=swap_prob, next_prob=next_prob)
         if cut_prob + keep_prob + swap_prob > 1 + 1e-9:
             raise ValueError(
                 "cut_prob, keep_prob and swap_prob must add up to 1 at most, got "

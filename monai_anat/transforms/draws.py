@@ -9,9 +9,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["draw_boxes", "draw_integers", "draw_run_length", "draw_seed", "random_generator"]
+__all__ = ["check_prob", "draw_boxes", "draw_integers", "draw_run_length", "draw_seed", "random_generator"]
 
 _Integers = int | Sequence[int] | npt.NDArray[np.int64]
+
+
+def check_prob(**probs: float) -> None:
+    """Raise unless every argument is a probability.
+
+    Args:
+        probs: by the names that the message gives them.
+
+    Raises:
+        ValueError: for one outside [0, 1].
+
+    >>> check_prob(flip_prob=0.5)
+    """
+    for name, prob in probs.items():
+        if not 0 <= prob <= 1:
+            raise ValueError(f"{name} must be a probability in [0, 1], got {prob}")
 
 
 def draw_integers(

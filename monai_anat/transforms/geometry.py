@@ -16,7 +16,6 @@ from torch import Tensor
 
 __all__ = [
     "box_slices",
-    "cell_slices",
     "crop_slices",
     "grid_shape",
     "join_cells",
@@ -99,12 +98,15 @@ def match_cells(offset_1: Sequence[int], offset_2: Sequence[int], grid_size: int
     return torch.from_numpy(np.maximum(index.reshape(-1), -1))  # (N,)
 
 
-def grid_shape(spatial_shape: Sequence[int], cell_size: int | Sequence[int]) -> tuple[int, ...]:
+def grid_shape(
+    spatial_shape: Sequence[int], cell_size: int | Sequence[int], name: str = "cell_size"
+) -> tuple[int, ...]:
     """How many whole cells an image has per axis.
 
     Args:
         spatial_shape: image shape without channels, pixels.
         cell_size: side of a cell in pixels, one number or one per axis.
+        name: what an error message calls the side.
 
     Returns:
         Cells per axis.
@@ -115,11 +117,11 @@ def grid_shape(spatial_shape: Sequence[int], cell_size: int | Sequence[int]) -> 
     >>> grid_shape((448, 448), 32)
     (14, 14)
     """
-    cell = per_axis(cell_size, len(spatial_shape), "cell_size")
+    cell = per_axis(cell_size, len(spatial_shape), name)
     if any(side % part for side, part in zip(spatial_shape, cell, strict=True)):
         nearest = tuple(max(part, round(side / part) * part) for side, part in zip(spatial_shape, cell, strict=True))
         raise ValueError(
-            f"spatial shape must be a multiple of cell_size, got {tuple(spatial_shape)} and cell_size={cell}; "
+            f"spatial shape must be a multiple of {name}, got {tuple(spatial_shape)} and {name}={cell}; "
             f"nearest is {nearest}"
         )
     return tuple(side // part for side, part in zip(spatial_shape, cell, strict=True))
@@ -174,30 +176,6 @@ def crop_slices(
     first = per_axis(offset, dims, "offset", minimum=0)
     corner = tuple(s + f * c for s, f, c in zip(start, first, cell, strict=True))
     return tuple(slice(at, at + g * c) for at, g, c in zip(corner, grid, cell, strict=True))
-
-
-def cell_slices(index: int, grid_size: Sequence[int], cell_size: int | Sequence[int]) -> tuple[slice, ...]:
-    """Where one cell of a crop lies in that crop.
-
-    Args:
-        index: row-major number of the cell.
-        grid_size: cells per axis of the crop.
-        cell_size: pixels per side of a cell.
-
-    Returns:
-        One slice per axis, in pixels of the crop.
-
-    Raises:
-        ValueError: for a cell that the crop does not have.
-
-    >>> cell_slices(15, grid_size=(14, 14), cell_size=32)
-    (slice(32, 64, None), slice(32, 64, None))
-    """
-    cells = math.prod(grid_size)
-    if not 0 <= index < cells:
-        raise ValueError(f"index must be in 0..{cells - 1} for grid_size={tuple(grid_size)}, got {index}")
-    position = tuple(int(axis) for axis in np.unravel_index(index, tuple(grid_size)))
-    return crop_slices(position, 1, cell_size)
 
 
 def box_slices(box: npt.NDArray[np.int64]) -> tuple[EllipsisType | slice, ...]:

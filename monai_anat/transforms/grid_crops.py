@@ -16,6 +16,7 @@ from ..keys import CORRESPONDENCE, VIEW_1, VIEW_2
 from .array_kinds import BACKENDS
 from .draws import draw_integers
 from .geometry import crop_slices, match_cells, per_axis, required_shape
+from .shared_draw import shared_shape
 
 __all__ = ["GridCropsDraw", "OverlappingGridCrops", "RandOverlappingGridCropsd", "draw_grid_crops"]
 
@@ -218,18 +219,12 @@ class RandOverlappingGridCropsd(Randomizable, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Cut the crops of one sample."""
         out = dict(data)
-        shape: tuple[int, ...] | None = None
-        for key in self.key_iterator(out):
-            spatial = tuple(out[key].shape[1:])
-            if shape is None:
-                shape = spatial
-                self.randomize(shape)
-            elif spatial != shape:
-                raise ValueError(
-                    f"keys must have one spatial shape, got {shape} and {key!r} with {spatial}; "
-                    "resample them onto one grid first, e.g. by ResampleToMatchd"
-                )
-            place = self.placement
+        keys = list(self.key_iterator(out))
+        shape = shared_shape(out, keys)
+        if shape is not None:
+            self.randomize(shape)
+        place = self.placement
+        for key in keys:
             names = (VIEW_1, VIEW_2) if key == self.keys[0] else (f"{key}_{VIEW_1}", f"{key}_{VIEW_2}")
             views = self.crops(out[key], place.offset_1, place.offset_2, place.origin)
             out[names[0]], out[names[1]], out[CORRESPONDENCE] = views

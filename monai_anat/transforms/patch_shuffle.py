@@ -15,6 +15,7 @@ from torch import Tensor
 from ..keys import ORDER
 from .array_kinds import BACKENDS, plain_tensor, same_kind
 from .geometry import grid_shape, join_cells, per_axis, split_cells
+from .shared_draw import shared_shape
 
 __all__ = [
     "RandShufflePatchesd",
@@ -83,7 +84,7 @@ def shuffle_patches(img: NdarrayOrTensor, order: NdarrayOrTensor, patch_size: in
             f"got shapes {tuple(pixels.shape)} and {tuple(index.shape)}"
         )
     patch = per_axis(patch_size, spatial_dims, "patch_size")
-    grid = grid_shape(pixels.shape[-spatial_dims:], patch)
+    grid = grid_shape(pixels.shape[-spatial_dims:], patch, "patch_size")
     batch = tuple(pixels.shape[: index.ndim - 1])
     _check_order(index, batch, math.prod(grid))
     patches = split_cells(pixels, patch, spatial_dims)  # ([B,] N, C, h, w[, d])
@@ -214,18 +215,12 @@ class RandShufflePatchesd(RandomizableTransform, MapTransform, InvertibleTransfo
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Shuffle the images of one sample and write the order."""
         out = dict(data)
-        shape: tuple[int, ...] | None = None
-        for key in self.key_iterator(out):
-            spatial = tuple(out[key].shape[1:])
-            if shape is None:
-                shape = spatial
-                self.randomize(math.prod(grid_shape(spatial, self.patch_size)))
-                out[self.order_key] = self.order
-            elif spatial != shape:
-                raise ValueError(
-                    f"keys must have one spatial shape, got {shape} and {key!r} with {spatial}; "
-                    "shuffle images of different shapes by separate transforms"
-                )
+        keys = list(self.key_iterator(out))
+        shape = shared_shape(out, keys)
+        if shape is not None:
+            self.randomize(math.prod(grid_shape(shape, self.patch_size, "patch_size")))
+            out[self.order_key] = self.order
+        for key in keys:
             if self._do_transform:
                 out[key] = shuffle_patches(out[key], self.order, self.patch_size)
         return out

@@ -11,7 +11,33 @@ from monai.transforms import MapTransform, Randomizable
 
 from .array_kinds import BACKENDS
 
-__all__ = ["ArrayTransform", "RandSharedDrawd"]
+__all__ = ["ArrayTransform", "RandSharedDrawd", "shared_shape"]
+
+
+def shared_shape(data: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> tuple[int, ...] | None:
+    """The spatial shape that the images of a sample have in common.
+
+    Args:
+        data: the sample.
+        keys: of images (C, H, W[, D]).
+
+    Returns:
+        (H, W[, D]), or None without keys.
+
+    Raises:
+        ValueError: naming a key of another shape.
+
+    >>> shared_shape({"image": np.zeros((1, 4, 6)), "label": np.zeros((1, 4, 6))}, ["image", "label"])
+    (4, 6)
+    """
+    shapes = {key: tuple(data[key].shape[1:]) for key in keys}
+    for key, shape in shapes.items():
+        if shape != shapes[keys[0]]:
+            raise ValueError(
+                f"keys must have one spatial shape, got {shapes[keys[0]]} and {key!r} with {shape}; resample them onto "
+                "one grid first, e.g. by ResampleToMatchd, or give each a transform of its own"
+            )
+    return shapes[keys[0]] if shapes else None
 
 
 class ArrayTransform(Protocol):
@@ -59,16 +85,10 @@ class RandSharedDrawd(Randomizable, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Transform the images of one sample alike."""
         out = dict(data)
-        shape: tuple[int, ...] | None = None
-        for key in self.key_iterator(out):
-            spatial = tuple(out[key].shape[1:])
-            if shape is None:
-                shape = spatial
-                self.randomize(shape)
-            elif spatial != shape:
-                raise ValueError(
-                    f"keys must have one spatial shape, got {shape} and {key!r} with {spatial}; "
-                    "transform images of different shapes by separate transforms"
-                )
+        keys = list(self.key_iterator(out))
+        shape = shared_shape(out, keys)
+        if shape is not None:
+            self.randomize(shape)
+        for key in keys:
             out[key] = self.transform(out[key], randomize=False)
         return out

@@ -177,7 +177,7 @@ def test_codes_and_their_grey_levels_give_the_same_views_and_so_do_seeds_and_pic
 
 
 def test_views_refuse_what_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"must be \(C, H, W\), got \(1, 40, 40, 40\); ACE is 2D"):
+    with pytest.raises(ValueError, match=r"must be \(C, H, W\), got \(1, 40, 40, 40\); ACEViewsd is 2D"):
         tiny_views()({"image": image_of(1, 40, 40, 40)})
     with pytest.raises(ValueError, match=r"grid_size must be a multiple of scale.*=7 .*even grid"):
         ACEViewsd(grid_size=7)
@@ -187,7 +187,7 @@ def test_views_refuse_what_cannot_be() -> None:
         ACEViewsd(scale=(3, 3))
     with pytest.raises(ValueError, match=r"sharpen_prob must be a probability in \[0, 1\], got 2"):
         ACEViewsd(sharpen_prob=2)
-    with pytest.raises(ValueError, match=r"area must be two shares in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"area must be two shares of the image in \(0, 1\]"):
         ACEViewsd(area=(0.5, 2.0))
 
 

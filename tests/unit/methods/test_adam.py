@@ -174,6 +174,8 @@ def test_views_refuse_what_cannot_be() -> None:
         AdamViewsd(image_size=4)({"image": torch.zeros(1, 60, 60), "phase": 3})
     with pytest.raises(ValueError, match=r"levels must name the level of each stage, got none"):
         AdamViewsd(levels=())
+    with pytest.raises(ValueError, match=r"area must be two shares of the image in \(0, 1\]"):
+        AdamViewsd(area=(0.0, 1.0))
     with pytest.raises(ValueError, match=r"level must be at least 0"):
         AdamViewsd(levels=(0, -2))
     with pytest.raises(ValueError, match=r"area must be two shares"):

@@ -221,7 +221,7 @@ def test_views_refuse_what_cannot_be() -> None:
         tiny_views(parts_per_side=1)
     with pytest.raises(ValueError, match=r"at least 4 pixels per side for structures of granularity 1.*got \(3, 9\)"):
         tiny_views()({"image": noise(0, (1, 3, 9)), "phase": 3})
-    with pytest.raises(ValueError, match=r"2D only, got an image \(1, 8, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"got \(1, 8, 8, 8\); AdamV2Viewsd is 2D only"):
         tiny_views()({"image": noise(0, (1, 8, 8, 8))})
 
 
@@ -456,6 +456,8 @@ def test_misfits_are_refused() -> None:
         tiny_method(localizability_weight=0.0)(batch_of(tiny_views(), 0), progress())
     with pytest.raises(ValueError, match=r"2D only, got a backbone with spatial_dims=3; .*PEACMethod"):
         tiny_method(SwinBackbone(spatial_dims=3, embed_dim=8, depths=(1,), num_heads=(1,), window_size=2))
+    with pytest.raises(ValueError, match=r"temperatures must be positive, got .*teacher_temperature=0"):
+        tiny_method(teacher_temperature=0.0)
     with pytest.raises(ValueError, match=r'reduction must be "sum" or "mean"'):
         tiny_method(reduction="max")
 

@@ -293,7 +293,7 @@ def test_views_that_do_not_fit_are_refused() -> None:
         BEiTViewsd(mask_ratio=0)
     with pytest.raises(ValueError, match=r"image_size=225 and cell_size=16; nearest is 224"):
         BEiTViewsd(image_size=225)
-    with pytest.raises(ValueError, match=r"image must be \(C, H, W\), got \(1, 8, 8, 8\); MAEMethod"):
+    with pytest.raises(ValueError, match=r"image must be \(C, H, W\), got \(1, 8, 8, 8\); BEiTViewsd is 2D only"):
         views()({"image": torch.rand(1, 8, 8, 8)})
 
 

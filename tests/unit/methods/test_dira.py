@@ -174,7 +174,7 @@ def test_both_views_are_distorted_a_third_of_them_not() -> None:
 
 
 def test_a_volume_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"image must be \(C, H, W\).*not volumes"):
+    with pytest.raises(ValueError, match=r"image must be \(C, H, W\).*DiRAViewsd is 2D only"):
         DiRAViewsd(image_size=8)({"image": torch.rand(1, 9, 9, 9)})
     volume = SwinBackbone(spatial_dims=3, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=2, patch_size=2)
     with pytest.raises(ValueError, match=r"spatial_dims=2, got 3; DiRA is for images"):

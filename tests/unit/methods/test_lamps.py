@@ -426,6 +426,8 @@ def test_counts_are_the_matched_pairs_where_there_are_any() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r'alternate must be "epoch", "step" or "none".*got \'batch\''):
         tiny_method(alternate="batch")
+    with pytest.raises(ValueError, match=r"temperatures must be positive, got student_temperature=-1"):
+        tiny_method(student_temperature=-1.0)
     with pytest.raises(ValueError, match=r"even number of cells per side, got a grid of \(3, 3\)"):
         tiny_method(image_size=12)
     with pytest.raises(ValueError, match=r"kept must be at least 1 and less .* got kept=4 and a grid of \(4, 4\)"):

@@ -164,6 +164,8 @@ def test_views_refuse_what_cannot_be() -> None:
         views_of()({"image": image_of(1, 23, 30)})
     with pytest.raises(ValueError, match=r"margin must be .* less than grid_size.* margin=4 and grid_size=4"):
         views_of(margin=4)
+    with pytest.raises(ValueError, match=r"area must be two shares of the image in \(0, 1\]"):
+        views_of(area=(0.5, 2.0))
     with pytest.raises(ValueError, match=r"even number of cells per side, got a grid of 5"):
         views_of(grid_size=5)
     with pytest.raises(ValueError, match=r"kept must be .* got kept=4 and a grid of 4"):

@@ -100,7 +100,7 @@ def test_the_anatomy_preset_never_flips_and_shows_more() -> None:
 def test_views_refuse_what_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"preset must be one of 'published', 'anatomy', got 'natural'"):
         MLVICXViewsd(preset="natural")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"2D only, got an image \(1, 8, 8, 8\); PEACViewsd takes volumes"):
+    with pytest.raises(ValueError, match=r"\(C, H, W\), got \(1, 8, 8, 8\); MLVICXViewsd is 2D only, PEACViewsd"):
         MLVICXViewsd(image_size=8)({"image": np.zeros((1, 8, 8, 8), np.uint8)})
 
 

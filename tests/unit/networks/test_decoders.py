@@ -73,6 +73,8 @@ def test_batch_norm_as_published_is_an_argument():
 def test_smoothing_is_independent_unless_shared():
     apart, shared = (UPerNetDecoder((8, 16, 32, 64), 2, features=16, share_smoothing=s) for s in (False, True))
     assert (len(apart.smoothing), len(shared.smoothing)) == (3, 1)
+    # one map alone is the coarsest, which is not smoothed: no parameter without a gradient
+    assert len(UPerNetDecoder((8,), 2, features=16, share_smoothing=True).smoothing) == 0
     maps = [torch.randn(2, c, 16 // 2**s, 16 // 2**s) for s, c in enumerate((8, 16, 32, 64))]
     assert shared(maps).shape == apart(maps).shape
 

@@ -117,7 +117,7 @@ def test_errors_name_the_argument_and_the_way_out() -> None:
         shuffle_patches(image, torch.arange(4).reshape(1, 1, 4), 4)
     with pytest.raises(ValueError, match=r"img must be \(C, H, W\[, D\]\)"):
         shuffle_patches(image[0], torch.arange(4), 4)
-    with pytest.raises(ValueError, match=r"multiple of cell_size, got \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"multiple of patch_size, got \(8, 8\)"):
         shuffle_patches(image, torch.arange(4), 3)
     with pytest.raises(KeyError, match=r"no 'order'.*RandShufflePatchesd"):
         RestorePatchesd("image", 2)({"image": image})
