@@ -1,8 +1,9 @@
-"""MONAI's own networks as backbones."""
+"""MONAI's own networks, and other people's, as backbones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.networks.nets import UNETR, FlexibleUNet, ResNet, SwinUNETR, ViT
@@ -17,6 +18,10 @@ Reader = Callable[[nn.Module, Tensor], list[Tensor]]
 
 #: levels taken from a network whose maps all have one size
 LEVELS = 4
+#: where an output object or dict, such as those of Hugging Face, has its maps, or the tokens after the last norm
+OUTPUTS = ("feature_maps", "last_hidden_state")
+#: how many tokens may stand before those of the image: none, class, distillation beside it, or four registers beside it
+PREFIXES = (0, 1, 2, 5)
 
 
 class AdaptedBackbone(Backbone):
@@ -70,16 +75,22 @@ class AdaptedBackbone(Backbone):
 
 
 def as_backbone(network: nn.Module, *, image_size: int | Sequence[int] | None = None) -> Backbone:
-    """Put a MONAI network under the backbone contract, so that every method and decoder here takes it.
+    """Put another library's network under the backbone contract, so that every method and decoder here takes it.
 
-    Known are the encoders of SwinUNETR, UNETR and FlexibleUNet (ResNet or EfficientNet), SwinTransformer, ViT and
+    Known are MONAI's encoders of SwinUNETR, UNETR and FlexibleUNet (ResNet or EfficientNet), SwinTransformer, ViT and
     ResNet. The weights are shared with the network that is given. Decoders and classification heads are not used.
     The maps of MONAI's SwinTransformer are normalised without learned parameters.
 
+    Any other encoder is called with the image alone, and read by the layout of what it returns: a map (B, C, h, w[, d])
+    or tokens (B, N, C), with or without class and register tokens before them; several of these in a list, a tuple or
+    a dict, in any order; or an output object with ``feature_maps`` or ``last_hidden_state``, as Hugging Face's have.
+    Pooled vectors beside the maps are passed over.
+
     Args:
-        network: a MONAI network, or a backbone, which is returned as it is.
+        network: an encoder, or a backbone, which is returned as it is.
         image_size: pixels per axis of an image that the network takes. Needed for UNETR and ViT, whose positions are
-            fixed, unless the image is square; otherwise 64 in 2D and 32 in 3D are tried.
+            fixed, unless the image is square or the network's ``config`` says it; otherwise 64 in 2D and 32 in 3D are
+            tried.
 
     Raises:
         TypeError: when the network is none of these.
@@ -101,6 +112,8 @@ def as_backbone(network: nn.Module, *, image_size: int | Sequence[int] | None = 
             "build MONAI's ViT with proj_type='conv'"
         )
     dims = 2 if isinstance(first, nn.Conv2d) else 3
+    if image_size is None:
+        image_size = getattr(getattr(network, "config", None), "image_size", None)
     if image_size is not None:
         size = [image_size] * dims if isinstance(image_size, int) else list(image_size)
     elif isinstance(trunk, ViT):
@@ -125,11 +138,52 @@ def _trunk(network: nn.Module) -> tuple[nn.Module, Reader]:
         return network, _read_vit
     if isinstance(network, ResNet):
         return network, _read_resnet
-    raise TypeError(
-        "network must be a backbone of monai_anat or one of MONAI's SwinUNETR, SwinTransformer, UNETR, ViT, ResNet and "
-        f"FlexibleUNet, got {type(network).__name__}; for another one subclass monai_anat.networks.Backbone, whose "
-        "only method is forward_features"
+    if any(isinstance(module, nn.Conv2d | nn.Conv3d) for module in network.modules()):
+        return network, _read_output
+    raise _unknown(network)
+
+
+def _unknown(network: nn.Module) -> TypeError:
+    return TypeError(
+        "network must be a backbone of monai_anat, one of MONAI's SwinUNETR, SwinTransformer, UNETR, ViT, ResNet and "
+        "FlexibleUNet, or an encoder that begins with a convolution and returns maps smaller than the image, or "
+        f"tokens, got {type(network).__name__}; take the encoder's part of it, or subclass "
+        "monai_anat.networks.Backbone, whose only method is forward_features"
     )
+
+
+def _read_output(network: nn.Module, x: Tensor) -> list[Tensor]:
+    """Maps of any encoder, fine to coarse."""
+    found: Any = network(x)
+    for name in OUTPUTS:
+        inside = found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+        if inside is not None:
+            found = inside
+            break
+    found = list(found.values()) if isinstance(found, Mapping) else [found] if isinstance(found, Tensor) else found
+    parts = found if isinstance(found, (list, tuple)) else []
+    maps = [_as_map(part, x) for part in parts if isinstance(part, Tensor) and part.ndim in (3, x.ndim)]
+    sizes = [static_shape(feature_map)[2:] for feature_map in maps]
+    if not maps or static_shape(x)[2:] in sizes:
+        raise _unknown(network)
+    order = sorted(range(len(maps)), key=lambda number: -torch.Size(sizes[number]).numel())
+    return [maps[number] for number in order]
+
+
+def _as_map(part: Tensor, x: Tensor) -> Tensor:
+    """A map as it is, and the tokens (B, N, C) of an image ``x`` as one; what stands before them is left away."""
+    if part.ndim == x.ndim:
+        return part
+    count, size = static_shape(part)[1], static_shape(x)[2:]
+    strides = [stride for stride in range(1, min(size) + 1) if not any(side % stride for side in size)]
+    grids = [[side // stride for side in size] for stride in strides]  # the finest one that there are tokens for
+    grid = next((grid for grid in grids if count - torch.Size(grid).numel() in PREFIXES), None)
+    if grid is None:
+        raise ValueError(
+            f"network must return one token for each cell of a grid, and {PREFIXES} before them, got {count} tokens of "
+            f"a {tuple(size)} image; give an image_size that divides evenly"
+        )
+    return part[:, count - torch.Size(grid).numel() :].transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
 
 
 def _read_list(network: nn.Module, x: Tensor) -> list[Tensor]:
@@ -178,7 +232,7 @@ def _probe(network: nn.Module, read: Reader, in_channels: int, image_size: Seque
     try:
         with torch.no_grad():
             return read(network, torch.zeros(1, in_channels, *image_size, device=parameter.device))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"network does not take an image of size {tuple(image_size)}: {error}; "
             "give the size that it was built for as image_size"

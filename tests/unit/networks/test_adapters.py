@@ -1,6 +1,8 @@
-"""MONAI's networks as backbones: the same numbers as MONAI's own, and named errors."""
+"""MONAI's networks as backbones: the same numbers as MONAI's own, other encoders by what they return, named errors."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -89,3 +91,78 @@ def test_strides_that_differ_between_axes_are_named():
     network = _vit(img_size=(32, 32), patch_size=(8, 16), **SMALL_VIT)
     with pytest.raises(ValueError, match="image_size"):
         as_backbone(network, image_size=32)
+
+
+class Encoder(nn.Module):
+    """Two maps, strides 2 and 8; subclasses return them as other libraries do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 4, 1)
+
+    def maps(self, x):
+        fine = self.fine(x)
+        return fine, self.coarse(fine)
+
+
+class Pair(Encoder):
+    def forward(self, x):
+        return self.maps(x)
+
+
+class CoarseFirst(Encoder):
+    def forward(self, x):
+        fine, coarse = self.maps(x)
+        return {"pooled": coarse.mean((2, 3)), "high": coarse, "low": fine, "nothing": None}
+
+
+class FeatureMaps(Encoder):
+    def forward(self, x):
+        return SimpleNamespace(feature_maps=self.maps(x), hidden_states=None)
+
+
+class Tokens(Encoder):
+    """As a Hugging Face ViT: a class token and four registers before the tokens, positions for one size only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(image_size=24)
+
+    def forward(self, x):
+        if x.shape[-1] != 24:
+            raise ValueError("Input image size doesn't match model (24*24).")
+        tokens = self.maps(x)[1].flatten(2).transpose(1, 2)
+        tokens = torch.cat([torch.zeros(len(x), 5, 6), tokens], dim=1)
+        return SimpleNamespace(last_hidden_state=tokens, pooler_output=tokens[:, 0], hidden_states=None)
+
+
+@pytest.mark.parametrize("kind", [Pair, CoarseFirst, FeatureMaps, Tokens])
+def test_other_encoders_are_read_by_what_they_return(kind):
+    network = kind().eval()
+    backbone = as_backbone(network)
+    image = torch.rand(2, 3, 24, 24)
+    expected = network.maps(image)[kind is Tokens :]
+    assert backbone.in_channels == 3
+    assert backbone.strides == (2, 8)[kind is Tokens :]
+    for found, wanted in zip(backbone.forward_features(image), expected, strict=True):
+        assert torch.equal(found, wanted)
+
+
+def test_tokens_that_fill_no_grid_are_named():
+    class Odd(Tokens):
+        def forward(self, x):
+            return super().forward(x).last_hidden_state[:, :-1]
+
+    with pytest.raises(ValueError, match=r"5\) before them, got 13 tokens of a \(24, 24\) image"):
+        as_backbone(Odd())
+    with pytest.raises(ValueError, match=r"Input image size doesn't match .*; give the size that it was built for"):
+        as_backbone(Tokens(), image_size=32)
+
+
+def test_vectors_alone_are_no_maps():
+    class Classifier(Encoder):
+        def forward(self, x):
+            return self.maps(x)[1].mean((2, 3))
+
+    with pytest.raises(TypeError, match=r"got Classifier; take the encoder's part of it"):
+        as_backbone(Classifier())
