@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather_rows", "rank_and_size", "sum_over_processes"]
+__all__ = ["from_first_process", "gather_rows", "rank_and_size", "sum_over_processes"]
+
+Value = TypeVar("Value")
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -37,6 +39,25 @@ def sum_over_processes(value: Tensor) -> Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total
+
+
+def from_first_process(value: Value) -> Value:
+    """Take over what the first process says.
+
+    Args:
+        value: anything that can be pickled; that of the first process counts.
+
+    Returns:
+        The first process's value, on every process.
+
+    >>> from_first_process(3)
+    3
+    """
+    if rank_and_size()[1] == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def gather_rows(rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import EventEnum, Events
 from monai.engines import Trainer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -116,6 +117,8 @@ class SSLTrainer(Trainer):
         self.schedules = dict(schedules or {})
         self.seed = seed
         self.dtype = autocast_dtype(precision, self.device)
+        if micro_batch_size is not None and (not isinstance(micro_batch_size, int) or micro_batch_size < 1):
+            raise ValueError(f"micro_batch_size must be a positive integer or None (all), got {micro_batch_size}")
         self.micro_batch_size = micro_batch_size
         self.stage_epochs = tuple(stage_epochs or ())
         if self.stage_epochs and (min(self.stage_epochs) < 1 or sum(self.stage_epochs) != max_epochs):
@@ -128,6 +131,7 @@ class SSLTrainer(Trainer):
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self._owned = [_owned(optimizer, self.method) for optimizer in self.optimizers.values()]
+        self._statistics = _running_statistics(self.method)
         self.rank, self.world_size = rank_and_size()
         self._failure: BaseException | None = None
         self._check_schedules()
@@ -163,6 +167,15 @@ class SSLTrainer(Trainer):
         sampler = getattr(self.data_loader, "sampler", None)
         return sampler.batch_size if isinstance(sampler, ResumableSampler) else None
 
+    @property
+    def _images(self) -> int | None:
+        sampler = getattr(self.data_loader, "sampler", None)
+        return sampler.size if isinstance(sampler, ResumableSampler) else None
+
+    @property
+    def _optimizer_kinds(self) -> dict[str, str]:
+        return {name: type(optimizer).__name__ for name, optimizer in self.optimizers.items()}
+
     # ------------------------------------------------------------------ running
 
     def run(self) -> None:  # type: ignore[override]
@@ -188,7 +201,10 @@ class SSLTrainer(Trainer):
         """Let every handler of ``EXCEPTION_RAISED`` do its part once, then raise: Ignite would swallow the error."""
         if e is not self._failure:  # Ignite comes here from its inner and from its outer loop
             self._failure = e
-            self._fire_event(Events.EXCEPTION_RAISED, e)
+            try:
+                self._fire_event(Events.EXCEPTION_RAISED, e)
+            except Exception:  # must not take the place of what went wrong first
+                logger.exception("A handler failed while the run was being stopped.")
         raise e
 
     def training_state(self) -> dict[str, Any]:
@@ -201,6 +217,8 @@ class SSLTrainer(Trainer):
             "consumed": self.state.iteration * (self.batch_size or 0),
             "epoch_length": self.state.epoch_length,
             "seed": self.seed,
+            "images": self._images,
+            "optimizer_kinds": self._optimizer_kinds,
             "best_metric": self.state.best_metric,
             "best_metric_epoch": self.state.best_metric_epoch,
         }
@@ -209,24 +227,33 @@ class SSLTrainer(Trainer):
         """Put the trainer where ``training_state`` was taken.
 
         Raises:
-            ValueError: if the run has another seed, batch size or epoch length, so that resuming would not be exact.
+            ValueError: if the run has another seed, batch size, epoch length, number of images or kind of optimiser, so
+                that resuming would not be exact.
         """
         expected = {
             "seed": self.seed,
             "consumed": state["step"] * (self.batch_size or 0),
             "epoch_length": self.state.epoch_length,
+            "images": self._images,
+            "optimizer_kinds": self._optimizer_kinds,
+        }
+        meanings = {
+            "consumed": "the number of consumed samples (batch_size)",
+            "images": "the number of images",
+            "optimizer_kinds": "the kind of optimiser",
         }
         for name, value in expected.items():
-            if state[name] != value:
-                meaning = "the number of consumed samples (batch_size)" if name == "consumed" else name
+            found = state.get(name, value) if name in ("images", "optimizer_kinds") else state[name]  # new entries
+            if found != value:
                 raise ValueError(
-                    f"checkpoint and run differ in {meaning}: {state[name]} in the checkpoint, {value} in this run; "
-                    "resume with the settings and data of the first run, or start a new one in another folder"
+                    f"checkpoint and run differ in {meanings.get(name, name)}: {found} in the checkpoint, {value} in "
+                    "this run; resume with the settings and data of the first run, or start a new one in another folder"
                 )
         self.method.load_state_dict(state["method"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        self.grad_scaler.load_state_dict(state["grad_scaler"])
+        if state["grad_scaler"]:  # empty where the run was not in fp16: a scaler then starts from its own scale
+            self.grad_scaler.load_state_dict(state["grad_scaler"])
         self.state.iteration = state["step"]
         self.state.epoch = state["step"] // self.state.epoch_length
         self.state.best_metric = state["best_metric"]
@@ -242,11 +269,13 @@ class SSLTrainer(Trainer):
         self.state.sample_ids = batch.get(INDEX)
         batch = self._to_device(batch)
         micro_batches = self._micro_batches(batch)
+        before = [statistic.clone() for statistic in self._statistics]
         terms = self._backward(micro_batches, progress)
         self.state.grad_norm, self.state.skipped = self._step()
+        self._settle_statistics(before)
         self.method.after_step(progress)
         self.fire_event(SSLEvents.OPTIMIZER_STEPPED)
-        return [terms]
+        return [self._over_processes(terms)]
 
     def _backward(self, micro_batches: list[dict[str, Any]], progress: Progress) -> dict[str, Tensor]:
         """Gradients of the mean over micro-batches; returns the mean of each term and of the loss, detached."""
@@ -267,6 +296,22 @@ class SSLTrainer(Trainer):
                 value = term.detach() / count
                 sums[name] = sums[name] + value if name in sums else value
         return sums
+
+    def _settle_statistics(self, before: list[Tensor]) -> None:
+        """Running statistics: as before where the step is left out; their mean over processes, as in a checkpoint."""
+        for statistic, old in zip(self._statistics, before, strict=True):
+            statistic.copy_(torch.where(self.state.skipped, old, statistic))
+        shared = [statistic for statistic in self._statistics if statistic.is_floating_point()]
+        if self.world_size > 1 and shared:
+            means = sum_over_processes(torch.cat(shared)) / self.world_size
+            torch._foreach_copy_(shared, means.split([len(statistic) for statistic in shared]))
+
+    def _over_processes(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean of each term over processes: that of the joint batch."""
+        if self.world_size == 1:
+            return terms
+        means = sum_over_processes(torch.stack([term.float() for term in terms.values()])) / self.world_size
+        return dict(zip(terms, means, strict=True))
 
     def _forward(self, module: nn.Module, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """The unweighted terms and, as "loss", their weighted sum."""
@@ -370,6 +415,11 @@ class SSLTrainer(Trainer):
         tensors = {key: value for key, value in micro_batch.items() if isinstance(value, Tensor) and value.ndim > 0}
         others = {key: value for key, value in micro_batch.items() if key not in tensors}
         size = tried = min(len(value) for value in tensors.values())
+        if self.world_size > 1 and size > 1:  # a trial of one process alone would wait for the others for ever
+            return (
+                f"a micro-batch of {size} samples does not fit into the memory of {self.device}: set "
+                f"micro_batch_size={size // 2} (the result stays the same) or a smaller batch_size"
+            )
         while tried > 1:
             tried //= 2
             self.method.zero_grad(set_to_none=True)
@@ -397,6 +447,12 @@ def _owned(optimizer: Optimizer, method: SSLMethod) -> list[nn.Parameter]:
     """The parameters of an optimiser, in the method's own order."""
     ids = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return [parameter for parameter in method.parameters() if id(parameter) in ids]
+
+
+def _running_statistics(method: SSLMethod) -> list[Tensor]:
+    """What batch normalisation keeps of the batches it saw: a step that is left out must leave it as it was."""
+    norms = (module for module in method.modules() if isinstance(module, _BatchNorm))
+    return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
 
 
 def _step_unless(optimizer: Optimizer, skipped: Tensor) -> None:

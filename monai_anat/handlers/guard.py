@@ -13,6 +13,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from ..engines import SSLTrainer
+from .checkpoint import drop_lines_after
 
 __all__ = ["NonFiniteGuard"]
 
@@ -44,6 +45,8 @@ class NonFiniteGuard:
 
     def attach(self, engine: SSLTrainer) -> None:
         """Register with the trainer."""
+        if engine.rank == 0:
+            engine.add_event_handler(Events.STARTED, lambda e: drop_lines_after(e.state.iteration, self.path))
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.read)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 
 from ..engines import SSLTrainer
+from .checkpoint import write_text_atomically
 
 __all__ = ["RunManifest", "command_line_config", "data_fingerprint"]
 
+logger = logging.getLogger(__name__)
+
+#: entries of a start in which a resumed run should not differ
+_SETTINGS = ("method", "config", "data", "batch_size", "precision")
 _PACKAGES = ("monai_anat", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "pydicom", "pillow", "scikit-image")
 
 
@@ -112,7 +118,7 @@ class RunManifest:
     Absolute paths are left out, since folder and file names may name a person; the data are named by a fingerprint.
 
     Args:
-        folder: where the manifest goes. A resumed run adds to it.
+        folder: where the manifest goes. A resumed run adds to it, and a warning says in what it differs.
         data: the datalist, for its length and fingerprint.
         config: the configuration; the default is that of the bundle command that is running.
 
@@ -153,8 +159,44 @@ class RunManifest:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "manifest.json"
-        starts = json.loads(path.read_text())["starts"] if path.exists() else []
-        path.write_text(json.dumps({"starts": [*starts, start]}, indent=2, default=str) + "\n")
+        starts = _earlier_starts(path)
+        if starts and engine.state.iteration:
+            _tell_differences(starts[-1], json.loads(json.dumps(start, default=str)))
+        write_text_atomically(json.dumps({"starts": [*starts, start]}, indent=2, default=str) + "\n", path)
+
+
+def _earlier_starts(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        starts: list[dict[str, Any]] = json.loads(path.read_text())["starts"]
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning(f"{path} cannot be read ({type(error).__name__}) and is begun again.")
+        return []
+    return starts
+
+
+def _tell_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """A run that goes on with other settings or data is not the run that it was: say in what."""
+    old, new = (dict(_leaves({key: start.get(key) for key in _SETTINGS})) for start in (before, now))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if changed:
+        listed = "; ".join(f"{key.removeprefix('config#')}: {old.get(key)} -> {new.get(key)}" for key in changed[:8])
+        logger.warning(
+            f"This run goes on with other settings or data than it was stopped with: {listed}"
+            f"{f' and {len(changed) - 8} more' if len(changed) > 8 else ''}. What the optimisers hold (weight decay, "
+            "betas, a rate without schedule) stays that of the checkpoint."
+        )
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """The values inside dicts and lists by their path, ``train#trainer#seed``."""
+    if isinstance(value, Mapping | list):
+        for name, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+            if (key, name) != ("config", "resume"):
+                yield from _leaves(part, f"{key}#{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def _version(package: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 
 from ..engines import SSLTrainer
 from ..keys import TARGET, VIEW_1, VIEW_2
+from .checkpoint import drop_lines_after
 
 __all__ = ["TrainingLog"]
 
@@ -26,7 +28,8 @@ logger = logging.getLogger(__name__)
 class TrainingLog:
     """Loss terms, rates and time left, every few steps; pictures of the views, every few epochs.
 
-    A line of ``metrics.jsonl`` holds ``step``, ``epoch``, ``loss`` and each term (means since the last line),
+    A line of ``metrics.jsonl`` holds ``step``, ``epoch``, ``loss`` and each term (means since the last line, over the
+    joint batch of all processes and the steps that had the term),
     ``grad_norm``, ``lr``, ``samples_per_second``, ``data_wait_share`` (share of the time in which the trainer waited
     for data), ``seconds_left``, and at the end of an epoch whatever stands in ``state.metrics`` and the method's own
     metrics. Values are summed on the device and read once per line.
@@ -76,7 +79,7 @@ class TrainingLog:
 
     def _start(self, engine: SSLTrainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._drop_lines_after(engine.state.iteration)
+        drop_lines_after(engine.state.iteration, self.folder / "metrics.jsonl")
         if self.tensorboard:
             self._writer = SummaryWriter(str(self.folder), purge_step=engine.state.iteration + 1)
         if self.progress_bar:
@@ -85,13 +88,6 @@ class TrainingLog:
                 total=total, initial=engine.state.iteration, unit="step", desc=type(engine.method).__name__
             )
         self._reset(engine.state.iteration)
-
-    def _drop_lines_after(self, step: int) -> None:
-        """A resumed run repeats the steps after its checkpoint: their first lines go."""
-        path = self.folder / "metrics.jsonl"
-        if path.exists():
-            lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in lines))
 
     def close(self, engine: SSLTrainer) -> None:
         """Write what is left and close the files."""
@@ -103,13 +99,15 @@ class TrainingLog:
         self._bar = self._writer = None
 
     def _fail(self, engine: SSLTrainer, error: BaseException) -> None:
-        self.close(engine)
+        with contextlib.suppress(OSError, RuntimeError):  # of a full disk or a failed device: it is told already
+            self.close(engine)
 
     # ------------------------------------------------------------------ counting
 
     def _reset(self, step: int) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._first_step = step
+        self._counts: dict[str, int] = {}
+        self._first_step = self._step = step
         self._started = time.perf_counter()
         self._waiting = 0.0
         self._wait_started = self._started
@@ -123,20 +121,22 @@ class TrainingLog:
     def _count(self, engine: SSLTrainer) -> None:
         for name, value in {**engine.state.output[0], "grad_norm": engine.state.grad_norm}.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._step = engine.state.iteration
         if self._bar is not None:
             self._bar.update()
         if engine.state.iteration % self.every == 0:
             self._line(engine)
 
     def _line(self, engine: SSLTrainer, extra: dict[str, float] | None = None) -> None:
-        step, count = engine.state.iteration, engine.state.iteration - self._first_step
+        step, count = self._step, self._step - self._first_step  # a step that failed is none
         if count < 1 and not extra:
             return
         line: dict[str, float | int] = {"step": step, "epoch": engine.state.epoch}
         if count > 0:
             seconds = time.perf_counter() - self._started
-            means = (torch.stack([value.float() for value in self._sums.values()]) / count).tolist()
-            line |= dict(zip(self._sums, means, strict=True))
+            sums = torch.stack([value.float() for value in self._sums.values()]).tolist()
+            line |= {name: value / self._counts[name] for name, value in zip(self._sums, sums, strict=True)}
             line["lr"] = next(iter(engine.optimizers.values())).param_groups[0]["lr"]
             line["samples_per_second"] = count * (engine.batch_size or 0) / seconds
             line["data_wait_share"] = self._waiting / seconds
@@ -147,7 +147,8 @@ class TrainingLog:
 
     def _write(self, line: dict[str, float | int]) -> None:
         with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({key: round(value, 6) for key, value in line.items()}) + "\n")
+            short = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in line.items()}
+            file.write(json.dumps(short) + "\n")
         if self._writer is not None:
             for key, value in line.items():
                 if key not in ("step", "epoch"):

@@ -74,10 +74,7 @@ def train(case: SimpleNamespace, device: torch.device) -> dict[str, Any]:
     trainer._step = recorded_step
     trainer.add_event_handler(Events.ITERATION_COMPLETED, record)
     trainer.run()
-    state = [
-        *method.parameters(),
-        *(method.buffers() if case.joint_batch else ()),
-    ]  # BatchNorm keeps its own statistics
+    state = [*method.parameters(), *method.buffers()]
     checksum = torch.stack([value.detach().double().sum() for value in state])
     result["ranks_agree"] = True
     if trainer.world_size > 1:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_anat import processes
-from monai_anat.processes import gather_rows, rank_and_size, sum_over_processes
+from monai_anat.processes import from_first_process, gather_rows, rank_and_size, sum_over_processes
 
 #: run by each of two processes; the file is loaded alone, since the package takes longer to import than this to run
 WORKER = """
@@ -36,6 +36,7 @@ result = {
     "gradient": weight.grad / 2,
     "sum": processes["sum_over_processes"](total),
     "own": total,
+    "first": processes["from_first_process"](f"said by {rank}"),
 }
 torch.save(result, f"{folder}/result_{rank}.pt")
 dist.destroy_process_group()
@@ -54,6 +55,7 @@ def test_alone_everything_is_the_identity() -> None:
     assert rank_and_size() == (0, 1)
     assert gather_rows(rows) is rows
     assert sum_over_processes(rows) is rows
+    assert from_first_process(rows) is rows
 
 
 def test_two_processes_gather_the_joint_batch_and_its_gradient(tmp_path: Path) -> None:
@@ -73,5 +75,6 @@ def test_two_processes_gather_the_joint_batch_and_its_gradient(tmp_path: Path) -
         torch.testing.assert_close(result["gathered"], projected.detach())
         torch.testing.assert_close(result["loss"], loss.detach())
         torch.testing.assert_close(result["gradient"], weight.grad)
+        assert result["first"] == "said by 0"
         assert result["sum"].tolist() == [3.0, 3.0]
         assert result["own"].tolist() == [rank + 1.0] * 2  # the sum is a new tensor

@@ -328,3 +328,74 @@ def test_stages_are_told_to_method_and_schedules():
 def test_stages_that_do_not_add_up_are_refused(stages):
     with pytest.raises(ValueError, match=r"stage_epochs must be positive and add up to max_epochs.*max_epochs=3"):
         trainer_of(epochs=3, stage_epochs=stages)
+
+
+class NormedMethod(ToyMethod):
+    """Keeps running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 4))
+
+
+def test_a_step_that_is_left_out_leaves_running_statistics_as_they_were():
+    data = images(8)
+    data[3]["image"] = torch.full((4,), float("nan"))
+    trainer = trainer_of(NormedMethod(), data=data, epochs=2)
+    norm = trainer.method.encoder[1]
+    seen = [[buffer.clone() for buffer in norm.buffers()]]
+    skipped = []
+
+    def look(engine):
+        skipped.append(bool(engine.state.skipped))
+        seen.append([buffer.clone() for buffer in norm.buffers()])
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
+    trainer.run()
+    assert sorted(skipped) == [False, False, True, True]
+    for left_out, before, after in zip(skipped, seen, seen[1:], strict=False):
+        assert all(torch.isfinite(buffer).all() for buffer in after)
+        assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)) == left_out
+
+
+@pytest.mark.parametrize("micro", [0, -1, 2.5])
+def test_a_micro_batch_has_samples(micro):
+    with pytest.raises(ValueError, match=f"micro_batch_size must be a positive integer or None .*, got {micro}"):
+        trainer_of(micro_batch_size=micro)
+
+
+def test_resuming_with_other_images_or_another_optimiser_is_refused():
+    state = trainer_of().training_state()
+    with pytest.raises(ValueError, match=r"differ in the number of images: 12 in the checkpoint, 13 in this run"):
+        trainer_of(data=images(13)).load_training_state(state)
+    with pytest.raises(ValueError, match=r"differ in the kind of optimiser: \{'main': 'AdamW'\} in the checkpoint"):
+        trainer_of(optimizer="sgd").load_training_state(state)
+    older = {key: value for key, value in state.items() if key not in ("images", "optimizer_kinds")}
+    trainer_of().load_training_state(older)
+
+
+def test_a_run_goes_on_in_another_precision():
+    for before, after in (("fp32", "fp16"), ("fp16", "fp32")):
+        trainer = trainer_of(precision=after)
+        trainer.load_training_state(trainer_of(precision=before).training_state())
+        assert bool(trainer.training_state()["grad_scaler"]) == (after == "fp16")
+
+
+def test_a_handler_that_fails_while_the_run_stops_does_not_hide_why(caplog):
+    trainer = trainer_of()
+
+    def fail(engine, error):
+        raise OSError("disk full")
+
+    trainer.add_event_handler(Events.EXCEPTION_RAISED, fail)
+    trainer.add_event_handler(Events.ITERATION_STARTED, lambda e: (_ for _ in ()).throw(RuntimeError("worker died")))
+    with pytest.raises(RuntimeError, match="worker died"):
+        trainer.run()
+    assert "disk full" in caplog.text
+
+
+def test_out_of_memory_on_several_processes_makes_no_trial():
+    trainer = trainer_of(GreedyMethod(), batch_size=8)
+    trainer.world_size = 2  # a trial would wait for the other process
+    batch = next(iter(trainer.data_loader))
+    assert "set micro_batch_size=4" in trainer._out_of_memory(batch, trainer.progress)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from monai_anat.handlers import Checkpointer, TeacherEMA, save_atomically
+from monai_anat.handlers import Checkpointer, TeacherEMA, checkpoint, save_atomically
 
 
 def run(make_trainer, folder, epochs=2, stop=None, source="auto", seed=0, **options):
@@ -125,3 +125,72 @@ def test_an_exception_says_how_to_go_on(make_trainer, tmp_path, caplog):
 def test_keep_last_must_be_positive(tmp_path):
     with pytest.raises(ValueError, match="keep_last must be at least 1, got 0"):
         Checkpointer(tmp_path, keep_last=0)
+
+
+def test_intervals_must_be_positive(tmp_path):
+    with pytest.raises(ValueError, match="every_steps must be at least 1, got 0"):
+        Checkpointer(tmp_path, every_steps=0)
+    with pytest.raises(ValueError, match="every_epochs must be at least 1, got -1"):
+        Checkpointer(tmp_path, every_epochs=-1)
+
+
+def test_an_older_checkpoint_does_not_start_beside_newer_ones(make_trainer, tmp_path):
+    run(make_trainer, tmp_path, stop=2, every_steps=1)
+    older = tmp_path / "checkpoint_00000001.pt"
+    with pytest.raises(ValueError, match=r"newer checkpoints than step 1, .* checkpoint_00000002.pt; move them away"):
+        Checkpointer(tmp_path).resume(make_trainer(), older)
+    (tmp_path / "checkpoint_00000002.pt").unlink()
+    _, losses = run(make_trainer, tmp_path, source=older)
+    assert len(losses) == 5
+
+
+def test_the_last_step_of_an_epoch_is_saved_with_the_measures_of_the_epoch(make_trainer, tmp_path):
+    trainer = make_trainer()
+    saver = Checkpointer(tmp_path, every_steps=1, every_epochs=5)
+    saver.attach(trainer)
+    newest = []
+
+    def look(engine):
+        newest.append(saver.files()[-1].name)
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
+    trainer.run()
+    steps = [int(name[11:19]) for name in newest]
+    assert steps == [1, 2, 2, 3, 4, 5, 5, 6]
+
+
+def test_half_files_of_a_killed_run_are_removed(make_trainer, tmp_path):
+    half = tmp_path / ".checkpoint_00000001.pt.123.tmp"
+    half.write_bytes(b"half")
+    Checkpointer(tmp_path).attach(make_trainer())
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("content", [b"hello", b"", b"PK\x03\x04", bytes(range(256))])
+def test_a_file_of_anything_is_no_checkpoint(make_trainer, tmp_path, content):
+    path = tmp_path / "checkpoint_00000001.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read"):
+        Checkpointer(tmp_path / "new").resume(make_trainer(), path)
+
+
+def test_a_folder_that_cannot_be_written_does_not_hide_a_damaged_file(make_trainer, tmp_path, monkeypatch, caplog):
+    (tmp_path / "checkpoint_00000001.pt").write_bytes(b"hello")
+
+    def refuse(self, target):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "rename", refuse)
+    Checkpointer(tmp_path).resume(make_trainer())
+    assert "cannot be read" in caplog.text
+
+
+def test_all_processes_take_the_checkpoint_that_the_first_one_chose(make_trainer, tmp_path, monkeypatch):
+    run(make_trainer, tmp_path, stop=2, every_steps=1)
+    trainer = make_trainer()
+    trainer.rank = 1
+    chosen = tmp_path / "checkpoint_00000001.pt"  # the newer one was damaged for the first process
+    monkeypatch.setattr(checkpoint, "from_first_process", lambda value: chosen)
+    Checkpointer(tmp_path).resume(trainer)
+    assert trainer.state.iteration == 1

@@ -29,3 +29,12 @@ def test_stops_after_too_many_in_a_row(make_trainer, items, tmp_path):
 def test_a_finite_run_writes_nothing(make_trainer, tmp_path):
     make_trainer([NonFiniteGuard(tmp_path)]).run()
     assert not (tmp_path / "nonfinite.jsonl").exists()
+
+
+def test_a_resumed_run_repeats_no_line(make_trainer, items, tmp_path):
+    items[5]["view_1"] = torch.full((1, 4, 4), float("nan"))
+    path = tmp_path / "nonfinite.jsonl"
+    for _ in range(2):  # the second run repeats every step of the first
+        make_trainer([NonFiniteGuard(tmp_path)], items, epochs=2).run()
+    steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    assert len(steps) == len(set(steps)) == 2

@@ -39,3 +39,27 @@ def test_config_of_a_bundle_command(tmp_path):
     arguments = ["run", "--config_file", files, "--train#n", "5", "--name=x y", "--logging_file", "l.conf"]
     assert command_line_config(arguments) == {"lr": 2.0, "train": {"n": 5, "m": 2}, "name": "x y"}
     assert command_line_config(["pytest", "-q"]) == {}
+
+
+def test_a_resumed_run_says_in_what_it_differs(make_trainer, tmp_path, caplog):
+    def start(step, data, **config):
+        trainer = make_trainer()
+        trainer.state.iteration = step
+        RunManifest(tmp_path, data, {"resume": str(step), "lr": 0.1, **config})(trainer)
+
+    start(0, [{"image": 1}], handlers=[{"every": 1}])
+    start(3, [{"image": 1}], handlers=[{"every": 1}])
+    start(0, [{"image": 2}], handlers=[{"every": 1}])  # from the beginning: another run
+    assert not caplog.text
+    start(3, [{"image": 3}], handlers=[{"every": 2}])
+    assert "handlers#0#every: 1 -> 2" in caplog.text
+    assert "data#sha256" in caplog.text
+    assert "lr" not in caplog.text
+    assert "stays that of the checkpoint" in caplog.text
+
+
+def test_a_manifest_that_a_power_cut_left_in_half_is_begun_again(make_trainer, tmp_path, caplog):
+    (tmp_path / "manifest.json").write_text('{"starts": [')
+    RunManifest(tmp_path, config={})(make_trainer())
+    assert "manifest.json cannot be read (JSONDecodeError) and is begun again" in caplog.text
+    assert len(json.loads((tmp_path / "manifest.json").read_text())["starts"]) == 1

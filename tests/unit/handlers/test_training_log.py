@@ -76,3 +76,74 @@ def test_every_handler_hears_of_a_failure(make_trainer, tmp_path, caplog):
     assert caplog.text.count("Stopped at step 2 of 6: no checkpoint was written yet") == 1
     assert log._writer is None
     assert log._bar is None
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_an_error_behind_a_line_is_the_one_that_is_raised(make_trainer, tmp_path, failing):
+    trainer = make_trainer([TrainingLog(tmp_path, every=1, progress_bar=False)])
+
+    def fail(engine):
+        if engine.state.iteration == failing:
+            raise MemoryError("a micro-batch does not fit")
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, fail)
+    with pytest.raises(MemoryError, match="does not fit"):
+        trainer.run()
+    if failing > 1:
+        assert [line["step"] for line in lines_of(tmp_path)] == [1, 2]
+
+
+def test_a_step_that_failed_is_in_no_mean(make_trainer, tmp_path):
+    trainer = make_trainer([TrainingLog(tmp_path, every=10, progress_bar=False)])
+    losses = []
+
+    def fail(engine):
+        if engine.state.iteration == 3:
+            raise RuntimeError("worker died")
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, fail)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: losses.append(float(e.state.output[0]["loss"])))
+    with pytest.raises(RuntimeError, match="worker died"):
+        trainer.run()
+    (line,) = lines_of(tmp_path)
+    assert line["step"] == 2
+    assert line["loss"] == pytest.approx(sum(losses) / 2, rel=1e-5)
+
+
+def test_a_term_is_averaged_over_the_steps_that_had_it(make_trainer, tmp_path):
+    trainer = make_trainer([], epochs=1)
+    log = TrainingLog(tmp_path, every=3, progress_bar=False)
+
+    def rename(engine):  # objectives that take turns
+        if engine.state.iteration == 2:
+            engine.state.output = [{"loss": torch.tensor(4.0), "order": torch.tensor(4.0)}]
+        else:
+            engine.state.output = [{"loss": torch.tensor(1.0), "match": torch.tensor(1.0)}]
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, rename)
+    log.attach(trainer)
+    trainer.run()
+    (line,) = lines_of(tmp_path)
+    assert (line["loss"], line["order"], line["match"]) == (2.0, 4.0, 1.0)
+
+
+def test_small_numbers_keep_their_digits(make_trainer, tmp_path):
+    trainer = make_trainer([TrainingLog(tmp_path, every=1, progress_bar=False)])
+    trainer.optimizers["main"].param_groups[0]["lr"] = 1.2345e-8
+    trainer.run()
+    assert lines_of(tmp_path)[0]["lr"] == 1.2345e-8
+
+
+def test_half_a_line_of_a_power_cut_is_taken_out(make_trainer, tmp_path):
+    log = TrainingLog(tmp_path, every=1, tensorboard=False, progress_bar=False)
+    trainer = make_trainer([log])
+    saver = Checkpointer(tmp_path)
+    saver.attach(trainer)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.terminate() if e.state.iteration == 5 else None)
+    trainer.run()
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 2, "lo\x00\xff')
+    trainer = make_trainer([log])
+    saver.resume(trainer)
+    trainer.run()
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5, 6]
