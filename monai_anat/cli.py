@@ -221,10 +221,14 @@ def _convert(options: argparse.Namespace) -> None:
         backbone = getattr(networks, name)(**arguments, norm_eps=report.norm_eps)
         backbone.load_state_dict(weights)
         logger.info(f"the encoder is written with norm_eps={report.norm_eps}")
+    layout = networks.FAMILIES[report.family]
     provenance = {
         "family": report.family,
         "branch": report.branch,
-        "note": "converted by the user; see the owner's terms",
+        "origin": layout.origin,
+        "terms": layout.terms,
+        "source": Path(report.source).name,
+        "sha256": report.sha256,
     }
     networks.save_encoder(backbone, options.out, image_size=image_size, mean=0.5056, std=0.252, provenance=provenance)
     logger.info(f"{len(report.loaded)} tensors in {options.out}, {len(report.dropped)} dropped (heads and constants)")

@@ -24,6 +24,9 @@ UNCHANGED = Normalization((0.0,), (1.0,))
 
 #: what training scripts put before the names of a backbone
 PREFIXES = ("module.", "backbone.", "swin_model.", "vit_model.", "encoder.", "encoder_q.")
+#: what the owners of published weights allow, by the licence files found in their repositories in November 2026
+NON_COMMERCIAL = "academic and other non-commercial research only (licence of the authors' repository, November 2026)"
+NO_LICENCE = "none given: the authors' repository has no licence (November 2026), so ask them"
 #: buffers that every network computes for itself
 CONSTANTS = (r"(.*\.)?attn_mask", r"(.*\.)?relative_position_index")
 
@@ -43,6 +46,7 @@ class Family:
         by_position: the names say nothing; the tensors follow one another as in the backbone.
         normalization: of the images that the weights were trained on; None where the record says it (our own files).
         norm_eps: epsilon of the norms by class of backbone, where the family has one.
+        terms: what the owner of such files allows, for the record beside converted weights.
     """
 
     origin: str
@@ -54,6 +58,7 @@ class Family:
     by_position: bool = False
     normalization: Normalization | None = None
     norm_eps: Mapping[str, float] = field(default_factory=dict)
+    terms: str = "those of the file's owner"
 
 
 _HEADS = (r"head\..*", r"bias", r"decoder\..*", r"mlp\..*", r"mlp_local\..*", r"fc\..*")
@@ -79,6 +84,7 @@ FAMILIES: dict[str, Family] = {
         drop=(*_HEADS, *CONSTANTS),
         normalization=RADIOGRAPH,
         norm_eps={"SwinBackbone": 1e-5},
+        terms=NON_COMMERCIAL,
     ),
     "adam_v2": Family(
         origin="Adam-v2 (arXiv 2404.15672)",
@@ -91,6 +97,7 @@ FAMILIES: dict[str, Family] = {
         drop=(r"head\..*", r"fc\..*"),
         normalization=IMAGENET,
         norm_eps={"ConvNeXtBackbone": 1e-6},
+        terms=NON_COMMERCIAL,
     ),
     "lamps": Family(
         origin="Lamps, by the authors of PEAC",
@@ -102,6 +109,7 @@ FAMILIES: dict[str, Family] = {
         drop=(*_HEADS, *_UNUSED, *CONSTANTS),
         normalization=RADIOGRAPH,
         norm_eps={"SwinBackbone": 1e-6, "ViTBackbone": 1e-6},
+        terms=NO_LICENCE,
     ),
     "ace": Family(
         origin="ACE, by the authors of PEAC",
@@ -111,6 +119,7 @@ FAMILIES: dict[str, Family] = {
         drop=(*_HEADS, *_UNUSED, *CONSTANTS),
         normalization=RADIOGRAPH,
         norm_eps={"SwinBackbone": 1e-6, "ViTBackbone": 1e-6},
+        terms=NO_LICENCE,
     ),
     "mlvicx": Family(
         origin="MLVICX (arXiv 2403.11504)",
@@ -119,6 +128,7 @@ FAMILIES: dict[str, Family] = {
         drop=(r"projetion\..*", r"resize_project\..*"),
         by_position=True,
         normalization=IMAGENET,
+        terms=NO_LICENCE,
     ),
     "dira": Family(
         origin="DiRA (arXiv 2204.10437), the encoder of its U-Net",
@@ -133,6 +143,7 @@ FAMILIES: dict[str, Family] = {
         },
         drop=(r"fc\..*",),
         normalization=UNCHANGED,
+        terms=NON_COMMERCIAL,
     ),
     "adam": Family(
         origin="Adam (arXiv 2309.15358), or MoCo",
@@ -141,6 +152,7 @@ FAMILIES: dict[str, Family] = {
         markers={"student": ("encoder_q.",), "teacher": ("encoder_k.",)},
         drop=(r"fc\..*",),
         normalization=IMAGENET,
+        terms=NON_COMMERCIAL,
     ),
     "popar": Family(
         origin="POPAR (DART 2022, Medical Image Analysis 2025)",
@@ -154,6 +166,7 @@ FAMILIES: dict[str, Family] = {
         drop=(*_HEADS, *CONSTANTS),
         normalization=RADIOGRAPH,
         norm_eps={"SwinBackbone": 1e-5},
+        terms=NON_COMMERCIAL,
     ),
     "swin": Family(
         origin="the official Swin Transformer or timm's, trained on ImageNet",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -63,7 +64,10 @@ def test_convert_brings_a_published_layout_to_an_encoder(tmp_path, monkeypatch):
     loaded = networks.load_encoder(tmp_path / "encoder")
     assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), loaded.parameters(), strict=True))
     record = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
-    assert record["provenance"]["family"] == "peac"
+    found = record["provenance"]
+    assert (found["family"], found["origin"], found["source"]) == ("peac", "PEAC (arXiv 2312.00335)", "peac.pth")
+    assert "non-commercial research only" in found["terms"]
+    assert found["sha256"] == hashlib.sha256((tmp_path / "peac.pth").read_bytes()).hexdigest()
 
 
 def test_convert_writes_the_epsilon_of_the_family(tmp_path, monkeypatch):
@@ -78,6 +82,7 @@ def test_convert_writes_the_epsilon_of_the_family(tmp_path, monkeypatch):
     assert loaded.config["norm_eps"] == loaded.norm.eps == 1e-6
     record = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
     assert (record["provenance"]["family"], record["provenance"]["branch"]) == ("lamps", "student")
+    assert "no licence" in record["provenance"]["terms"]
 
 
 def test_convert_names_every_family_and_every_architecture_can_be_built(capsys):
