@@ -1,4 +1,4 @@
-"""The transformer block of ViT and of the decoders built like it, and the initialisation of its layers."""
+"""The transformer block of ViT, of Swin and of the decoders built like them, and the initialisation of its layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["PreNormBlock"]
 
 
 class PreNormBlock(nn.Module):
-    """Self-attention between all tokens and a perceptron, each normalised before and added: the block of ViT.
+    """Attention and a perceptron, each normalised before and added: the block of ViT, and with windows that of Swin.
 
     The arithmetic and the parameter names are those of the published ViT files (Dosovitskiy et al., ICLR 2021, arXiv
     2010.11929, equations 2 and 3). ``monai.networks.blocks.TransformerBlock`` has other names and one eps.
@@ -23,6 +23,7 @@ class PreNormBlock(nn.Module):
         mlp_ratio: hidden width of the perceptron relative to D.
         norm_eps: epsilon of both LayerNorms.
         drop_path_rate: stochastic depth.
+        attention: tokens -> tokens; self-attention between all of them when not given.
 
     Example:
         >>> import torch
@@ -37,16 +38,17 @@ class PreNormBlock(nn.Module):
         mlp_ratio: float = 4.0,
         norm_eps: float = 1e-6,
         drop_path_rate: float = 0.0,
+        attention: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
-        self.attn = _Attention(channels, num_heads)
+        self.attn = _Attention(channels, num_heads) if attention is None else attention
         self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
         self.mlp = Perceptron(channels, int(channels * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (B, N, D) -> the same shape."""
+        """Tokens (B, ..., D), as the attention takes them, -> the same shape."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x

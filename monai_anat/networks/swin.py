@@ -8,14 +8,13 @@ from math import prod
 from typing import Any, cast
 
 import torch
-from monai.networks.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
 from monai_anat.networks.attention import attend
-from monai_anat.networks.backbone import Backbone, Between, Perceptron, drop_path_rates, pad_to_multiple, static_shape
-from monai_anat.networks.prenorm_block import initialise_linear
+from monai_anat.networks.backbone import Backbone, Between, drop_path_rates, pad_to_multiple, static_shape
+from monai_anat.networks.prenorm_block import PreNormBlock, initialise_linear
 
 __all__ = ["SwinBackbone"]
 
@@ -200,15 +199,13 @@ class _Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            _Block(
-                spatial_dims=spatial_dims,
-                channels=channels,
-                num_heads=num_heads,
-                window_size=window_size,
-                shift=window_size // 2 if b % 2 else 0,
-                mlp_ratio=mlp_ratio,
-                norm_eps=norm_eps,
-                drop_path_rate=rate,
+            PreNormBlock(
+                channels,
+                num_heads,
+                mlp_ratio,
+                norm_eps,
+                rate,
+                _WindowAttention(spatial_dims, channels, num_heads, window_size, window_size // 2 if b % 2 else 0),
             )
             for b, rate in enumerate(drop_path_rates)
         )
@@ -218,34 +215,6 @@ class _Stage(nn.Module):
         """The map (B, h, w[, d], C) after the blocks; the merging is called by the network."""
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return x
-
-
-class _Block(nn.Module):
-    """x + attention(norm(x)), then x + perceptron(norm(x)); (B, h, w[, d], C) -> the same."""
-
-    def __init__(
-        self,
-        *,
-        spatial_dims: int,
-        channels: int,
-        num_heads: int,
-        window_size: int,
-        shift: int,
-        mlp_ratio: float,
-        norm_eps: float,
-        drop_path_rate: float,
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
-        self.attn = _WindowAttention(spatial_dims, channels, num_heads, window_size, shift)
-        self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
-        self.mlp = Perceptron(channels, int(channels * mlp_ratio))
-        self.drop_path = DropPath(drop_path_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x
 
 
