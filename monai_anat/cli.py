@@ -7,7 +7,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from . import data, evaluation, networks
 from .demo import bundle_command, run_demo
+from .resources import bundle_names
 
 __all__ = ["main"]
 
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         logger.error(f"monai_anat {options.verb}: {error}")
         return 2
+    except KeyboardInterrupt:
+        logger.error(f"monai_anat {options.verb}: stopped by hand")
+        return 130
     return code or 0
 
 
@@ -172,12 +176,28 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    pairs = dict(zip((key.removeprefix("--") for key in options.rest[::2]), options.rest[1::2], strict=True))
+    known = [name[4:-12] for name in bundle_names() if name.endswith("_pretraining")]
+    if options.method not in known:
+        raise ValueError(f"method must be one of {', '.join(known)}, got {options.method!r}")
+    if options.processes < 1:
+        raise ValueError(f"processes must be at least 1, got {options.processes}")
+    pairs = dict(_passed_on(options.rest))
     command = bundle_command(f"cxr_{options.method}_pretraining", "train", *options.variant, **pairs)
     if options.processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={options.processes}"]
         command[1:1] = torchrun
     return subprocess.run(command, check=False).returncode
+
+
+def _passed_on(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The pairs of ``--key value`` and ``--key=value``."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, sign, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not (sign or rest):
+            raise ValueError(f"further arguments must be pairs of --key value, got {word!r} alone")
+        yield key, value if sign else rest.pop(0)
 
 
 def _embed(options: argparse.Namespace) -> None:

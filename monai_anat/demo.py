@@ -31,10 +31,17 @@ def bundle_command(bundle: str, *files: str, **overrides: str) -> list[str]:
         files: configuration files in ``configs/``, without ``.json``; later ones override earlier ones.
         overrides: ``--key value`` pairs.
 
+    Raises:
+        ValueError: if there is no such bundle or file; the message names those there are.
+
     >>> " ".join(bundle_command("cxr_peac_pretraining", "train")[1:5])
     '-m monai.bundle run --config_file'
     """
     root = bundle_path(bundle)
+    there = sorted(path.stem for path in (root / "configs").glob("*.json"))
+    for file in files:
+        if file not in there:
+            raise ValueError(f"files of {bundle} must be among {', '.join(there)}, got {file!r}")
     configs = [str(root / "configs" / f"{file}.json") for file in files]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(root)]
     command += ["--meta_file", str(root / "configs" / "metadata.json")]

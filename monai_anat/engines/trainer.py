@@ -117,15 +117,8 @@ class SSLTrainer(Trainer):
         self.schedules = dict(schedules or {})
         self.seed = seed
         self.dtype = autocast_dtype(precision, self.device)
-        if micro_batch_size is not None and (not isinstance(micro_batch_size, int) or micro_batch_size < 1):
-            raise ValueError(f"micro_batch_size must be a positive integer or None (all), got {micro_batch_size}")
         self.micro_batch_size = micro_batch_size
         self.stage_epochs = tuple(stage_epochs or ())
-        if self.stage_epochs and (min(self.stage_epochs) < 1 or sum(self.stage_epochs) != max_epochs):
-            raise ValueError(
-                f"stage_epochs must be positive and add up to max_epochs, got stage_epochs={list(self.stage_epochs)} "
-                f"(sum {sum(self.stage_epochs)}) and max_epochs={max_epochs}"
-            )
         self.clip_norm = clip_norm
         self.clip_each = clip_each
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
@@ -134,7 +127,7 @@ class SSLTrainer(Trainer):
         self._statistics = _running_statistics(self.method)
         self.rank, self.world_size = rank_and_size()
         self._failure: BaseException | None = None
-        self._check_schedules()
+        self._check_arguments(max_epochs)
         if channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compile:
@@ -402,7 +395,15 @@ class SSLTrainer(Trainer):
             find_unused_parameters=self.method.find_unused_parameters,
         )
 
-    def _check_schedules(self) -> None:
+    def _check_arguments(self, max_epochs: int) -> None:
+        micro = self.micro_batch_size
+        if micro is not None and (not isinstance(micro, int) or micro < 1):
+            raise ValueError(f"micro_batch_size must be a positive integer or None (all), got {micro}")
+        if self.stage_epochs and (min(self.stage_epochs) < 1 or sum(self.stage_epochs) != max_epochs):
+            raise ValueError(
+                f"stage_epochs must be positive and add up to max_epochs, got stage_epochs={list(self.stage_epochs)} "
+                f"(sum {sum(self.stage_epochs)}) and max_epochs={max_epochs}"
+            )
         known = {
             name for value in ("lr", "weight_decay") for name in (value, *(f"{o}.{value}" for o in self.optimizers))
         }

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Events
-from monai.bundle import ConfigParser
 
 from ..engines import SSLTrainer
+from .bundle_command import command_line_config
 from .checkpoint import write_text_atomically
 
-__all__ = ["RunManifest", "command_line_config", "data_fingerprint"]
+__all__ = ["RunManifest", "data_fingerprint"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,57 +44,6 @@ def data_fingerprint(data: Sequence[Mapping[str, Any]]) -> str:
                 value = f"{path.name}:{path.stat().st_size}"
             digest.update(f"{key}={value};".encode())
     return digest.hexdigest()
-
-
-def command_line_config(arguments: Sequence[str]) -> dict[str, Any]:
-    """The merged configuration of ``python -m monai.bundle run``: its files, then its overrides.
-
-    Args:
-        arguments: as in ``sys.argv[1:]``.
-
-    Returns:
-        The configuration before anything is instantiated; empty for another command.
-    """
-    options = dict(_options(arguments))
-    files = options.pop("config_file", None)
-    if files is None:
-        return {}
-    parser = ConfigParser()
-    parser.read_config(_value(files))
-    for name in (
-        "meta_file",
-        "logging_file",
-        "run_id",
-        "init_id",
-        "final_id",
-        "tracking",
-        "workflow_type",
-        "args_file",
-    ):
-        options.pop(name, None)
-    parser.update({key.replace("#", "::"): _value(value) for key, value in options.items()})
-    return {key: value for key, value in parser.get().items() if key != "_meta_"}
-
-
-def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs of ``--name value`` and ``--name=value``."""
-    pairs, rest = [], list(arguments)
-    while rest:
-        word = rest.pop(0)
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            pairs.append((name, value if equals else rest.pop(0) if rest else ""))
-    return pairs
-
-
-def _value(text: str) -> Any:
-    """A command-line value as JSON or Python would read it, else the text."""
-    for candidate in (text, text.replace("'", '"')):
-        try:
-            return json.loads(candidate)
-        except json.JSONDecodeError:
-            continue
-    return text
 
 
 def _without_paths(value: Any) -> Any:

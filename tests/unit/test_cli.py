@@ -108,22 +108,39 @@ def test_check_bundle_counts_what_would_run(tmp_path, caplog):
 def test_pretrain_runs_the_bundle_command_with_the_overrides(monkeypatch):
     commands = []
     monkeypatch.setattr(cli.subprocess, "run", lambda c, check: commands.append(c) or subprocess.CompletedProcess(c, 7))
-    words = ["pretrain", "peac", "--variant", "cpu_demo", "--processes", "2", "--max_epochs", "3"]
+    words = ["pretrain", "peac", "--variant", "cpu_demo", "--processes", "2", "--seed=4", "--max_epochs", "3"]
     assert cli.main(words) == 7
     text = " ".join(commands[0])
     assert "torch.distributed.run --standalone --nproc_per_node=2 -m monai.bundle run" in text
     assert "train.json" in text
     assert "cpu_demo.json" in text
-    assert text.endswith("--max_epochs 3")
+    assert text.endswith("--seed 4 --max_epochs 3")
+
+
+def test_ctrl_c_ends_without_a_traceback(monkeypatch, caplog):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.subprocess, "run", interrupted)
+    assert cli.main(["pretrain", "peac"]) == 130
+    assert "stopped by hand" in caplog.text
 
 
 def test_errors_of_use_are_a_sentence(caplog, tmp_path):
     assert cli.main(["pretrain", "nothing"]) == 2
-    assert "name must be one of" in caplog.text
+    assert "method must be one of ace, adam," in caplog.text
+    for words, sentence in {
+        ("peac", "--dataset_dir"): "must be pairs of --key value, got '--dataset_dir' alone",
+        ("peac", "more"): "must be pairs of --key value, got 'more' alone",
+        ("peac", "--variant", "nothing"): "must be among cpu_demo, inference,",
+        ("peac", "--processes", "0"): "processes must be at least 1, got 0",
+    }.items():
+        assert cli.main(["pretrain", *words]) == 2
+        assert sentence in caplog.text
     assert cli.main(["evaluate", str(tmp_path), "--data", "x", "--protocols", "luck"]) == 2
     with pytest.raises(SystemExit):
         cli.main(["embed", "a", "b", "c", "--unknown"])
-    with pytest.raises(ValueError, match="name must be one of"):
+    with pytest.raises(ValueError, match="method must be one of"):
         cli.main(["--debug", "pretrain", "nothing"])
 
 

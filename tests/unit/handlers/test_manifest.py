@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from monai_anat.handlers import RunManifest, command_line_config, data_fingerprint
+from monai_anat.handlers import RunManifest, data_fingerprint
 
 
 def test_manifest_names_versions_config_and_data_but_no_path(make_trainer, tmp_path):
@@ -30,15 +30,6 @@ def test_fingerprint_follows_the_files(tmp_path):
     first = data_fingerprint([{"image": str(path)}])
     path.write_bytes(b"12")
     assert data_fingerprint([{"image": str(path)}]) != first
-
-
-def test_config_of_a_bundle_command(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps({"lr": 1.0, "train": {"n": 1, "m": 2}}))
-    (tmp_path / "b.json").write_text(json.dumps({"lr": 2.0}))
-    files = str([str(tmp_path / "a.json"), str(tmp_path / "b.json")])
-    arguments = ["run", "--config_file", files, "--train#n", "5", "--name=x y", "--logging_file", "l.conf"]
-    assert command_line_config(arguments) == {"lr": 2.0, "train": {"n": 5, "m": 2}, "name": "x y"}
-    assert command_line_config(["pytest", "-q"]) == {}
 
 
 def test_a_resumed_run_says_in_what_it_differs(make_trainer, tmp_path, caplog):

@@ -1,0 +1,134 @@
+"""The command line of ``python -m monai.bundle run``: what it says, whether it is meant, and how its errors end."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
+
+__all__ = ["begin_command", "command_line_config", "root_cause"]
+
+#: arguments of the command itself
+_OWN = (
+    "config_file",
+    "meta_file",
+    "logging_file",
+    "run_id",
+    "init_id",
+    "final_id",
+    "tracking",
+    "workflow_type",
+    "workflow_name",
+    "args_file",
+)
+#: how MONAI begins the errors that it puts around ours
+_WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
+
+
+def begin_command(arguments: Sequence[str] | None = None) -> None:
+    """The first step of a bundle: refuse mistyped arguments, and let errors end in the sentence that explains them.
+
+    MONAI takes any ``--key value`` without a word, and puts errors of its own around those of a bundle's parts. Does
+    nothing outside of ``python -m monai.bundle run``.
+
+    Args:
+        arguments: as in ``sys.argv[1:]``, the default.
+
+    Raises:
+        ValueError: for an argument that neither the bundle's configuration nor another argument knows.
+
+    >>> begin_command(["pytest", "-q"])
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    files = dict(_options(words)).get("config_file")
+    if files is None:
+        return
+    sys.excepthook = _end_in_the_cause
+    config = _read(files)
+    merged = json.dumps(command_line_config(words), default=str)
+    for key, _ in _options(words):
+        name = re.split("#|::", key.lstrip("+"))[0]
+        if name in (*_OWN, *config, *DEFAULT_MLFLOW_SETTINGS["configs"]) or re.search(rf"@{re.escape(name)}\b", merged):
+            continue
+        close = difflib.get_close_matches(name, config, n=1)
+        raise ValueError(
+            f"--{key} is no argument of this bundle{f'; --{close[0]} is' if close else ''}; its README and its "
+            "configuration list them"
+        )
+
+
+def command_line_config(arguments: Sequence[str]) -> dict[str, Any]:
+    """The merged configuration of ``python -m monai.bundle run``: its files, then its overrides.
+
+    Args:
+        arguments: as in ``sys.argv[1:]``.
+
+    Returns:
+        The configuration before anything is instantiated; empty for another command.
+    """
+    options = dict(_options(arguments))
+    if "config_file" not in options:
+        return {}
+    parser = ConfigParser(_read(options["config_file"]))
+    parser.update({key.replace("#", "::"): _value(value) for key, value in options.items() if key not in _OWN})
+    merged: dict[str, Any] = parser.get()
+    return merged
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error inside those that MONAI puts around it.
+
+    >>> try:
+    ...     raise RuntimeError("Failed to evaluate it") from ValueError("batch_size must be at least 1")
+    ... except RuntimeError as error:
+    ...     root_cause(error)
+    ValueError('batch_size must be at least 1')
+    """
+    while error.__cause__ is not None and str(error).startswith(_WRAPPERS):
+        error = error.__cause__
+    return error
+
+
+def _end_in_the_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("\nStopped by hand.\n")
+        return
+    sys.__excepthook__(kind, error, trace)
+    cause = root_cause(error)
+    if cause is not error:
+        sys.stderr.write(f"\nThe cause: {type(cause).__name__}: {cause}\n")
+
+
+def _read(files: str) -> dict[str, Any]:
+    parser = ConfigParser()
+    parser.read_config(_value(files))
+    return {key: value for key, value in parser.get().items() if key != "_meta_"}
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The pairs of ``--name value``, ``--name=value`` and ``--name`` (true), as ``fire`` reads them."""
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            if not equals:
+                value = words.pop(0) if words and not words[0].startswith("--") else "True"
+            yield name.replace("-", "_"), value
+
+
+def _value(text: str) -> Any:
+    """A command-line value as JSON or Python would read it, else the text."""
+    for candidate in (text, text.replace("'", '"')):
+        try:
+            return json.loads(candidate)
+        except json.JSONDecodeError:
+            continue
+    return {"True": True, "False": False, "None": None}.get(text, text)
