@@ -78,24 +78,31 @@ def test_evaluation_needs_no_architecture_and_writes_three_metrics(trained, tmp_
 
 
 def test_masks_have_the_size_and_the_orientation_of_their_image(tmp_path) -> None:
-    """The weights inside find the lungs: an upside-down, mirrored or transposed mask would not fit the reader's."""
+    """The weights inside find the lungs: an upside-down, mirrored or transposed mask would not fit the reader's.
+
+    Images of one name in several folders, as in CheXpert, have masks in folders of the same names.
+    """
     items = segmentation_datalist("test")[1:4]
-    datalist = json.dumps([{"image": item["image"]} for item in items])
+    images = [tmp_path / "images" / f"patient{number}" / "frontal.jpg" for number in range(len(items))]
+    for item, image in zip(items, images, strict=True):
+        image.parent.mkdir(parents=True)
+        image.write_bytes(Path(item["image"]).read_bytes())
+    datalist = json.dumps([{"image": str(image)} for image in images])
     run(
         "--config_file",
         configs("inference"),
         "--bundle_root",
         str(BUNDLE),
         "--output_dir",
-        str(tmp_path),
+        str(tmp_path / "masks"),
         "--datalist",
         datalist,
     )
-    for item in items:
-        name = Path(item["image"]).stem
-        mask = np.asarray(Image.open(tmp_path / f"{name}_lungs.png"))
+    for item, image in zip(items, images, strict=True):
+        name = f"{image.parent.name}/frontal"
+        mask = np.asarray(Image.open(tmp_path / "masks" / f"{name}_lungs.png"))
         truth = np.asarray(Image.open(item["label"]))
-        volume = nibabel.load(tmp_path / f"{name}_lungs.nii.gz")
+        volume = nibabel.load(tmp_path / "masks" / f"{name}_lungs.nii.gz")
         assert mask.shape == truth.shape
         for number in (1, 2):
             dice = 2 * ((mask == number) & (truth == number)).sum() / ((mask == number).sum() + (truth == number).sum())
