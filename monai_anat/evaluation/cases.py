@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data import DatalistError, radiograph_preprocessing
 from ..keys import IMAGE, LABEL
+from .frozen import load_by
 from .frozen_protocol import file_names, patients_of
 
 __all__ = ["SegmentationCases", "load_cases"]
@@ -82,7 +83,7 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
     for item in datalist:
         if not item.get(label_key):
             raise DatalistError(f"every item must have a {label_key!r}, got only {sorted(item)} for {item.get(IMAGE)}")
-        loaded = chain(dict(item))
+        loaded = load_by(chain, item)
         sizes = [tuple(int(side) for side in loaded[key].meta["spatial_shape"]) for key in (IMAGE, label_key)]
         if sizes[0] != sizes[1]:
             raise DatalistError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,10 @@ class FewShotCurve:
             )
         if not all(0 < fraction <= 1 for fraction in self.fractions):
             raise ValueError(f"fractions must be in (0, 1], got {list(self.fractions)}")
+
+        known = [entry.name for entry in dataclasses.fields(FewShotSegmentation) if entry.init]
+        if unknown := sorted(set(self.few_shot) - set(known)):
+            raise ValueError(f"few_shot must hold arguments of FewShotSegmentation, {known}, got {unknown}")
 
     def run(self, encoder: Backbone | FrozenEncoder, training: Items, validation: Items, test: Items) -> dict[str, Any]:
         """Fine-tune and score.

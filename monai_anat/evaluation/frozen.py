@@ -67,7 +67,8 @@ class FrozenEncoder:
             One process at a time may write the features of one encoder there.
 
     Raises:
-        ValueError: for a 3D network, a level that it does not have, or as many means as the network has no channels.
+        ValueError: for a 3D network, a level that it does not have, as many means as the network has no channels, or a
+            device that is not there.
 
     >>> from monai_anat.data import segmentation_datalist
     >>> from monai_anat.networks import SwinBackbone
@@ -98,6 +99,8 @@ class FrozenEncoder:
         if not -levels <= level < levels:
             raise ValueError(f"level must be in -{levels} .. {levels - 1}, one of the {levels} maps, got {level}")
         self.device = torch.device(device)
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device must be one that torch finds here, got {str(device)!r}; take 'cpu'")
         self.backbone = copy.deepcopy(backbone).eval().requires_grad_(False).to(self.device)
         self.image_size, self.level, self.name, self.batch_size = image_size, level, name, batch_size
         self.precision, self.cache_dir = precision, cache_dir
@@ -179,6 +182,30 @@ class FrozenEncoder:
             cache_dir=self.cache_dir,
         )
 
+    def prepare(self, items: Items, changes: Mapping[str, Change | None]) -> None:
+        """Compute embeddings and dense maps under several changes, so that each image is read once for all of them.
+
+        Args:
+            items: N datalist items.
+            changes: variant -> change, as :meth:`embeddings` and :meth:`feature_maps` take them; None for "".
+        """
+        stores = self._store("embeddings"), self._store(f"maps{self.level}")
+        todo = {
+            _file_key(item): item
+            for item in items
+            if any(store.missing([_variant(name, item) for name in changes]) for store in stores)
+        }
+        for part, images in self._batches(todo):
+            for name, change in changes.items():
+                last, dense = self._levels(images if change is None else change(images), (-1, self.level))
+                for file, vector, maps in zip(part, last.mean(dim=(2, 3)).numpy(), dense.numpy(), strict=True):
+                    for store, array in zip(stores, (vector, maps), strict=True):
+                        if store.missing([f"{name} {file}".strip()]):
+                            store.append(f"{name} {file}".strip(), array)
+        if todo:
+            for store in stores:
+                store.flush()
+
     def embeddings(self, items: Items, change: Change | None = None, variant: str = "") -> Floats:
         """Mean over the cells of the last map, for each image.
 
@@ -252,7 +279,7 @@ class FrozenEncoder:
         self, items: Items, kind: str, change: Change | None, variant: str, features: Callable[[Tensor], Tensor]
     ) -> Floats:
         store = self._store(kind)
-        keys = [f"{variant} {_file_key(item)}".strip() for item in items]
+        keys = [_variant(variant, item) for item in items]
         waiting = set(store.missing(keys))
         todo = {key: item for key, item in zip(keys, items, strict=True) if key in waiting}
         if kind == "embeddings":
@@ -281,11 +308,16 @@ class FrozenEncoder:
         keys = list(items)
         for start in range(0, len(keys), self.batch_size):
             part = keys[start : start + self.batch_size]
-            yield part, torch.stack([torch.as_tensor(chain({IMAGE: items[key][IMAGE]})[IMAGE]) for key in part])
+            images = [load_by(chain, {IMAGE: items[key][IMAGE]})[IMAGE] for key in part]
+            yield part, torch.stack([torch.as_tensor(image) for image in images])
 
-    @torch.no_grad()
     def _maps(self, images: Tensor, level: int | None = None) -> Tensor:
         """(B, 1, S, S) in [0, 1] -> (B, D, h, w) on the CPU."""
+        return self._levels(images, (self.level if level is None else level,))[0]
+
+    @torch.no_grad()
+    def _levels(self, images: Tensor, levels: Sequence[int]) -> list[Tensor]:
+        """(B, 1, S, S) in [0, 1] -> (B, D, h, w) on the CPU, for each level."""
         grey = images.to(self.device).expand(-1, self.backbone.in_channels, -1, -1)
         dtype = autocast_dtype(self.precision, self.device)
         try:
@@ -298,8 +330,8 @@ class FrozenEncoder:
                 f"{self.name} must take images of image_size={self.image_size}, got: {error}; give the size that its "
                 "positions or strides are made for"
             ) from error
-        chosen = maps[self.level if level is None else level].float().cpu()
-        if not bool(torch.isfinite(chosen).all()):
+        chosen = [maps[level].float().cpu() for level in levels]
+        if not all(bool(torch.isfinite(one).all()) for one in chosen):
             raise ValueError(
                 f"the features of {self.name} must be finite, got NaN or infinity; its weights have diverged, or "
                 "precision is too low"
@@ -320,6 +352,18 @@ class FrozenEncoder:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+
+def load_by(chain: Callable[[Any], Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """What a chain of transforms makes of an item.
+
+    MONAI says which transform failed; its cause says which file, and why.
+    """
+    try:
+        sample: dict[str, Any] = chain(dict(item))
+    except RuntimeError as error:
+        raise (error.__cause__ or error) from None
+    return sample
 
 
 def centred(features: NDArray[Any], axis: int | tuple[int, ...] = 0) -> NDArray[np.float64]:
@@ -361,6 +405,11 @@ def _file_key(item: Mapping[str, Any]) -> str:
     except OSError:
         return path
     return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def _variant(name: str, item: Mapping[str, Any]) -> str:
+    """Under which key features of a file that was changed are kept."""
+    return f"{name} {_file_key(item)}".strip()
 
 
 def _plain(value: float | Sequence[float]) -> Any:

@@ -102,7 +102,7 @@ def evaluate_encoder(
     Raises:
         ValueError: for an unknown protocol or argument, a folder that cannot be written, or an encoder that a protocol
             cannot measure.
-        DatalistError: if the datalist lacks what a protocol needs.
+        DatalistError: if the datalist lacks what a protocol that was named needs, or what each of "all" does.
     """
     chosen, given = _chosen(protocols, options or {})
     given["few-shot"] = {"seeds": seeds, **few_shot, **given.get("few-shot", {})}
@@ -126,6 +126,8 @@ def evaluate_encoder(
     if skipped:
         report.add_section("Left out", *skipped)
     report.write(folder / "report.html")
+    if len(skipped) == len(chosen):
+        raise DatalistError(f"data must allow at least one protocol, got none for {data}: {' '.join(skipped)}")
     return results
 
 
@@ -202,7 +204,8 @@ def _check_options(name: str, parameters: Mapping[str, inspect.Parameter], optio
         default = parameters[key].default
         if isinstance(default, (tuple, list)) and not isinstance(value, (tuple, list)):
             raise ValueError(f"{name}.{key} must be a list such as {list(default)}, got {value!r}")
-        if isinstance(default, (int, float)) and isinstance(value, str):
+        missing = value is None and default is not None and "None" not in str(parameters[key].annotation)
+        if isinstance(default, (int, float)) and (isinstance(value, str) or missing):
             raise ValueError(f"{name}.{key} must be a value such as {default}, got {value!r}")
 
 

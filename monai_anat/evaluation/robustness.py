@@ -72,12 +72,14 @@ class RobustnessProbe(FrozenProtocol):
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Scores by change."""
         encoder.check_grid(4)
+        changes = self._changes()
+        encoder.prepare(items, {"": None} | {name: change for name, (change, _) in changes.items()})
         mean = encoder.mean_feature(items)
         plain = encoder.embeddings(items).astype(np.float64)
         centred(plain)
         partner = other_patient(bootstrap.patient_of, self.seed)
         values: dict[str, Floats] = {}
-        for name, (change, motion) in self._changes().items():
+        for name, (change, motion) in changes.items():
             changed = encoder.embeddings(items, change, name).astype(np.float64)
             pairs = unit(changed - plain.mean(axis=0)) @ unit(plain - plain.mean(axis=0)).T
             values[f"cosine/{name}"] = pairs.diagonal()

@@ -57,6 +57,7 @@ class SymmetryProbe(FrozenProtocol):
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Cosines by place."""
         encoder.check_grid(4)
+        encoder.prepare(items, {"": None, "mirror": _mirror})
         mean = encoder.mean_feature(items)
         points = self._points(encoder)
         off = np.abs((points[:, 1] + 0.5) / encoder.image_size - 0.5)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR, ViT
 
-from monai_anat.data import radiograph_preprocessing
-from monai_anat.evaluation import CollapsedFeaturesError, FrozenEncoder
+from monai_anat.data import RadiographError, radiograph_preprocessing
+from monai_anat.evaluation import CollapsedFeaturesError, FrozenEncoder, load_cases
 from monai_anat.evaluation.frozen import centred
 from monai_anat.networks import ResNetBackbone, SwinBackbone, as_backbone, save_encoder
 
@@ -145,3 +145,36 @@ def test_a_size_that_the_network_does_not_take_is_named() -> None:
         _ = FrozenEncoder(fixed, image_size=48).grid
     with pytest.raises(ValueError, match=r"level must be in -4 \.\. 3"):
         FrozenEncoder(fixed, image_size=32, level=4)
+
+
+def test_images_are_read_once_for_all_changes(lungs, oracles, monkeypatch) -> None:
+    items = lungs["training"][:3]
+    changes = {"": None, "darker": lambda images: images / 2}
+    expected = oracles.bands()
+    encoder, seen = oracles.bands(), []
+    batches = encoder._batches
+    monkeypatch.setattr(encoder, "_batches", lambda todo: (seen.append(len(todo)), batches(todo))[1])
+    encoder.prepare(items, changes)
+    assert seen == [3]
+    for name, change in changes.items():
+        for found, wanted in (
+            (encoder.embeddings(items, change, name), expected.embeddings(items, change, name)),
+            (encoder.feature_maps(items, change, name), expected.feature_maps(items, change, name)),
+        ):
+            np.testing.assert_allclose(found, wanted, atol=1e-7)
+    encoder.prepare(items, changes)
+    assert sum(seen) == 3, "what is there is not computed again"
+
+
+def test_a_file_that_cannot_be_read_is_named(oracles, tmp_path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(RadiographError, match=r"broken\.png"):
+        oracles.bands().embeddings([{"image": str(tmp_path / "broken.png")}])
+    with pytest.raises(RadiographError, match=r"broken\.png"):
+        load_cases([{"image": str(tmp_path / "broken.png"), "label": str(tmp_path / "broken.png")}], 24)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_a_device_that_is_not_there_is_named(oracles, grey_bands) -> None:
+    with pytest.raises(ValueError, match="device must be one that torch finds here, got 'cuda'; take 'cpu'"):
+        oracles.frozen(grey_bands(), device="cuda")

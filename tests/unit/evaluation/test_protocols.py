@@ -65,6 +65,8 @@ def test_unknown_arguments_of_a_protocol_are_named(encoder, tmp_path) -> None:
         ("encoder", {"speed": 1}, r"arguments of encoder must be among .*level.*, got \['speed'\]"),
         ("encoder", {"level": 7}, r"level must be in -4 \.\. 3, one of the 4 maps, got 7"),
         ("collapse", {"cells": "many"}, r"collapse\.cells must be a value such as 256, got 'many'"),
+        ("collapse", {"cells": None}, r"collapse\.cells must be a value such as 256, got None"),
+        ("few-shot-curve", {"few_shot": {"speed": 1}}, r"few_shot must hold arguments of .*steps.*, got \['speed'\]"),
         ("few-shot-curve", {"shots": 3}, r"few-shot-curve\.shots must be a list such as \[1, 3, 6, 12\], got 3"),
     ):
         protocol = "collapse" if name == "encoder" else name
@@ -147,3 +149,10 @@ def test_all_can_stand_among_others(encoder, tmp_path, few) -> None:
     with pytest.raises(DatalistError, match="section must be one of"):
         evaluate_encoder(encoder, few, tmp_path / "out", ["all", "few-shot-curve"], options=options)
     assert [*FROZEN, *CLASSES] == list(load_results(tmp_path / "out")), "what is named is no longer left out"
+
+
+def test_data_that_allow_no_protocol_are_an_error(encoder, tmp_path) -> None:
+    (tmp_path / "list.json").write_text(json.dumps({"training": load_datalist(sample_folder(), "test")[:2]}))
+    with pytest.raises(DatalistError, match=r"at least one protocol, got none .*: landmarks: section must"):
+        evaluate_encoder(encoder, tmp_path / "list.json", tmp_path / "out", ["all"], options=TINY)
+    assert "Left out" in (tmp_path / "out" / "report.html").read_text()
