@@ -5,7 +5,7 @@ from .classification import LabelCrossEntropyLoss, label_cross_entropy
 from .consistency import global_consistency, matched_consistency
 from .contrastive import KeyQueue, batch_info_nce, pruned_info_nce
 from .correlation import correlation_agreement, correlation_redundancy, redundancy_reduction
-from .distillation import DistillationCenter, check_temperatures, self_distillation
+from .distillation import DistillationCenter, self_distillation
 from .matching import matching_cross_entropy
 from .multi_view import distinct_pairs, multi_view_distillation
 from .ordering import order_cross_entropy
@@ -19,7 +19,6 @@ __all__ = [
     "KeyQueue",
     "LabelCrossEntropyLoss",
     "batch_info_nce",
-    "check_temperatures",
     "composition_distance",
     "correlation_agreement",
     "correlation_redundancy",

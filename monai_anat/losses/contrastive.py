@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import same_precision
 from ..processes import gather_rows
 
 __all__ = ["KeyQueue", "batch_info_nce", "pruned_info_nce"]
@@ -54,8 +55,7 @@ def pruned_info_nce(
         )
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}; MoCo v2 and Adam have 0.2")
-    wide = torch.promote_types(query.dtype, torch.float32)
-    query, key, queue = query.to(wide), key.to(wide).detach(), queue.to(wide).detach()
+    query, key, queue = same_precision(query, key.detach(), queue.detach())
     # cosines come as close as 1.6e-5 to the threshold: not in the half precision of autocast
     with torch.autocast(query.device.type, enabled=False):
         positive = (query * key).sum(1, keepdim=True)  # (B, 1)
@@ -95,9 +95,9 @@ def batch_info_nce(query: Tensor, keys: Tensor, positives: Tensor, temperature: 
         )
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}; MoCo v3 has 0.2")
-    wide = torch.promote_types(query.dtype, torch.float32)
+    query, keys = same_precision(query, keys.detach())
     with torch.autocast(query.device.type, enabled=False):
-        logits = query.to(wide) @ keys.to(wide).detach().T / temperature  # (B, M)
+        logits = query @ keys.T / temperature  # (B, M)
     return F.cross_entropy(logits, positives)
 
 

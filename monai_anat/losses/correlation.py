@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..precision import same_precision
+
 __all__ = ["correlation_agreement", "correlation_redundancy", "redundancy_reduction"]
 
 
@@ -101,6 +103,6 @@ def _standardized(z_1: Tensor, z_2: Tensor, eps: float = 1e-5) -> tuple[Tensor, 
             f"z_1 and z_2 must both be (B, D) with at least 2 rows, got {tuple(z_1.shape)} and {tuple(z_2.shape)}; the "
             "correlation is a statistic over the batch: use a batch of 2 images or more, and far more to learn from"
         )
-    wide = torch.promote_types(z_1.dtype, torch.float32)
-    first, second = ((z - z.mean(0)) * torch.rsqrt(z.var(0, correction=0) + eps) for z in (z_1.to(wide), z_2.to(wide)))
+    pair = same_precision(z_1, z_2)
+    first, second = ((z - z.mean(0)) * torch.rsqrt(z.var(0, correction=0) + eps) for z in pair)
     return first, second

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import same_precision
 from ..processes import sum_over_processes
 
 __all__ = ["DistillationCenter", "check_temperatures", "self_distillation"]
@@ -66,9 +67,9 @@ def self_distillation(
             f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}; pair the rows of the views first"
         )
     check_temperatures(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
-    wide = torch.promote_types(student_logits.dtype, torch.float32)
-    target = F.softmax((teacher_logits.detach().to(wide) - center.to(wide)) / teacher_temperature, dim=1)
-    log_student = F.log_softmax(student_logits.to(wide) / student_temperature, dim=1)
+    student_logits, teacher_logits, center = same_precision(student_logits, teacher_logits, center)
+    target = F.softmax((teacher_logits.detach() - center) / teacher_temperature, dim=1)
+    log_student = F.log_softmax(student_logits / student_temperature, dim=1)
     return -(target * log_student).sum(1).mean()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..precision import at_least_float32
 
 __all__ = ["matching_cross_entropy"]
 
@@ -30,6 +31,7 @@ def matching_cross_entropy(logits: Tensor, targets: Tensor, positive_weight: flo
     Raises:
         ValueError: for tensors of different shapes or a weight outside [0, 1].
 
+    >>> import torch
     >>> matching_cross_entropy(torch.zeros(1, 1, 2), torch.tensor([[[0.0, 1.0]]]), 0.5).item()  # log(2) / 2
     0.3465735912322998
     """
@@ -40,7 +42,7 @@ def matching_cross_entropy(logits: Tensor, targets: Tensor, positive_weight: flo
         )
     if not 0 <= positive_weight <= 1:
         raise ValueError(f"positive_weight must be in [0, 1], got {positive_weight}; ACE has 0.99 and 0.9")
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    logits, targets = logits.to(wide), targets.detach().to(wide)
+    logits = at_least_float32(logits)
+    targets = targets.detach().to(logits.dtype)
     weight = (2 * positive_weight - 1) * targets + (1 - positive_weight)
     return F.binary_cross_entropy_with_logits(logits, targets, weight=weight)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..precision import same_precision
 from .distillation import check_temperatures
 
 __all__ = ["distinct_pairs", "multi_view_distillation"]
@@ -83,7 +84,7 @@ def multi_view_distillation(
             f"pairs must name at least one (teacher view, student view) of {len(teacher)} and {len(student)} views, "
             f"got {list(pairs)}; distinct_pairs({len(teacher)}, {len(student)}) is DINO's"
         )
-    wide = torch.promote_types(student[0].dtype, torch.float32)
-    targets = [F.softmax((logits.detach().to(wide) - center.to(wide)) / teacher_temperature, 1) for logits in teacher]
-    logs = [F.log_softmax(logits.to(wide) / student_temperature, 1) for logits in student]
+    center, *views = same_precision(center, *teacher, *student)
+    targets = [F.softmax((logits.detach() - center) / teacher_temperature, 1) for logits in views[: len(teacher)]]
+    logs = [F.log_softmax(logits / student_temperature, 1) for logits in views[len(teacher) :]]
     return -torch.stack([(targets[t] * logs[s]).sum(1).mean() for t, s in pairs]).mean()

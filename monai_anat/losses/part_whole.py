@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..precision import same_precision
 
 __all__ = ["composition_distance", "decomposition_distance"]
 
@@ -34,6 +35,7 @@ def composition_distance(composed: Tensor, whole: Tensor, reduction: Literal["su
     Raises:
         ValueError: if the two are not of one shape (B, D), or the reduction is unknown.
 
+    >>> import torch
     >>> a = torch.tensor([[1.0, 0.0]])
     >>> composition_distance(a, 3 * a).item(), composition_distance(a, -a).item()
     (0.0, 4.0)
@@ -69,6 +71,7 @@ def decomposition_distance(decomposed: Tensor, parts: Tensor, reduction: Literal
     Raises:
         ValueError: if the two are not of one shape (B, P, D), or the reduction is unknown.
 
+    >>> import torch
     >>> parts = torch.eye(4)[None]
     >>> decomposition_distance(2 * parts, parts).item(), decomposition_distance(parts.flip(1), parts).item()
     (0.0, 2.0)
@@ -85,7 +88,6 @@ def _mean_distance(predicted: Tensor, target: Tensor, reduction: str) -> Tensor:
     """Squared distance of the unit vectors along the last axis, averaged over all others."""
     if reduction not in ("sum", "mean"):
         raise ValueError(f'reduction must be "sum" or "mean" (over the entries of an embedding), got {reduction!r}')
-    wide = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
-    predicted, target = F.normalize(predicted.to(wide), dim=-1), F.normalize(target.detach().to(wide), dim=-1)
+    predicted, target = (F.normalize(x, dim=-1) for x in same_precision(predicted, target.detach()))
     squares = (predicted - target).square()
     return (squares.sum(-1) if reduction == "sum" else squares.mean(-1)).mean()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import at_least_float32
+from ..precision import at_least_float32, same_precision
 
 __all__ = ["masked_cross_entropy", "masked_l1", "masked_patch_mse", "restoration_mse"]
 
@@ -34,8 +34,7 @@ def restoration_mse(restored: Tensor, target: Tensor) -> Tensor:
             f"restored and target must have one shape, got {tuple(restored.shape)} and {tuple(target.shape)}; "
             "check cell_size and out_channels of the restoration head"
         )
-    dtype = torch.promote_types(torch.promote_types(restored.dtype, target.dtype), torch.float32)
-    return F.mse_loss(restored.to(dtype), target.to(dtype))
+    return F.mse_loss(*same_precision(restored, target))
 
 
 def masked_l1(restored: Tensor, target: Tensor, mask: Tensor, mask_count: Tensor | float | None = None) -> Tensor:
@@ -148,8 +147,8 @@ def _cells_of(predicted: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, 
             f"{tuple(predicted.shape)}, {tuple(target.shape)} and {tuple(mask.shape)} of {mask.dtype}; "
             "split_cells makes cells of an image"
         )
-    dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
-    return predicted.to(dtype), target.to(dtype)
+    predicted, target = same_precision(predicted, target)
+    return predicted, target
 
 
 def _masked_mean(per_cell: Tensor, mask: Tensor, mask_count: Tensor | float | None) -> Tensor:

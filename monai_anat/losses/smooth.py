@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..precision import same_precision
 
 __all__ = ["smooth_l1"]
 
@@ -29,6 +30,7 @@ def smooth_l1(predicted: Tensor, target: Tensor, counted: Tensor | None = None) 
     Raises:
         ValueError: if the shapes do not fit together.
 
+    >>> import torch
     >>> smooth_l1(torch.zeros(2, 1), torch.tensor([[1.0], [3.0]]), torch.tensor([True, False])).item()
     0.5
     """
@@ -36,8 +38,7 @@ def smooth_l1(predicted: Tensor, target: Tensor, counted: Tensor | None = None) 
         raise ValueError(
             f"predicted and target must have one shape, got {tuple(predicted.shape)} and {tuple(target.shape)}"
         )
-    wide = torch.promote_types(predicted.dtype, torch.float32)
-    predicted, target = predicted.to(wide), target.to(wide)
+    predicted, target = same_precision(predicted, target)
     if counted is None:
         return F.smooth_l1_loss(predicted, target)
     if counted.shape != predicted.shape[:-1]:

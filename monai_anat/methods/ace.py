@@ -12,7 +12,8 @@ from monai.config import KeysCollection
 from torch import Tensor, nn
 
 from ..keys import CROP_OFFSET, IMAGE, VIEW_1, VIEW_2
-from ..losses import DistillationCenter, check_temperatures, matching_cross_entropy, self_distillation
+from ..losses import DistillationCenter, matching_cross_entropy, self_distillation
+from ..losses.distillation import check_temperatures
 from ..networks import Backbone, DenseHead, DownsamplingHead, PrototypeHead, UpsamplingHead, masked_mean, to_tokens
 from ..precision import at_least_float32
 from ..schedules import Progress

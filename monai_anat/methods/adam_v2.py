@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from ..keys import IMAGE, LOCAL_VIEWS, PARTS, PHASE, VIEW_1, VIEW_2
 from ..losses import (
     DistillationCenter,
-    check_temperatures,
     composition_distance,
     decomposition_distance,
     distinct_pairs,
 )
+from ..losses.distillation import check_temperatures
 from ..networks import Backbone, CompositionHead, DecompositionHead, PrototypeHead
 from ..schedules import Progress
 from ..transforms import (

@@ -10,7 +10,8 @@ from monai.config import KeysCollection
 from torch import Tensor, nn
 
 from ..keys import IMAGE, LOCAL_VIEWS, VIEW_1, VIEW_2
-from ..losses import DistillationCenter, check_temperatures, distinct_pairs
+from ..losses import DistillationCenter, distinct_pairs
+from ..losses.distillation import check_temperatures
 from ..networks import Backbone, PrototypeHead
 from ..schedules import Progress, linear
 from ..transforms import RandAppearance, RandCutSwap, RandDistort

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ..keys import AUGMENTED_1, AUGMENTED_2, CORRESPONDENCE, ORDER, PAIR_COUNT, QUADRANTS, VIEW_1, VIEW_2, WINDOWS
 from ..losses import (
     DistillationCenter,
-    check_temperatures,
     matched_consistency,
     order_cross_entropy,
     self_distillation,
     smooth_l1,
 )
+from ..losses.distillation import check_temperatures
 from ..networks import (
     Backbone,
     CompositionHead,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from monai_anat.transforms import draw_boxes, draw_integers, draw_run_length, draw_seed, random_generator
+from monai_anat.transforms import check_prob, draw_boxes, draw_integers, draw_run_length, draw_seed, random_generator
 
 
 def test_integers_include_both_ends_and_are_uniform() -> None:
@@ -45,3 +46,10 @@ def test_seeds_and_generators_repeat() -> None:
     assert first == second < 2**31
     numbers = [torch.rand(4, generator=random_generator(first, torch.zeros(1))) for _ in range(2)]
     assert torch.equal(*numbers)
+
+
+def test_a_probability_is_checked_by_its_name() -> None:
+    check_prob(prob=0.0, flip_prob=1.0)
+    for wrong in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"flip_prob must be a probability in \[0, 1\], got"):
+            check_prob(prob=0.5, flip_prob=wrong)
