@@ -34,7 +34,8 @@ def restoration_mse(restored: Tensor, target: Tensor) -> Tensor:
             f"restored and target must have one shape, got {tuple(restored.shape)} and {tuple(target.shape)}; "
             "check cell_size and out_channels of the restoration head"
         )
-    return F.mse_loss(*same_precision(restored, target))
+    restored, target = same_precision(restored, target)
+    return F.mse_loss(restored, target)
 
 
 def masked_l1(restored: Tensor, target: Tensor, mask: Tensor, mask_count: Tensor | float | None = None) -> Tensor:
