@@ -42,7 +42,7 @@ figcaption { margin-top: .4rem; } .caption { margin: 1.2rem 0 .4rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; min-width: 20rem; }
 th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-thead th { color: var(--soft); font-weight: 600; }
+thead th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
 @media (max-width: 640px) { th:first-child, td:first-child { white-space: normal; min-width: 7.5rem; } }
 tr.strong td { font-weight: 700; color: var(--accent); }
 footer { color: var(--soft); font-size: .85rem; }

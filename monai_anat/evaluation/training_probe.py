@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..metrics import LUNG_LANDMARKS, correspondence_error, lung_landmarks, read_features, search_landmarks
 from ..visualize import draw_correspondence
 from .cases import SegmentationCases, load_cases
+from .landmark_lists import has_mask
 
 __all__ = ["TrainingProbe"]
 
@@ -30,7 +31,7 @@ class TrainingProbe:
         image_size: side at which the encoder sees the whole image.
         mean: of the normalisation.
         std: of the normalisation.
-        max_images: how many images are taken, the first ones with landmarks.
+        max_images: how many images are taken, the first ones with masks.
         neighbours: of the vote.
 
     Raises:
@@ -47,7 +48,8 @@ class TrainingProbe:
         max_images: int = 16,
         neighbours: int = 5,
     ) -> None:
-        self.cases: SegmentationCases = load_cases(list(datalist)[:max_images], image_size)
+        masked = [item for item in datalist if has_mask(item)]
+        self.cases: SegmentationCases = load_cases(masked[:max_images], image_size)
         self.image_size = image_size
         self.mean = mean
         self.std = std

@@ -76,3 +76,10 @@ def test_what_was_not_learned_is_not_averaged() -> None:
     metrics, notes = score_classes(labels, labels, ["mass", "edema"], bootstrap, training)
     assert metrics["auroc"] == metrics["auroc/mass"], "of one class alone the mean is its own"
     assert notes == ["Edema has no area under a curve: all 2 training images with a known label are positive."]
+
+
+def test_no_and_yes_are_two_classes() -> None:
+    task, labels = read_class_task([{"image": "a", "label": False}, {"image": "b", "label": True}])
+    assert (task.names, task.one_of_many, labels.tolist()) == (("0", "1"), True, [[1.0, 0.0], [0.0, 1.0]])
+    with pytest.raises(DatalistError, match=r"'label' must have 3 values, .* got True for b"):
+        read_class_task([{"image": "a", "label": 2}, {"image": "b", "label": True}])

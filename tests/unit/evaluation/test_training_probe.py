@@ -59,3 +59,8 @@ def test_two_patients_are_needed():
     one = segmentation_datalist("validation")[:1]
     with pytest.raises(ValueError, match="two patients with lung landmarks, got 2 images of 1 patients"):
         TrainingProbe([*one, *one], 64)
+
+
+def test_images_without_masks_are_passed_over(probe):
+    items = [{"image": "nowhere.png", "patient": "x"}, *segmentation_datalist("validation")]
+    assert TrainingProbe(items, 64).cases.names == probe.cases.names
