@@ -338,8 +338,8 @@ class FewShotSegmentation:
             draws: list[dict[str, Any]] = []
             for seed, trial in by_seed.items():
                 means = nan_mean(trial.test, axis=0)
-                pairs = self._structures(torch.as_tensor(trial.masks), test.labels)
-                distances, in_mm = hd95_by_structure(*pairs), hd95_by_structure(*pairs, test.spacings)
+                masks, truth = self._structures(torch.as_tensor(trial.masks), test.labels)
+                distances, in_mm = (hd95_by_structure(masks, truth, unit) for unit in (None, test.spacings))
                 draws.append(
                     {
                         "seed": seed,

@@ -183,7 +183,9 @@ def _as_map(part: Tensor, x: Tensor) -> Tensor:
             f"network must return one token for each cell of a grid, and {PREFIXES} before them, got {count} tokens of "
             f"a {tuple(size)} image; give an image_size that divides evenly"
         )
-    return part[:, count - torch.Size(grid).numel() :].transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
+    tokens = part[:, count - torch.Size(grid).numel() :]
+    feature_map: Tensor = tokens.transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
+    return feature_map
 
 
 def _read_list(network: nn.Module, x: Tensor) -> list[Tensor]:
