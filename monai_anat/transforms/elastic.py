@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from monai.config import NdarrayOrTensor
-from monai.networks.layers import gaussian_1d
 from monai.transforms import RandomizableTransform
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ..precision import at_least_float32
@@ -82,20 +82,11 @@ def displacement_field(shape: Sequence[int], draw: ElasticDraw) -> Tensor:
     along = (pixel_positions(shape) - first) / (2 * third)  # 0 at the first corner, 1 at the one along the axis
     field: Tensor = corners[0].reshape(-1, *[1] * dims) + torch.tensordot((corners[1:] - corners[0]).T, along, dims=1)
     if draw.magnitude > 0:
-        noise = torch.rand((1, dims, *shape), generator=random_generator(draw.seed, field)).mul_(2).sub_(1)
-        field += draw.magnitude * _smooth(noise[0], draw.smoothness)
+        noise = torch.rand((dims, *shape), generator=random_generator(draw.seed, field)).mul_(2).sub_(1)
+        axes = tuple(range(1, dims + 1))  # MONAI's GaussianFilter does the same in three times the time
+        smooth = gaussian_filter(noise.numpy(), draw.smoothness, mode="constant", truncate=4.0, axes=axes)
+        field += draw.magnitude * torch.from_numpy(smooth)
     return field
-
-
-def _smooth(noise: Tensor, sigma: float) -> Tensor:
-    """MONAI's ``GaussianFilter`` of (C, H, W[, D]) by Fourier transforms: 6 times as fast for sigma 6, 49 taps."""
-    kernel = gaussian_1d(torch.tensor(sigma), truncated=4.0, approx="erf")
-    for axis, side in enumerate(noise.shape[1:], start=1):
-        rows = noise.movedim(axis, -1)
-        length = side + len(kernel) - 1  # so that no end reaches round to the other
-        spectrum = torch.fft.rfft(rows, length) * torch.fft.rfft(kernel, length)
-        noise = torch.fft.irfft(spectrum, length).narrow(-1, len(kernel) // 2, side).movedim(-1, axis)
-    return noise
 
 
 def sample_at(img: Tensor, positions: Tensor) -> Tensor:

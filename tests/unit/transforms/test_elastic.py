@@ -60,7 +60,7 @@ def test_the_field_is_smooth_noise_and_one_for_a_seed() -> None:
     assert float(inner.std()) == pytest.approx(30 / 3**0.5 / (2 * np.pi**0.5 * 6), rel=0.4)
     assert field.diff(dim=1).abs().max() < 0.5
     noise = torch.rand((1, 2, 64, 64), generator=torch.Generator().manual_seed(3)) * 2 - 1
-    torch.testing.assert_close(field, 30 * GaussianFilter(2, 6.0)(noise)[0])
+    torch.testing.assert_close(field, 30 * GaussianFilter(2, 6.0)(noise)[0], rtol=0, atol=0.01)  # pixels
 
 
 def test_the_transform_draws_by_its_probability_and_can_repeat() -> None:
