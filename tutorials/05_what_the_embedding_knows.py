@@ -43,7 +43,7 @@ def show(figure, dpi=80):
 # ## An encoder to ask
 #
 # PEAC for a minute or two on the 200 radiographs that ship with the package, as in tutorial 01. Any backbone will do in
-# its place: one that `networks.load_encoder` reads, or a network of MONAI's through `networks.as_backbone`.
+# its place: one that `networks.load_encoder` reads, or another library's through `networks.as_backbone`.
 
 # %%
 loading = data.radiograph_preprocessing(152, as_uint8=True)
