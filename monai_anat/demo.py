@@ -52,7 +52,8 @@ def bundle_command(bundle: str, *files: str, **overrides: str) -> list[str]:
 def run_demo(out: str | os.PathLike[str]) -> str:
     """Run both bundles through their real commands, and write ``report.html``.
 
-    A finished earlier demonstration in the same folder is replaced; a stopped one goes on from its last checkpoint.
+    A finished earlier demonstration in the same folder is replaced (other files there stay); a stopped one goes on from
+    its last checkpoint.
 
     Args:
         out: the folder for everything.
@@ -66,15 +67,18 @@ def run_demo(out: str | os.PathLike[str]) -> str:
     """
     started = time.monotonic()
     folder = Path(out).resolve()
-    if (folder / "report.html").exists():
-        shutil.rmtree(folder)
+    parts = training, encoder, few_shot = tuple(folder / name for name in ("pretraining", "encoder", "few_shot"))
+    page = folder / "report.html"
+    if page.exists():
+        for part in parts:
+            shutil.rmtree(part, ignore_errors=True)
+        page.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free / 2**20
     if free < _NEEDED_MB:
         raise OSError(
             f"the demonstration needs {_NEEDED_MB} MB in {folder}, {free:.0f} MB are free; name another folder"
         )
-    training, encoder, few_shot = folder / "pretraining", folder / "encoder", folder / "few_shot"
     peac = {"output_dir": str(training), "encoder_dir": str(encoder)}
     _run("1/2 PEAC pre-training", bundle_command("cxr_peac_pretraining", "train", "cpu_demo", **peac))
     segmentation = {"finetune_model_path": str(encoder), "output_dir": str(few_shot)}
@@ -82,7 +86,7 @@ def run_demo(out: str | os.PathLike[str]) -> str:
     # batches of three small images: more threads cost more than they bring (6.5 against 10 steps per second)
     _run("2/2 Lung segmentation from 3 labels", command, OMP_NUM_THREADS="1")
     report = demo_report(
-        folder / "report.html",
+        page,
         few_shot_dir=few_shot,
         encoder_dir=encoder,
         training_dir=training,

@@ -419,7 +419,7 @@ class SSLTrainer(Trainer):
         if self.world_size > 1 and size > 1:  # a trial of one process alone would wait for the others for ever
             return (
                 f"a micro-batch of {size} samples does not fit into the memory of {self.device}: set "
-                f"micro_batch_size={size // 2} (the result stays the same) or a smaller batch_size"
+                f"micro_batch_size={size // 2} or a smaller batch_size"
             )
         while tried > 1:
             tried //= 2
@@ -435,7 +435,8 @@ class SSLTrainer(Trainer):
                 continue
             return (
                 f"a micro-batch of {size} samples does not fit into the memory of {self.device}; {tried} fit: "
-                f"set micro_batch_size={tried} (the result stays the same) or a smaller batch_size"
+                f"set micro_batch_size={tried} (the bundle's README says whether that changes the result) or a smaller "
+                "batch_size"
             )
         return f"not even one sample fits into the memory of {self.device}; use a smaller network or image_size"
 

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: entries of a start in which a resumed run should not differ
 _SETTINGS = ("method", "config", "data", "batch_size", "precision")
+#: arguments of a bundle that change nothing in the result
+_FREE = ("resume", "num_workers")
 _PACKAGES = ("monai_anat", "monai", "torch", "pytorch-ignite", "numpy", "nibabel", "pydicom", "pillow", "scikit-image")
 
 
@@ -142,7 +144,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """The values inside dicts and lists by their path, ``train#trainer#seed``."""
     if isinstance(value, Mapping | list):
         for name, part in value.items() if isinstance(value, Mapping) else enumerate(value):
-            if (key, name) != ("config", "resume"):
+            if key != "config" or name not in _FREE:
                 yield from _leaves(part, f"{key}#{name}" if key else str(name))
     else:
         yield key, value

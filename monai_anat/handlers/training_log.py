@@ -147,7 +147,7 @@ class TrainingLog:
 
     def _write(self, line: dict[str, float | int]) -> None:
         with (self.folder / "metrics.jsonl").open("a") as file:
-            short = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in line.items()}
+            short = {key: float(f"{value:.8g}") if isinstance(value, float) else value for key, value in line.items()}
             file.write(json.dumps(short) + "\n")
         if self._writer is not None:
             for key, value in line.items():

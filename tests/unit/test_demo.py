@@ -53,6 +53,7 @@ def test_a_finished_demonstration_is_replaced_and_a_stopped_one_goes_on(tmp_path
         demo.run_demo(tmp_path)
     assert (tmp_path / "pretraining").exists()
     (tmp_path / "report.html").write_text("old")
+    (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RuntimeError):
         demo.run_demo(tmp_path)
-    assert not (tmp_path / "pretraining").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
