@@ -117,7 +117,7 @@ def _add_evaluate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--data", required=True, help="datalist: masks, landmarks or labels; training, validation, test"
     )
     known = f"all (the default for several encoders), or some of {', '.join(evaluation.PROTOCOLS)}"
-    evaluate.add_argument("--protocols", help=f"{known}; for one encoder correspondence,few-shot by default")
+    evaluate.add_argument("--protocols", nargs="+", help=f"{known}; for one encoder correspondence,few-shot by default")
     evaluate.add_argument(
         "--set",
         action="append",
@@ -222,8 +222,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     for protocol, argument, value in options.set:
         settings.setdefault(protocol, {})[argument] = value
     several = len(options.encoders) > 1
-    named = options.protocols or ("all" if several else "correspondence,few-shot")
-    protocols = [name.strip() for name in named.split(",")]
+    named = options.protocols or ["all" if several else "correspondence,few-shot"]
+    protocols = [name.strip() for name in ",".join(named).split(",") if name.strip()]
     further = {"options": settings, "cache_dir": options.cache}
     if several:
         logger.info(f"{evaluation.compare_encoders(options.encoders, options.data, options.out, protocols, **further)}")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_anat import cli, data, networks
+from monai_anat import cli, data, evaluation, networks
 
 
 @pytest.fixture
@@ -148,6 +148,14 @@ def test_demo_prints_what_the_demonstration_returns(monkeypatch, capsys):
     monkeypatch.setattr(cli, "run_demo", lambda out: f"table of {out}")
     assert cli.main(["demo", "somewhere"]) == 0
     assert "table of somewhere" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["collapse,symmetry"], ["collapse", "symmetry"], ["collapse,", "symmetry"]])
+def test_protocols_are_parted_by_commas_or_blanks(words, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(evaluation, "evaluate_encoder", lambda *given, **further: seen.update(protocols=given[3]))
+    assert cli.main(["evaluate", "encoder", "--data", "x", "--protocols", *words, "--out", "y"]) == 0
+    assert seen["protocols"] == ["collapse", "symmetry"]
 
 
 def test_evaluate_passes_arguments_to_protocols(encoder, tmp_path, capsys):
