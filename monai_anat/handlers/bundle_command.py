@@ -52,10 +52,12 @@ def begin_command(arguments: Sequence[str] | None = None) -> None:
         return
     sys.excepthook = _end_in_the_cause
     config = _read(files)
+    tracking: dict[str, Any] = dict(DEFAULT_MLFLOW_SETTINGS["configs"])  # type: ignore[call-overload]
+    known = {*_OWN, *config, *tracking}
     merged = json.dumps(command_line_config(words), default=str)
     for key, _ in _options(words):
         name = re.split("#|::", key.lstrip("+"))[0]
-        if name in (*_OWN, *config, *DEFAULT_MLFLOW_SETTINGS["configs"]) or re.search(rf"@{re.escape(name)}\b", merged):
+        if name in known or re.search(rf"@{re.escape(name)}\b", merged):
             continue
         close = difflib.get_close_matches(name, config, n=1)
         raise ValueError(
