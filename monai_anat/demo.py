@@ -80,7 +80,7 @@ def run_demo(out: str | os.PathLike[str]) -> str:
             f"the demonstration needs {_NEEDED_MB} MB in {folder}, {free:.0f} MB are free; name another folder"
         )
     peac = {"output_dir": str(training), "encoder_dir": str(encoder)}
-    _run("1/2 PEAC pre-training", bundle_command("cxr_peac_pretraining", "train", "cpu_demo", "small_swin", **peac))
+    _run("1/2 PEAC pre-training", bundle_command("cxr_peac_pretraining", "train", "cpu_demo", **peac))
     segmentation = {"finetune_model_path": str(encoder), "output_dir": str(few_shot)}
     command = bundle_command("cxr_lung_segmentation", "few_shot", **segmentation)
     # batches of three small images: more threads cost more than they bring (6.5 against 10 steps per second)
