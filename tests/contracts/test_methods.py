@@ -132,7 +132,8 @@ def test_parameter_groups_hold_each_trainable_parameter_once(case: SimpleNamespa
 def test_micro_batches_with_counts_equal_the_joint_batch(case: SimpleNamespace) -> None:
     if not case.keeps_batch:
         pytest.skip("the terms depend on which samples share a batch")
-    method, batch = case.method().eval(), batch_of(case)
+    method = case.method().eval().double()
+    batch = {name: v.double() if torch.is_floating_point(v) else v for name, v in batch_of(case).items()}
     total(case, method, batch).backward()
     joint = {name: p.grad.clone() for name, p in trainable(method).items() if p.grad is not None}
     method.zero_grad()
@@ -141,7 +142,7 @@ def test_micro_batches_with_counts_equal_the_joint_batch(case: SimpleNamespace) 
         part = {name: v[start : start + BATCH // 4] for name, v in batch.items() if isinstance(v, Tensor)}
         (total(case, method, part | counts) / 4).backward()
     for name, gradient in joint.items():
-        torch.testing.assert_close(trainable(method)[name].grad, gradient, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(trainable(method)[name].grad, gradient, rtol=1e-6, atol=1e-9, msg=name)
 
 
 def test_the_teacher_is_a_frozen_copy_in_evaluation(case: SimpleNamespace) -> None:
