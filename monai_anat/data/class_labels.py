@@ -175,7 +175,7 @@ def _from_label(item: Mapping[str, Any], class_names: Sequence[str], exclusive: 
     if (
         isinstance(label, (str, int, float, np.number))
         and (exclusive or len(class_names) > 1)
-        and not (isinstance(label, bool) and (not exclusive or len(class_names) != 2))
+        and (not isinstance(label, bool) or (exclusive and len(class_names) == 2))
     ):
         number = _number(label, item)
         if not 0 <= number < len(class_names) or number != int(number):

@@ -25,7 +25,7 @@ from ..seeding import mix
 from .feature_store import FeatureStore
 from .windows import cut_windows
 
-__all__ = ["CollapsedFeaturesError", "FrozenEncoder", "SmallMapError"]
+__all__ = ["CollapsedFeaturesError", "FrozenEncoder", "SmallMapError", "load_by"]
 
 Items = Sequence[Mapping[str, Any]]
 Floats = NDArray[np.float32]
@@ -190,18 +190,20 @@ class FrozenEncoder:
             changes: variant -> change, as :meth:`embeddings` and :meth:`feature_maps` take them; None for "".
         """
         stores = self._store("embeddings"), self._store(f"maps{self.level}")
+        files = {_file_key(item): item for item in items}
         todo = {
-            _file_key(item): item
-            for item in items
-            if any(store.missing([_variant(name, item) for name in changes]) for store in stores)
+            file: item
+            for file, item in files.items()
+            if any(store.missing([_variant(name, file) for name in changes]) for store in stores)
         }
         for part, images in self._batches(todo):
             for name, change in changes.items():
                 last, dense = self._levels(images if change is None else change(images), (-1, self.level))
                 for file, vector, maps in zip(part, last.mean(dim=(2, 3)).numpy(), dense.numpy(), strict=True):
+                    key = _variant(name, file)
                     for store, array in zip(stores, (vector, maps), strict=True):
-                        if store.missing([f"{name} {file}".strip()]):
-                            store.append(f"{name} {file}".strip(), array)
+                        if store.missing([key]):
+                            store.append(key, array)
         if todo:
             for store in stores:
                 store.flush()
@@ -279,7 +281,7 @@ class FrozenEncoder:
         self, items: Items, kind: str, change: Change | None, variant: str, features: Callable[[Tensor], Tensor]
     ) -> Floats:
         store = self._store(kind)
-        keys = [_variant(variant, item) for item in items]
+        keys = [_variant(variant, _file_key(item)) for item in items]
         waiting = set(store.missing(keys))
         todo = {key: item for key, item in zip(keys, items, strict=True) if key in waiting}
         if kind == "embeddings":
@@ -407,9 +409,9 @@ def _file_key(item: Mapping[str, Any]) -> str:
     return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def _variant(name: str, item: Mapping[str, Any]) -> str:
-    """Under which key features of a file that was changed are kept."""
-    return f"{name} {_file_key(item)}".strip()
+def _variant(name: str, file: str) -> str:
+    """Under which key features of a file (its key) that was changed are kept."""
+    return f"{name} {file}".strip()
 
 
 def _plain(value: float | Sequence[float]) -> Any:

@@ -20,7 +20,7 @@ from .bootstrap import PatientBootstrap, undefined_metric
 from .frozen import CollapsedFeaturesError, FrozenEncoder
 from .results import compare_metrics
 
-__all__ = ["FrozenProtocol", "Measured", "patient_notes", "patients_of", "three_cases"]
+__all__ = ["FrozenProtocol", "Measured", "file_names", "patient_notes", "patients_of", "three_cases"]
 
 Items = Sequence[Mapping[str, Any]]
 Metrics = dict[str, dict[str, Any]]
@@ -209,10 +209,10 @@ def patient_notes(items: Items) -> list[str]:
     ["1 of 2 images names no 'patient', and each counts as a patient of its own."]
     """
     count = sum(item.get("patient") in (None, "") for item in items)
+    if not count:
+        return []
     verb = "names" if count == 1 else "name"
-    return [f"{count} of {len(items)} images {verb} no 'patient', and each counts as a patient of its own."] * bool(
-        count
-    )
+    return [f"{count} of {len(items)} images {verb} no 'patient', and each counts as a patient of its own."]
 
 
 def three_cases(scores: ArrayLike, better: str, describe: Any) -> dict[str, Any]:

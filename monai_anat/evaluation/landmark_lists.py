@@ -28,7 +28,7 @@ from ..data import DatalistError, RadiographReader, is_image_file, read_radiogra
 from ..keys import IMAGE, LABEL
 from ..metrics import LUNG_LANDMARKS, lung_landmarks
 
-__all__ = ["LandmarkSet", "contour_datalist", "load_landmarks", "read_contour"]
+__all__ = ["LandmarkSet", "contour_datalist", "has_landmarks", "has_mask", "load_landmarks", "read_contour"]
 
 LANDMARKS = "landmarks"
 THORAX_WIDTH = "thorax_width"

@@ -39,6 +39,7 @@ __all__ = [
     "add_masks",
     "add_metrics",
     "add_training",
+    "baselines_of",
     "difference_sentence",
     "few_shot_sentence",
     "format_metric",

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -47,19 +47,20 @@ def begin_command(arguments: Sequence[str] | None = None) -> None:
     >>> begin_command(["pytest", "-q"])
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    files = dict(_options(words)).get("config_file")
-    if files is None:
+    options = dict(_options(words))
+    if "config_file" not in options:
         return
     sys.excepthook = _end_in_the_cause
-    config = _read(files)
+    config = _read(options["config_file"])
+    names = list(config)
     tracking: dict[str, Any] = dict(DEFAULT_MLFLOW_SETTINGS["configs"])  # type: ignore[call-overload]
-    known = {*_OWN, *config, *tracking}
-    merged = json.dumps(command_line_config(words), default=str)
-    for key, _ in _options(words):
+    known = {*_OWN, *names, *tracking}
+    merged = json.dumps(_merged(config, options), default=str)
+    for key in options:
         name = re.split("#|::", key.lstrip("+"))[0]
         if name in known or re.search(rf"@{re.escape(name)}\b", merged):
             continue
-        close = difflib.get_close_matches(name, config, n=1)
+        close = difflib.get_close_matches(name, names, n=1)
         raise ValueError(
             f"--{key} is no argument of this bundle{f'; --{close[0]} is' if close else ''}; its README and its "
             "configuration list them"
@@ -78,10 +79,7 @@ def command_line_config(arguments: Sequence[str]) -> dict[str, Any]:
     options = dict(_options(arguments))
     if "config_file" not in options:
         return {}
-    parser = ConfigParser(_read(options["config_file"]))
-    parser.update({key.replace("#", "::"): _value(value) for key, value in options.items() if key not in _OWN})
-    merged: dict[str, Any] = parser.get()
-    return merged
+    return _merged(_read(options["config_file"]), options)
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -112,6 +110,13 @@ def _read(files: str) -> dict[str, Any]:
     parser = ConfigParser()
     parser.read_config(_value(files))
     return {key: value for key, value in parser.get().items() if key != "_meta_"}
+
+
+def _merged(config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+    parser = ConfigParser(config)
+    parser.update({key.replace("#", "::"): _value(value) for key, value in options.items() if key not in _OWN})
+    merged: dict[str, Any] = parser.get()
+    return merged
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

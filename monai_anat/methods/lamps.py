@@ -10,13 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..keys import AUGMENTED_1, AUGMENTED_2, CORRESPONDENCE, ORDER, PAIR_COUNT, QUADRANTS, VIEW_1, VIEW_2, WINDOWS
-from ..losses import (
-    DistillationCenter,
-    matched_consistency,
-    order_cross_entropy,
-    self_distillation,
-    smooth_l1,
-)
+from ..losses import DistillationCenter, matched_consistency, order_cross_entropy, self_distillation, smooth_l1
 from ..losses.distillation import check_temperatures
 from ..networks import (
     Backbone,
