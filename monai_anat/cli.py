@@ -116,8 +116,9 @@ def _add_evaluate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "--data", required=True, help="datalist: masks, landmarks or labels; training, validation, test"
     )
-    known = f"all (the default for several encoders), or some of {', '.join(evaluation.PROTOCOLS)}"
-    evaluate.add_argument("--protocols", nargs="+", help=f"{known}; for one encoder correspondence,few-shot by default")
+    known = ", ".join(evaluation.PROTOCOLS)
+    every = f"all (the default: what the data allow, without few-shot), or some of {known}"
+    evaluate.add_argument("--protocols", nargs="+", default=["all"], help=every)
     evaluate.add_argument(
         "--set",
         action="append",
@@ -221,11 +222,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     settings: dict[str, dict[str, object]] = {}
     for protocol, argument, value in options.set:
         settings.setdefault(protocol, {})[argument] = value
-    several = len(options.encoders) > 1
-    named = options.protocols or ["all" if several else "correspondence,few-shot"]
-    protocols = [name.strip() for name in ",".join(named).split(",") if name.strip()]
+    protocols = [name.strip() for name in ",".join(options.protocols).split(",") if name.strip()]
     further = {"options": settings, "cache_dir": options.cache}
-    if several:
+    if len(options.encoders) > 1:
         logger.info(f"{evaluation.compare_encoders(options.encoders, options.data, options.out, protocols, **further)}")
         return
     evaluation.evaluate_encoder(options.encoders[0], options.data, options.out, protocols, **further)

@@ -181,5 +181,5 @@ show(figure)
 # - *longer pre-training on more images*. `docs/results.md` has the runs that were made, and what they showed.
 #
 # Your own encoder and your own masks: `evaluation.FewShotCurve` takes any backbone and any MONAI datalist, and
-# `python -m monai_anat evaluate ENCODER --data DATALIST --protocols few-shot-curve` the same from the command line. To
+# `python -m monai_anat evaluate ENCODER --data DATALIST --protocols few-shot` the same from the command line. To
 # keep the network that was fine-tuned, use the bundle `cxr_lung_segmentation`.

@@ -24,10 +24,10 @@ list give the same form of result:
 ``collapsed``
     True where all features are equal: then there is no score.
 
-Further entries belong to one protocol (``predictions``, ``picture``, ``landmark_names``, ...). Two results are compared
-by :func:`compare_results`, which needs nothing but the two dicts. :class:`FewShotSegmentation` and
-:class:`CorrespondenceProbe` came first and have forms of their own; :class:`FewShotCurve` and :class:`LandmarkProbe`
-give theirs in this one.
+Further entries belong to one protocol (``predictions``, ``picture``, ``landmark_names``, ``curves``, ...). Two results
+are compared by :func:`compare_results`, which needs nothing but the two dicts. :class:`FewShotSegmentation` compares
+arms at one number of labels, draw by draw, and has a form of its own; :class:`FewShotCurve` repeats it and gives the
+result in this one.
 """
 
 from .augmentation import augment_batch
@@ -39,7 +39,6 @@ from .co_segmentation import CoSegmentationProbe
 from .collapse import CollapseProbe
 from .comparison import compare_encoders, compare_report, write_comparison
 from .composition import ComposabilityProbe, DecomposabilityProbe
-from .correspondence import CorrespondenceProbe
 from .demo import demo_report, few_shot_table
 from .few_shot import FewShotSegmentation
 from .few_shot_curve import FewShotCurve
@@ -69,7 +68,6 @@ __all__ = [
     "CollapseProbe",
     "CollapsedFeaturesError",
     "ComposabilityProbe",
-    "CorrespondenceProbe",
     "DecomposabilityProbe",
     "FewShotCurve",
     "FewShotSegmentation",

@@ -13,7 +13,7 @@ from .pictures import case_pictures
 from .protocols import evaluate_encoder
 from .report import Report, ReportFigure, ReportTable
 from .results import compare_results
-from .sections import MARK, baselines_of, format_metric, metric_panels, metric_title, table_caption
+from .sections import MARK, baselines_of, curve_figures, format_metric, metric_panels, metric_title, table_caption
 
 __all__ = ["compare_encoders", "compare_report", "write_comparison"]
 
@@ -42,13 +42,8 @@ def compare_encoders(
         The page.
 
     Raises:
-        ValueError: for the same encoder twice, or no protocol whose results can be compared.
+        ValueError: for the same encoder twice, or no protocol that two of them went through.
     """
-    if set(protocols) <= {"correspondence", "few-shot"}:
-        raise ValueError(
-            f"protocols must hold one with intervals over patients to compare encoders by, got {list(protocols)}; "
-            "take landmarks in place of correspondence, few-shot-curve in place of few-shot, or all"
-        )
     folder = Path(out)
     evaluations = {
         name: evaluate_encoder(path, data, folder / name, protocols, **options)
@@ -120,6 +115,7 @@ def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -
         }
         report.add_section(
             protocol.capitalize(),
+            *curve_figures(results),
             ReportFigure(metric_panels(results), f"{protocol}: values and intervals; lines are baselines"),
             _table(results, _ahead(list(results), differences)),
             *(_differences(differences) if len(results) == 2 else ()),

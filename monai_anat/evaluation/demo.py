@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..networks import load_encoder, read_encoder_record
-from .cases import load_cases
-from .correspondence import CorrespondenceProbe
-from .report import Report
+from ..networks import read_encoder_record
+from .frozen import FrozenEncoder
+from .landmarks import LandmarkProbe
+from .pictures import case_pictures
+from .report import Report, ReportTable
 from .sections import (
-    add_correspondence,
     add_crops,
     add_dice,
     add_masks,
     add_training,
     difference_sentence,
     few_shot_sentence,
+    format_metric,
 )
 
 __all__ = ["demo_report", "few_shot_table"]
@@ -93,6 +94,24 @@ def demo_report(
     if training_dir is not None:
         add_training(report, Path(training_dir))
     if test:
-        probe = CorrespondenceProbe(image_size=record.image_size[0], mean=record.mean, std=record.std)
-        add_correspondence(report, probe, load_encoder(encoder_dir), load_cases(test, probe.image_size))
+        _add_landmarks(report, LandmarkProbe().run(FrozenEncoder.load(encoder_dir), test))
     return report.write(path)
+
+
+def _add_landmarks(report: Report, result: Mapping[str, Any]) -> None:
+    """Append landmarks found in another patient, and the errors of encoder, position and random weights."""
+    rows = [
+        [name, *(format_metric(metrics[key]) for key in ("error", "pck/0.1", "left_right_confusion"))]
+        for name, metrics in {"pre-trained": result["metrics"], **result["baselines"]}.items()
+    ]
+    report.add_section(
+        "The same anatomy in another patient",
+        "Each landmark of the lung outline is searched in another patient's image by its features alone, without any "
+        "fine-tuning. Dots: found; rings: where the reader's outline has it.",
+        ReportTable(
+            ["features", "error, thorax widths", "found within 0.1", "left for right"],
+            rows,
+            f"{result['n_pairs']} pairs of images, {result['n_patients']} patients; 95% intervals in brackets",
+        ),
+        *case_pictures(result),
+    )

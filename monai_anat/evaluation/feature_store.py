@@ -11,7 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FeatureStore"]
+__all__ = ["FeatureStore", "file_key"]
+
+
+def file_key(path: str | os.PathLike[str]) -> str:
+    """A file with its size and time of change: an edited image is another image.
+
+    >>> file_key("gone.png")
+    'gone.png'
+    """
+    name = str(path)
+    try:
+        status = Path(name.split("#")[0]).stat()
+    except OSError:
+        return name
+    return f"{name} {status.st_size} {status.st_mtime_ns}"
 
 
 class FeatureStore:

@@ -57,10 +57,10 @@ class FewShotCurve:
         output_dir: gets the results and masks of every number of labels and mode, where given.
 
     >>> FewShotCurve(shots=(1, 3), modes=("frozen",)).name
-    'few-shot-curve'
+    'few-shot'
     """
 
-    name: ClassVar[str] = "few-shot-curve"
+    name: ClassVar[str] = "few-shot"
 
     shots: Sequence[int] = (1, 3, 6, 12)
     fractions: Sequence[float] = ()
@@ -158,6 +158,7 @@ class FewShotCurve:
             "learning_rates": rates,
             "structure_names": list(self.few_shot.get("class_names", FewShotSegmentation().class_names)),
             "n_labels": numbers,
+            "curves": self._curves(numbers, own_metrics),
             "notes": notes,
         }
 
@@ -196,6 +197,22 @@ class FewShotCurve:
                 if few:
                     metrics[key] |= {"low": None, "high": None, "why": "a case series has no interval"}
         return metrics
+
+    def _curves(self, numbers: Mapping[str, int], metrics: Metrics) -> list[dict[str, Any]]:
+        """Every mean over structures against the number of labels, as far as there is more than one."""
+        if len(set(numbers.values())) < 2:
+            return []
+        return [
+            {
+                "x_label": "labelled images",
+                "y_label": f"{kind.split('_')[0]} ({unit})" if kind != "dice" else unit,
+                "ways": {
+                    mode: [[count, f"{kind}/{name}, {mode}"] for name, count in numbers.items()] for mode in self.modes
+                },
+            }
+            for kind, (_, unit) in KINDS.items()
+            if any(metric.startswith(f"{kind}/") for metric in metrics)
+        ]
 
     def _cases(self, draw: Mapping[str, Any], test: Items, masks: Path | None) -> dict[str, Any]:
         """Best, median and worst image of the last setting's first draw, and where its masks are."""

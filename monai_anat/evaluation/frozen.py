@@ -22,7 +22,7 @@ from ..engines import autocast_dtype
 from ..keys import IMAGE
 from ..networks import Backbone, load_encoder, load_heads, read_encoder_record
 from ..seeding import mix
-from .feature_store import FeatureStore
+from .feature_store import FeatureStore, file_key
 from .windows import cut_windows
 
 __all__ = ["CollapsedFeaturesError", "FrozenEncoder", "SmallMapError", "load_by"]
@@ -190,7 +190,7 @@ class FrozenEncoder:
             changes: variant -> change, as :meth:`embeddings` and :meth:`feature_maps` take them; None for "".
         """
         stores = self._store("embeddings"), self._store(f"maps{self.level}")
-        files = {_file_key(item): item for item in items}
+        files = {file_key(item[IMAGE]): item for item in items}
         todo = {
             file: item
             for file, item in files.items()
@@ -263,7 +263,7 @@ class FrozenEncoder:
         places = np.asarray(boxes, dtype=np.int64)
         store = self._store(f"windows{places.shape[1]}")
         keys = [
-            f"{_file_key(item)} {hashlib.blake2b(place.tobytes(), digest_size=12).hexdigest()}"
+            f"{file_key(item[IMAGE])} {hashlib.blake2b(place.tobytes(), digest_size=12).hexdigest()}"
             for item, place in zip(items, places, strict=True)
         ]
         waiting = set(store.missing(keys))
@@ -281,7 +281,7 @@ class FrozenEncoder:
         self, items: Items, kind: str, change: Change | None, variant: str, features: Callable[[Tensor], Tensor]
     ) -> Floats:
         store = self._store(kind)
-        keys = [_variant(variant, _file_key(item)) for item in items]
+        keys = [_variant(variant, file_key(item[IMAGE])) for item in items]
         waiting = set(store.missing(keys))
         todo = {key: item for key, item in zip(keys, items, strict=True) if key in waiting}
         if kind == "embeddings":
@@ -397,16 +397,6 @@ def _check_spread(difference: float, largest: float) -> None:
         raise CollapsedFeaturesError(
             "the encoder gives the same features for all images and places (collapsed), so there is nothing to score"
         )
-
-
-def _file_key(item: Mapping[str, Any]) -> str:
-    """The file with its size and time of change: an edited image is another image."""
-    path = str(item[IMAGE])
-    try:
-        status = Path(path.split("#")[0]).stat()
-    except OSError:
-        return path
-    return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
 def _variant(name: str, file: str) -> str:

@@ -70,7 +70,9 @@ class LabelFractionProbe(LinearProbe):
                 drawn.append(self.predict(part, validation, test.features, task.one_of_many)[0])
                 counts.setdefault(f"{100 * fraction:g}%", []).append(len(rows))
             metrics[f"auroc/{100 * fraction:g}%"] = _over_draws(np.stack(drawn), test.labels, defined, bootstrap)
-        return Measured(metrics, extra={"n_labels": counts}, notes=notes)
+        points = [[float(np.mean(numbers)), f"auroc/{share}"] for share, numbers in counts.items()]
+        curve = {"x_label": "labelled training images", "y_label": "macro AUROC", "ways": {"": points}}
+        return Measured(metrics, extra={"n_labels": counts, "curves": [curve]}, notes=notes)
 
 
 def _over_draws(scores: Floats, labels: Floats, defined: list[int], bootstrap: PatientBootstrap) -> dict[str, Any]:

@@ -12,6 +12,7 @@ the two lateral extremes, or else from the outermost landmarks.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..data import DatalistError, RadiographReader, is_image_file, read_radiograph
 from ..keys import IMAGE, LABEL
 from ..metrics import LUNG_LANDMARKS, lung_landmarks
+from .feature_store import file_key
 
 __all__ = ["LandmarkSet", "contour_datalist", "has_landmarks", "has_mask", "load_landmarks", "read_contour"]
 
@@ -79,13 +81,12 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
     names = _names(datalist)
     points, shapes, spacings, aspects, widths = [], [], [], [], []
     for item in datalist:
-        radiograph = read_radiograph(item[IMAGE])
-        shape = radiograph.pixels.shape
+        shape, spacing, aspect = _image_facts(str(item[IMAGE]), file_key(item[IMAGE]))
         own = _written(item, names, shape) if LANDMARKS in item else _from_mask(item, names, shape)
         points.append(own)
         shapes.append(shape)
-        spacings.append(radiograph.spacing or (np.nan, np.nan))
-        aspects.append(float(radiograph.info.get("pixel_aspect", 1.0)))
+        spacings.append(spacing)
+        aspects.append(aspect)
         widths.append(_thorax_width(item) if item.get(THORAX_WIDTH) is not None else _width(own, names))
     stacked = np.stack(points)
     absent: NDArray[np.bool_] = np.asarray(np.isnan(stacked).any(axis=2))
@@ -253,15 +254,29 @@ def _names(datalist: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _from_mask(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float64]:
+# Several protocols, and baselines of each, ask for the same landmarks. What a file says is kept: a few numbers each.
+@functools.lru_cache(maxsize=16384)
+def _image_facts(path: str, key: str) -> tuple[tuple[int, ...], tuple[float, float], float]:
+    """Shape in pixels, spacing in mm and height over width of the pixels; ``key`` changes with the file."""
+    radiograph = read_radiograph(path)
+    aspect = float(radiograph.info.get("pixel_aspect", 1.0))
+    return radiograph.pixels.shape, radiograph.spacing or (np.nan, np.nan), aspect
+
+
+@functools.lru_cache(maxsize=16384)
+def _mask_landmarks(path: str, key: str) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Shape of a lung mask, and its landmarks (K, 2)."""
     reader = RadiographReader(label=True)
-    mask, _ = reader.get_data(reader.read(item[LABEL]))
-    if mask.shape != shape:
-        raise DatalistError(f"{item[LABEL]} must have the size of its image, got {mask.shape} for {shape}")
+    mask, _ = reader.get_data(reader.read(path))
+    return mask.shape, lung_landmarks(torch.as_tensor(np.array(mask)).round().long()).numpy()
+
+
+def _from_mask(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    size, landmarks = _mask_landmarks(str(item[LABEL]), file_key(item[LABEL]))
+    if size != shape:
+        raise DatalistError(f"{item[LABEL]} must have the size of its image, got {size} for {shape}")
     points = np.full((len(names), 2), np.nan)
-    points[[names.index(name) for name in LUNG_LANDMARKS]] = lung_landmarks(
-        torch.as_tensor(np.array(mask)).round().long()
-    ).numpy()
+    points[[names.index(name) for name in LUNG_LANDMARKS]] = landmarks
     return points
 
 

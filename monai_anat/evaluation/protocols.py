@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data import DatalistError, load_datalist
-from .cases import load_cases
 from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
 from .co_segmentation import CoSegmentationProbe
 from .collapse import CollapseProbe
 from .composition import ComposabilityProbe, DecomposabilityProbe
-from .correspondence import CorrespondenceProbe
 from .few_shot import FewShotSegmentation
 from .few_shot_curve import FewShotCurve
 from .frozen import FrozenEncoder, SmallMapError
@@ -30,7 +28,7 @@ from .report import Report
 from .results import save_results
 from .robustness import RobustnessProbe
 from .scale import ScaleConsistencyProbe
-from .sections import add_correspondence, add_dice, add_masks, add_metrics
+from .sections import add_metrics
 from .symmetry import SymmetryProbe
 
 __all__ = ["PROTOCOLS", "evaluate_encoder"]
@@ -58,22 +56,19 @@ FROZEN: dict[str, type[FrozenProtocol]] = {
 CLASSES: dict[str, type[ClassificationProbe]] = {
     protocol.name: protocol for protocol in (LinearProbe, NearestNeighbourProbe, LabelFractionProbe)
 }
-#: what evaluate_encoder can run; the word "all" stands for every one that the data allow but the two few-shot ones
-PROTOCOLS = ("correspondence", "few-shot", FewShotCurve.name, *FROZEN, *CLASSES)
-_DEFAULT = ("correspondence", "few-shot")
+#: what evaluate_encoder can run; the word "all" stands for every one that the data allow but few-shot, which takes long
+PROTOCOLS = (*FROZEN, *CLASSES, FewShotCurve.name)
 
 
 def evaluate_encoder(
     encoder_dir: str | os.PathLike[str],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    protocols: Sequence[str] = _DEFAULT,
+    protocols: Sequence[str] = ("all",),
     *,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4),
     device: str = "cpu",
     options: Mapping[str, Mapping[str, Any]] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    **few_shot: Any,
 ) -> dict[str, Any]:
     """Measure an encoder by the protocols named, and write ``evaluation.json`` and ``report.html``.
 
@@ -87,14 +82,13 @@ def evaluate_encoder(
         data: datalist with the sections that the protocols need (a folder or a file): test for those on frozen
             features, training, validation and test for few-shot segmentation (masks) and the probes on class labels.
         out: folder for the results.
-        protocols: names out of ``PROTOCOLS``; "all" among them stands for every one that the data allow, but those that
-            fine-tune. What the data do not allow, and was not named, is then a sentence under ``skipped`` in the
-            protocol's result, and not an error.
-        seeds: draws of the few-shot comparison.
+        protocols: names out of ``PROTOCOLS``; "all" among them stands for every one that the data allow, but few-shot,
+            which fine-tunes and takes long. What the data do not allow, and was not named, is then a sentence under
+            ``skipped`` in the protocol's result, and not an error.
         device: where to compute.
-        options: protocol -> further arguments of its class; "encoder" -> further arguments of :class:`FrozenEncoder`.
+        options: protocol -> further arguments of its class, for few-shot also those of :class:`FewShotSegmentation`;
+            "encoder" -> further arguments of :class:`FrozenEncoder`.
         cache_dir: keeps the features for later evaluations.
-        few_shot: further arguments of :class:`FewShotSegmentation`.
 
     Returns:
         protocol -> its result.
@@ -105,7 +99,6 @@ def evaluate_encoder(
         DatalistError: if the datalist lacks what a protocol that was named needs, or what each of "all" does.
     """
     chosen, given = _chosen(protocols, options or {})
-    given["few-shot"] = {"seeds": seeds, **few_shot, **given.get("few-shot", {})}
     folder = _writable(out)
     settings = given.pop("encoder", {})
     _check_options("encoder", inspect.signature(FrozenEncoder).parameters, settings)
@@ -162,32 +155,26 @@ def _run(
     name: str, encoder: FrozenEncoder, data: Any, folder: Path, options: Mapping[str, Any], report: Report
 ) -> dict[str, Any]:
     """One protocol: its result, and its section in the report."""
-    normal = {"image_size": encoder.image_size, "mean": encoder.settings["mean"], "std": encoder.settings["std"]}
-    if name == "correspondence":
-        probe = _make(CorrespondenceProbe, name, {"device": encoder.device, **normal, **options})
-        return add_correspondence(
-            report, probe, encoder.backbone, load_cases(_sections(data, "test")[0], probe.image_size)
-        )
     if name in FROZEN:
-        result: dict[str, Any] = _make(FROZEN[name], name, options).run(encoder, _sections(data, "test")[0])
-        add_metrics(report, result)
-        return result
-    training, validation, test = _sections(data, "training", "validation", "test")
-    if name == "few-shot":
-        given = {"device": encoder.device, "output_dir": folder / "few_shot", **normal, **options}
-        protocol = _make(FewShotSegmentation, name, given)
-        result = protocol.run(encoder.backbone, training, validation, test)
-        add_dice(report, result)
-        add_masks(report, result, folder / "few_shot")
-        return result
-    if name in CLASSES:
-        names = {"class_names": _label_names(data)}
-        result = _make(CLASSES[name], name, {**names, **options}).run(encoder, training, validation, test)
+        result: dict[str, Any] = _make(FROZEN[name], name, options).run(encoder, load_datalist(data, "test"))
     else:
-        given = {"output_dir": folder / "few_shot_curve", **options}
-        result = _make(FewShotCurve, name, given).run(encoder, training, validation, test)
+        if name in CLASSES:
+            protocol = _make(CLASSES[name], name, {"class_names": _label_names(data), **options})
+        else:
+            protocol = _few_shot({"output_dir": folder / "few_shot", **options})
+        sections = [load_datalist(data, section) for section in ("training", "validation", "test")]
+        result = protocol.run(encoder, *sections)
     add_metrics(report, result)
     return result
+
+
+def _few_shot(options: Mapping[str, Any]) -> FewShotCurve:
+    """Its own arguments, and those of the segmentation that it repeats, from one mapping."""
+    curve, segmentation = (inspect.signature(protocol).parameters for protocol in (FewShotCurve, FewShotSegmentation))
+    _check_options(FewShotCurve.name, {**segmentation, **curve}, options)
+    own = {key: value for key, value in options.items() if key in curve}
+    further = {key: value for key, value in options.items() if key not in curve}
+    return FewShotCurve(**{**own, "few_shot": {**own.get("few_shot", {}), **further}})
 
 
 def _make(protocol: type[Any], name: str, options: Mapping[str, Any]) -> Any:
@@ -207,10 +194,6 @@ def _check_options(name: str, parameters: Mapping[str, inspect.Parameter], optio
         missing = value is None and default is not None and "None" not in str(parameters[key].annotation)
         if isinstance(default, (int, float)) and (isinstance(value, str) or missing):
             raise ValueError(f"{name}.{key} must be a value such as {default}, got {value!r}")
-
-
-def _sections(data: Any, *names: str) -> list[list[dict[str, Any]]]:
-    return [load_datalist(data, name) for name in names]
 
 
 def _label_names(data: Any) -> list[str] | None:

@@ -8,38 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from ..data import radiograph_preprocessing
 from ..keys import CORRESPONDENCE, IMAGE, VIEW_1, VIEW_2
-from ..metrics import LUNG_LANDMARKS, lung_landmarks
-from ..networks import Backbone
 from ..transforms import RandOverlappingGridCropsd
 from ..visualize import (
-    draw_correspondence,
     draw_curves,
     draw_embedding_map,
     draw_intervals,
+    draw_label_curves,
     draw_overlapping_crops,
     draw_restorations,
     draw_segmentations,
 )
-from .cases import SegmentationCases
-from .correspondence import CorrespondenceProbe
 from .paired import nan_mean
 from .pictures import case_pictures
 from .report import Report, ReportFigure, ReportTable
 from .restorations import load_restorations
 
 __all__ = [
-    "add_correspondence",
     "add_crops",
     "add_dice",
     "add_masks",
     "add_metrics",
     "add_training",
     "baselines_of",
+    "curve_figures",
     "difference_sentence",
     "few_shot_sentence",
     "format_metric",
@@ -136,6 +131,7 @@ def add_metrics(report: Report, result: Mapping[str, Any]) -> None:
     if any(metric["value"] is not None for metric in result["metrics"].values()):
         panels = metric_panels({"encoder": result})
         blocks.insert(0, ReportFigure(panels, f"{result['protocol']}: values and intervals; lines are baselines"))
+    blocks[:0] = curve_figures({"encoder": result})
     if "picture" in result:
         picture = result["picture"]
         figure = draw_embedding_map(picture["points"], picture["landmark"], result["landmark_names"])
@@ -222,6 +218,30 @@ def metric_panels(results: Mapping[str, Any]) -> Figure:
     return draw_intervals(groups, references, titles)
 
 
+def curve_figures(results: Mapping[str, Any]) -> list[ReportFigure]:
+    """What the results say under ``curves``: scores against the number of labels, of encoders and baselines.
+
+    Args:
+        results: encoder -> what one protocol returned for it.
+    """
+    lines = {name: result["metrics"] for name, result in results.items()} | baselines_of(results)
+    figures = []
+    for curve in next(iter(results.values())).get("curves", []):
+        drawn: dict[str, Any] = {}
+        for name, metrics in lines.items():
+            for way, places in curve["ways"].items():
+                known = [
+                    (x, metrics[metric]) for x, metric in places if metrics.get(metric, {}).get("value") is not None
+                ]
+                if known:
+                    points = [(x, metric["value"], metric["low"], metric["high"]) for x, metric in known]
+                    drawn.setdefault(name, {})[way] = points
+        if drawn:
+            figure = draw_label_curves(drawn, curve["x_label"], curve["y_label"])
+            figures.append(ReportFigure(figure, f"{curve['y_label']} by {curve['x_label']}, with intervals"))
+    return figures
+
+
 def _values_of(results: Mapping[str, Any], baseline: str, metric: str) -> dict[str, float]:
     """A metric of each encoder's baseline, where it has a value."""
     values = {
@@ -271,44 +291,3 @@ def add_training(report: Report, folder: Path) -> None:
             f"{last.get('step', len(history))} steps" + (f", {rate:.0f} images per second." if rate else "."),
             ReportFigure(draw_curves(history, names or None), "Loss terms and effective rank over the run"),
         )
-
-
-def add_correspondence(
-    report: Report, probe: CorrespondenceProbe, encoder: Backbone, cases: SegmentationCases
-) -> dict[str, Any]:
-    """Append landmarks found in another patient; return the errors of encoder, position and random weights."""
-    scores = probe.measure(encoder, cases)
-    source, target = _clear_pair(cases)
-    match = probe.match(encoder, cases, source, target)
-    figure = draw_correspondence(
-        cases.images[source], match["landmarks"], cases.images[target], match["found"], match["truth"], LUNG_LANDMARKS
-    )
-    rows = [
-        [label, scores[f"error{name}"], scores[f"error{name}_thorax"]]
-        for label, name in (
-            ("pre-trained", ""),
-            ("same place (no features)", "_same_position"),
-            ("random weights", "_random"),
-        )
-    ]
-    report.add_section(
-        "The same anatomy in another patient",
-        "Each landmark of the lung outline is searched in another patient's image by its features alone, without any "
-        "fine-tuning. Dots: found; rings: where the reader's outline has it.",
-        ReportFigure(figure, "Landmarks of one patient, and where the features find them in another"),
-        ReportTable(
-            ["features", "of the image side", "of the thorax width"],
-            rows,
-            f"Mean distance to the true landmark, {scores['pairs']} pairs of images",
-        ),
-    )
-    return scores
-
-
-def _clear_pair(cases: SegmentationCases) -> tuple[int, int]:
-    """The first two images of different patients that show both lungs away from the borders."""
-    whole = [bool(torch.isfinite(lung_landmarks(mask)).all()) for mask in cases.labels]
-    clear = [index for index in range(len(cases)) if whole[index]] or list(range(len(cases)))
-    source = clear[0]
-    others = [index for index in [*clear, *range(len(cases))] if cases.patients[index] != cases.patients[source]]
-    return source, others[0]

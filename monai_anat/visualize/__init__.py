@@ -8,6 +8,7 @@ from .curves import draw_curves
 from .embedding_map import draw_embedding_map
 from .figures import ACCENT, PALETTE, as_gray, encode_png, picture_panels, rasterize, show_gray
 from .intervals import draw_intervals
+from .label_curves import draw_label_curves
 from .segmentations import draw_segmentations
 from .views import draw_contact_sheet, draw_restorations, tile_views
 
@@ -22,6 +23,7 @@ __all__ = [
     "draw_curves",
     "draw_embedding_map",
     "draw_intervals",
+    "draw_label_curves",
     "draw_overlapping_crops",
     "draw_restorations",
     "draw_segmentations",

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .figures import PALETTE
+from .figures import LINE_COLOURS
 
 __all__ = ["draw_curves"]
 
@@ -45,7 +45,7 @@ def draw_curves(
     for axis in axes.flat[len(series) :]:
         axis.set_axis_off()
     for number, (axis, (name, points)) in enumerate(zip(axes.flat, series.items(), strict=False)):
-        colour = PALETTE[(5, 6, 2, 3, 0, 1, 7)[number % 7]]
+        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
         smooth = _running_median(points[:, 1])
         axis.plot(points[:, 0], points[:, 1], color=colour, alpha=0.3, linewidth=0.8)
         axis.plot(points[:, 0], smooth, color=colour, linewidth=1.8)

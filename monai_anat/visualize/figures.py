@@ -23,6 +23,8 @@ Stack = Sequence[Any] | NDArray[Any] | torch.Tensor
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#999999")
 #: first and second of a pair: crop 1 and crop 2, right and left lung
 ACCENT = (PALETTE[0], PALETTE[1])
+#: for lines on white, the strongest first
+LINE_COLOURS = tuple(PALETTE[number] for number in (5, 6, 2, 3, 0, 1, 7))
 
 
 def picture_panels(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_anat.evaluation import PatientBootstrap, compare_encoders, compare_report, write_comparison
+from monai_anat.evaluation import PatientBootstrap, compare_report, write_comparison
 from monai_anat.evaluation.comparison import _names
 
 PATIENTS = [f"p{number}" for number in range(20)]
@@ -71,11 +71,6 @@ def test_encoders_are_called_by_what_tells_their_folders_apart():
     assert _names([Path("runs/a"), Path("runs/a/later")]) == ["a", "a-later"], "one folder inside the other"
     with pytest.raises(ValueError, match="different folders"):
         _names([Path("a"), Path("a")])
-
-
-def test_protocols_that_cannot_be_compared_are_refused_before_any_work(tmp_path):
-    with pytest.raises(ValueError, match="take landmarks in place of correspondence, few-shot-curve in place of"):
-        compare_encoders([tmp_path / "a", tmp_path / "b"], tmp_path, tmp_path, ["correspondence", "few-shot"])
 
 
 def test_baselines_that_differ_stand_there_once_for_each_encoder():

@@ -52,7 +52,9 @@ def test_page_holds_what_the_runs_left(runs, tmp_path) -> None:
         test=segmentation_datalist("test")[:4],
     )
     page = path.read_text(encoding="utf-8")
-    assert page.count("data:image/png") == 2 + 1 + 1 + 1 + 1
+    assert page.count("data:image/png") == 2 + 1 + 1 + 1 + 3, "masks, crops, restorations, curves, three pairs"
+    for name in ("pre-trained", "same position", "random initialisation"):
+        assert f"<td>{name}</td>" in page
     assert f"<td>{result['arms']['scratch']['mean']:.3f}</td>" in page
     assert "2 steps, 17 images per second." in page
     for heading in ("Segmentation from a few labels", "What it restores", "How it learned", "in another patient"):

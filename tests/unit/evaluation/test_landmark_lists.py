@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from monai_anat.data import DatalistError, load_datalist
-from monai_anat.evaluation import contour_datalist, load_landmarks, read_contour
+from monai_anat.evaluation import contour_datalist, landmark_lists, load_landmarks, read_contour
 from monai_anat.evaluation.landmark_lists import from_image, to_image
 
 
@@ -42,6 +44,24 @@ def test_masks_give_lung_landmarks_and_their_width(lungs) -> None:
     assert found.points.shape == (4, 6, 2)
     assert found.widths.tolist() == [27.0] * 4
     assert found.names[0] == "right apex"
+
+
+def test_files_are_read_once_until_they_change(lungs, tmp_path, monkeypatch) -> None:
+    item = {name: str(tmp_path / Path(lungs["test"][0][name]).name) for name in ("image", "label")}
+    for name, path in item.items():
+        shutil.copyfile(lungs["test"][0][name], path)
+    seen = []
+    read = landmark_lists.read_radiograph
+    monkeypatch.setattr(landmark_lists, "read_radiograph", lambda path: (seen.append(path), read(path))[1])
+    first, again = load_landmarks([item]), load_landmarks([item])
+    assert len(seen) == 1
+    np.testing.assert_array_equal(first.points, again.points)
+    again.points[:] = 0
+    Image.fromarray(np.array(Image.open(item["label"]))[::-1]).save(item["label"])
+    Image.open(item["image"]).save(item["image"])
+    turned = load_landmarks([item])
+    assert len(seen) == 2
+    assert not np.allclose(turned.points, first.points, equal_nan=True)
 
 
 def test_spacing_is_read_from_the_file(tmp_path) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from monai_anat.data import DatalistError, load_datalist, sample_folder
-from monai_anat.evaluation import CorrespondenceProbe, compare_evaluations, evaluate_encoder, load_results
+from monai_anat.evaluation import FrozenEncoder, LandmarkProbe, compare_evaluations, evaluate_encoder, load_results
 from monai_anat.evaluation.protocols import CLASSES, FROZEN
 from monai_anat.networks import ViTBackbone, load_encoder, save_encoder
 
@@ -30,21 +30,27 @@ def few(tmp_path):
     return path
 
 
-def test_correspondence_alone_takes_size_and_normalisation_from_the_record(encoder, tmp_path) -> None:
-    results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["correspondence"])
-    probe = CorrespondenceProbe(image_size=32, mean=0.4, std=0.2)
-    expected = probe.run(load_encoder(encoder), load_datalist(sample_folder(), "test"))
-    assert results["correspondence"]["error"] == pytest.approx(expected["error"])
-    assert json.loads((tmp_path / "evaluation.json").read_text())["correspondence"]["pairs"] == expected["pairs"]
-    assert (tmp_path / "report.html").read_text().count("data:image/png") == 1
+def test_size_and_normalisation_are_those_of_the_record(encoder, tmp_path) -> None:
+    results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["landmarks"], options=TINY)
+    frozen = FrozenEncoder(load_encoder(encoder), image_size=32, mean=0.4, std=0.2)
+    expected = LandmarkProbe(**TINY["landmarks"]).run(frozen, load_datalist(sample_folder(), "test"))
+    assert results["landmarks"]["metrics"] == expected["metrics"]
+    assert json.loads((tmp_path / "evaluation.json").read_text())["landmarks"]["n_pairs"] == expected["n_pairs"]
+    assert (tmp_path / "report.html").read_text().count("data:image/png") == 4, "the panels and three cases"
 
 
-def test_few_shot_leaves_its_masks_and_both_arms_in_the_page(encoder, tmp_path) -> None:
-    few = {"steps": 1, "shots": 1, "learning_rates": (1e-3,), "progress": False}
-    results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["few-shot"], seeds=(0,), **few)
-    assert results["few-shot"]["protocol"]["std"] == 0.2
-    assert (tmp_path / "few_shot" / "few_shot_masks.npz").is_file()
-    assert (tmp_path / "report.html").read_text().count("data:image/png") == 2
+def test_few_shot_takes_its_own_arguments_and_those_of_the_segmentation(encoder, tmp_path) -> None:
+    few = {"steps": 1, "learning_rates": [1e-3], "seeds": [0], "progress": False}
+    own = {"shots": [1, 2], "modes": ["fine-tuned"], "resamples": 10, "few_shot": {"warmup": 0.5}}
+    options = {"few-shot": {**few, **own}}
+    results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["few-shot"], options=options)
+    assert results["few-shot"]["settings"]["few_shot"] == {**few, "warmup": 0.5}
+    assert results["few-shot"]["settings"]["encoder"]["std"] == 0.2
+    (dice, *_) = results["few-shot"]["curves"]
+    assert dice["ways"] == {"fine-tuned": [[1, "dice/1 labels, fine-tuned"], [2, "dice/2 labels, fine-tuned"]]}
+    assert (tmp_path / "few_shot" / "2_fine-tuned" / "few_shot_masks.npz").is_file()
+    page = (tmp_path / "report.html").read_text()
+    assert "Dice by labelled images, with intervals" in page
 
 
 def test_unknown_protocols_and_data_without_sections_are_named(encoder, tmp_path) -> None:
@@ -52,7 +58,7 @@ def test_unknown_protocols_and_data_without_sections_are_named(encoder, tmp_path
         evaluate_encoder(encoder, sample_folder(), tmp_path, ["speed"])
     (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": "a.png"}]}))
     with pytest.raises(DatalistError):
-        evaluate_encoder(encoder, tmp_path / "list.json", tmp_path, ["correspondence"])
+        evaluate_encoder(encoder, tmp_path / "list.json", tmp_path, ["landmarks"])
 
 
 def test_unknown_arguments_of_a_protocol_are_named(encoder, tmp_path) -> None:
@@ -66,8 +72,8 @@ def test_unknown_arguments_of_a_protocol_are_named(encoder, tmp_path) -> None:
         ("encoder", {"level": 7}, r"level must be in -4 \.\. 3, one of the 4 maps, got 7"),
         ("collapse", {"cells": "many"}, r"collapse\.cells must be a value such as 256, got 'many'"),
         ("collapse", {"cells": None}, r"collapse\.cells must be a value such as 256, got None"),
-        ("few-shot-curve", {"few_shot": {"speed": 1}}, r"few_shot must hold arguments of .*steps.*, got \['speed'\]"),
-        ("few-shot-curve", {"shots": 3}, r"few-shot-curve\.shots must be a list such as \[1, 3, 6, 12\], got 3"),
+        ("few-shot", {"few_shot": {"speed": 1}}, r"few_shot must hold arguments of .*steps.*, got \['speed'\]"),
+        ("few-shot", {"shots": 3}, r"few-shot\.shots must be a list such as \[1, 3, 6, 12\], got 3"),
     ):
         protocol = "collapse" if name == "encoder" else name
         with pytest.raises(ValueError, match=sentence):
@@ -147,7 +153,7 @@ def test_all_goes_on_where_labels_are_names_of_findings(encoder, tmp_path, few) 
 def test_all_can_stand_among_others(encoder, tmp_path, few) -> None:
     options = {**TINY, "encoder": {"image_size": 32}}
     with pytest.raises(DatalistError, match="section must be one of"):
-        evaluate_encoder(encoder, few, tmp_path / "out", ["all", "few-shot-curve"], options=options)
+        evaluate_encoder(encoder, few, tmp_path / "out", ["all", "few-shot"], options=options)
     assert [*FROZEN, *CLASSES] == list(load_results(tmp_path / "out")), "what is named is no longer left out"
 
 

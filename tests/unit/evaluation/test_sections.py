@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
-
 from monai_anat.data import segmentation_datalist
-from monai_anat.evaluation import CorrespondenceProbe, LandmarkProbe, Report, ReportFigure, ReportTable, load_cases
+from monai_anat.evaluation import LandmarkProbe, Report, ReportFigure, ReportTable
 from monai_anat.evaluation.sections import (
-    add_correspondence,
     add_crops,
     add_dice,
     add_metrics,
     add_training,
+    curve_figures,
     difference_sentence,
 )
 
@@ -60,14 +57,16 @@ def test_an_empty_training_folder_adds_nothing(tmp_path) -> None:
     assert report.sections == []
 
 
-def test_correspondence_shows_what_it_measured(lungs, coordinates) -> None:
-    report, probe = Report("t"), CorrespondenceProbe(image_size=48, mean=0.0, std=1.0, center=False)
-    torch.manual_seed(0)
-    scores = add_correspondence(report, probe, coordinates(), load_cases(lungs["test"], 48))
-    (_, blocks), *_ = report.sections
-    table = next(block for block in blocks if isinstance(block, ReportTable))
-    assert table.rows[0][1] == pytest.approx(scores["error"])
-    assert table.rows[1][1] == pytest.approx(scores["error_same_position"])
+def test_scores_against_labels_are_drawn_for_encoders_and_baselines() -> None:
+    metric = {"value": 0.7, "low": 0.6, "high": 0.8}
+    both = {"dice/1": metric, "dice/3": {**metric, "value": None}}
+    curve = {"x_label": "labels", "y_label": "Dice", "ways": {"frozen": [[1, "dice/1"], [3, "dice/3"]]}}
+    found = {"metrics": both, "baselines": {"scratch": {"dice/1": metric}}, "curves": [curve]}
+    (figure,) = curve_figures({"ours": found, "theirs": found})
+    (axis,) = figure.figure.axes
+    assert [len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"] == [1, 1, 1]
+    assert [text.get_text() for text in figure.figure.legends[0].get_texts()] == ["ours", "theirs", "scratch", "frozen"]
+    assert curve_figures({"ours": {"metrics": both}}) == []
 
 
 def test_a_protocol_is_drawn_and_marked_where_it_beats_every_baseline(lungs, oracles, coordinates) -> None:

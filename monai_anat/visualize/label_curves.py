@@ -1,0 +1,86 @@
+"""A score against the number of labels, one line per encoder and way of using it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from .figures import LINE_COLOURS
+
+__all__ = ["draw_label_curves"]
+
+_STYLES = ((0, ()), (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+_REACH = 0.012  # by how much of the axis lines stand apart, so that no interval hides another one
+
+#: x, value, low and high; None where there is no interval
+Point = tuple[float, float, float | None, float | None]
+
+
+def draw_label_curves(
+    curves: Mapping[str, Mapping[str, Sequence[Point]]], x_label: str = "labelled images", y_label: str = ""
+) -> Figure:
+    """Curves over a logarithmic number of labels, with intervals.
+
+    Args:
+        curves: encoder (its colour) -> way of using it (its style; "" where there is one way) -> points.
+        x_label: below the axis.
+        y_label: beside it.
+
+    Raises:
+        ValueError: if there is no point, or a number of labels is not positive.
+
+    >>> figure = draw_label_curves({"ours": {"": [(1, 0.7, 0.6, 0.8), (3, 0.8, None, None)]}})
+    >>> figure.axes[0].get_xscale()
+    'log'
+    """
+    numbers = sorted({point[0] for ways in curves.values() for points in ways.values() for point in points})
+    if not numbers or numbers[0] <= 0:
+        raise ValueError(f"curves must hold points at positive numbers of labels, got {numbers}")
+    lines = [(encoder, way) for encoder, ways in curves.items() for way in ways]
+    every_way = list(dict.fromkeys(way for _, way in lines))
+    figure = Figure(figsize=(6.2, 3.6), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    ratio = max(numbers[-1] / numbers[0], 2.0)
+    for place, (encoder, way) in enumerate(lines):
+        colour = LINE_COLOURS[list(curves).index(encoder) % len(LINE_COLOURS)]
+        style = _STYLES[every_way.index(way) % len(_STYLES)]
+        points = sorted(curves[encoder][way])
+        shift = ratio ** (_REACH * (place - (len(lines) - 1) / 2))
+        x = [point[0] * shift for point in points]
+        axis.plot(
+            x, [point[1] for point in points], linestyle=style, color=colour, marker="o", markersize=4, linewidth=1.5
+        )
+        for where, (_, _, low, high) in zip(x, points, strict=True):
+            if low is not None and high is not None:
+                axis.plot([where, where], [low, high], color=colour, linewidth=1.2, alpha=0.55)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator(numbers))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(numbers, [f"{number:g}" for number in numbers])
+    axis.set_xlabel(x_label, fontsize=9)
+    axis.set_ylabel(y_label, fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.grid(color="#dde3ea", linewidth=0.7)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles=_legend(list(curves), every_way), loc="outside right upper", fontsize=8, frameon=False)
+    return figure
+
+
+def _legend(encoders: Sequence[str], ways: Sequence[str]) -> list[Line2D]:
+    """One entry per colour, and one per style where there are several."""
+    colours = [
+        Line2D([], [], color=colour, marker="o", markersize=4, label=encoder)
+        for encoder, colour in zip(encoders, cycle(LINE_COLOURS), strict=False)
+    ]
+    styles = [
+        Line2D([], [], color="#5b6675", linestyle=_STYLES[number % len(_STYLES)], label=way)
+        for number, way in enumerate(ways)
+        if way
+    ]
+    return colours + styles
