@@ -4,16 +4,18 @@
 
 A cell is one (arm, seed): pre-training on the training patients of DATA/cxr_pretrain, then the protocols on the test
 patients of DATA/cxr_seg. It writes OUT/<arm>-<seed>.json; a cell that has its file is not run again, and one that was
-stopped goes on at its last checkpoint. The table, and OUT/comparison.html, are made of the files that are there
-(--table makes them without running anything). DATA is --data or MONAI_ANAT_DATA; without either, the shipped sample.
+stopped goes on at its last checkpoint. The table, and OUT/comparison.html, are made of these files alone (--table makes
+them without running anything). DATA is --data or MONAI_ANAT_DATA; without either, the shipped sample. One OUT holds
+cells of one preset and one DATA. Exit code 1: a cell failed.
 
 In the table, each number is the mean over the seeds and, in brackets, their range; +2/3 says that in 2 of 3 seeds the
-paired 95 % interval over test patients puts the arm ahead of scratch with the same seed, -1/3 that it is behind in one.
-Dice has its difference to scratch over draws (the same in every seed, whose mean counts) and patients.
+paired 95 % interval over test patients puts the arm ahead of scratch with the same seed, -1/3 that it is behind in one,
+neither that it holds 0 in all, and ? that a file is missing to tell. Dice has its difference to scratch over draws (the
+same in every seed, whose mean counts) and patients.
 
-Presets: "mini" for 2 cores (a ViT of half a million parameters, 112 px, 3 epochs of 102 steps of 16), "full" for a GPU
-(ViT-S, 224 px), whose arms differ from their demonstrations by the size, a longer warm-up, queue and memory of the
-teacher; nobody has run it to its end.
+Presets: "mini" for 2 cores (a ViT of half a million parameters, 112 px, 3 epochs of 101 steps of 16, as 1,630 images
+give), "full" for a GPU (ViT-S, 224 px), whose arms differ from their demonstrations by the size, a longer warm-up,
+queue and memory of the teacher; nobody has run it to its end.
 The protocols' choices (learning rates) are made on validation patients. An arm is compared with untrained weights of
 its own kind: DiRA needs a backbone that halves its maps (ResNet-18, 128 px), MAE fixes its positions to sines and
 cosines, so they have a scratch arm each.
@@ -22,16 +24,18 @@ cosines, so they have a scratch arm each.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from evidence_table import HEADLINES, NOTE_NAME, SHOTS, read_cells, refuse_mixture, table, write_page
 
 if TYPE_CHECKING:
     from monai_anat import networks
@@ -146,15 +150,56 @@ ARMS: dict[str, Arm] = {
     "mae": Arm("mae", {"cell_size": "@network_def#patch_size"}, source=2, scratch="scratch_positions"),
     "beit": Arm("beit", {"cell_size": "@network_def#patch_size"}, stages=2, source=2),
 }
-#: labelled images of the segmentations
-SHOTS = (1, 3)
-#: protocol -> its metric in the table, and the column's name
-HEADLINES = {
-    "landmarks": ("error", "landmark error (thorax widths)"),
-    "localizability": ("knn_accuracy", "localizability, k-NN"),
-    "co-segmentation": ("iou", "co-segmentation, IoU"),
-    "collapse": ("effective_rank", "effective rank"),
-}
+#: arm -> the untrained one that it is compared with
+SCRATCH_OF = {name: arm.scratch if arm.bundle else None for name, arm in ARMS.items()}
+
+
+class Stopwatch:
+    """Seconds of a ``with`` block, added to those of earlier processes in a JSON file.
+
+    The file is kept up to date meanwhile, so that it has the seconds of a process that was killed, too.
+
+    Args:
+        path: what else it says stays there.
+        every: seconds between two writings.
+    """
+
+    def __init__(self, path: Path, every: float = 5.0) -> None:
+        self.path = path
+        self.every = every
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Stopwatch:
+        self._note = read_note(self.path)
+        self._started = time.perf_counter()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self.seconds = self._write()
+
+    def _keep(self) -> None:
+        while not self._stopped.wait(self.every):
+            self._write()
+
+    def _write(self) -> float:
+        seconds: float = self._note.get("seconds", 0.0) + time.perf_counter() - self._started
+        write_whole(self.path, {**self._note, "seconds": seconds})
+        return seconds
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing if it is not there."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON first under a temporary name, so that a stopped process leaves no half file."""
+    path.with_suffix(".part").write_text(json.dumps(content))
+    path.with_suffix(".part").replace(path)
 
 
 def overrides(name: str, preset: Preset, seed: int, source: Path, folder: Path, images: int) -> dict[str, Any]:
@@ -206,19 +251,19 @@ def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path |
     changes = overrides(name, preset, seed, source, folder, images)
     if not data_folder:
         changes["datalist"] = "$monai_anat.data.pretraining_datalist()"
-    start = time.perf_counter()
-    workflow = ConfigWorkflow(
-        config_file=[str(configs / "train.json"), str(configs / "cpu_demo.json")],
-        logging_file=None,
-        workflow_type="train",
-        **changes,
-    )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    with Stopwatch(folder / NOTE_NAME) as watch:
+        workflow = ConfigWorkflow(
+            config_file=[str(configs / "train.json"), str(configs / "cpu_demo.json")],
+            logging_file=None,
+            workflow_type="train",
+            **changes,
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     return {
-        "seconds": time.perf_counter() - start,
+        "seconds": watch.seconds,
         "images": images,
         "curve": [line for line in lines if "loss" in line],
     }
@@ -235,6 +280,13 @@ def untrained(arm: Arm, preset: Preset) -> networks.Backbone:
     return encoder
 
 
+def device() -> str:
+    """Where the protocols compute: where the bundles do."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def few_shot(encoder_dir: Path, labelled: Path, shots: int, arm: Arm, preset: Preset) -> dict[str, Any]:
     """Segmentation by one arm from so many labels; the draws, and so the pairs with other arms, are the seeds'."""
     import copy
@@ -243,7 +295,7 @@ def few_shot(encoder_dir: Path, labelled: Path, shots: int, arm: Arm, preset: Pr
 
     record = networks.read_encoder_record(encoder_dir)
     encoder = networks.load_encoder(encoder_dir)
-    options = {"image_size": record.image_size[0], "mean": record.mean, "std": record.std}
+    options = {"image_size": record.image_size[0], "mean": record.mean, "std": record.std, "device": device()}
     protocol = evaluation.FewShotSegmentation(shots=shots, progress=False, **options, **preset.few_shot)
 
     def fresh() -> networks.Backbone:
@@ -261,167 +313,138 @@ def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, o
 
     preset, folder = PRESETS[preset_name], out / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
+    belongs = {"preset": preset_name, "data": data_name(data_folder)}
+    write_whole(folder / NOTE_NAME, {**read_note(folder / NOTE_NAME), **belongs})
     pretraining = pretrain(name, ARMS[name], preset, seed, data_folder, folder)
     start = time.perf_counter()
     labelled = data_folder / "cxr_seg" if data_folder else data.sample_folder()
-    results = evaluation.evaluate_encoder(folder / "encoder", labelled, folder / "evaluation", tuple(HEADLINES))
+    results = evaluation.evaluate_encoder(
+        folder / "encoder", labelled, folder / "evaluation", tuple(HEADLINES), device=device()
+    )
     for shots in SHOTS:
         results[f"few-shot-{shots}"] = few_shot(folder / "encoder", labelled, shots, ARMS[name], preset)
-    for result in results.values():
-        for group in (result.get("metrics", {}), *result.get("baselines", {}).values()):
-            for metric in group.values():
-                metric.pop("replicates", None)
     cell = {
         "arm": name,
         "seed": seed,
-        "preset": preset_name,
+        **belongs,
         "pretraining": pretraining,
         "evaluation_seconds": time.perf_counter() - start,
-        "results": results,
+        "results": without_baseline_replicates(results),
     }
-    path = out / f"{name}-{seed}.json"
-    path.with_suffix(".part").write_text(json.dumps(cell, indent=1))
-    path.with_suffix(".part").rename(path)
+    write_whole(out / f"{name}-{seed}.json", cell)
 
 
-def run_all(arguments: argparse.Namespace) -> None:
-    """Run the cells that have no file yet, --jobs at a time, each in a process of its own."""
+def without_baseline_replicates(results: dict[str, Any]) -> dict[str, Any]:
+    """Results whose metrics keep their replicates, which comparisons with other cells need (0.3 MB)."""
+    return {
+        protocol: {
+            **result,
+            "baselines": {
+                baseline: {
+                    metric: {key: value for key, value in entry.items() if key != "replicates"}
+                    for metric, entry in metrics.items()
+                }
+                for baseline, metrics in result["baselines"].items()
+            },
+        }
+        if "baselines" in result
+        else result
+        for protocol, result in results.items()
+    }
+
+
+def data_name(data_folder: Path | None) -> str:
+    """What the files of the cells call their data."""
+    return data_folder.name if data_folder else "sample"
+
+
+def check_data(data_folder: Path | None) -> None:
+    """Read the lists that the cells will read.
+
+    Raises:
+        ValueError: if one is missing, empty or damaged.
+    """
+    from monai_anat.data import DatalistError, load_datalist
+
+    if data_folder is None:
+        return
+    try:
+        load_datalist(data_folder / "cxr_pretrain", "training")
+        for split in ("training", "validation", "test"):
+            load_datalist(data_folder / "cxr_seg", split)
+    except DatalistError as error:
+        raise ValueError(f"--data must hold cxr_pretrain and cxr_seg, got {data_folder}: {error}") from error
+
+
+def waiting_cells(arguments: argparse.Namespace) -> list[tuple[str, int]]:
+    """The cells that have no file yet."""
     wanted = [(name, seed) for seed in arguments.seeds for name in arguments.arms]
-    waiting = [(name, seed) for name, seed in wanted if not (arguments.out / f"{name}-{seed}.json").exists()]
+    return [(name, seed) for name, seed in wanted if not (arguments.out / f"{name}-{seed}.json").exists()]
+
+
+def run_all(arguments: argparse.Namespace, waiting: list[tuple[str, int]]) -> list[str]:
+    """Run cells, --jobs at a time, each in a process of its own; returns those that failed."""
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+    failed = []
     while waiting or running:
         while waiting and len(running) < arguments.jobs:
             name, seed = waiting.pop(0)
             command = [sys.executable, __file__, "--cell", name, str(seed), "--preset", arguments.preset]
             command += ["--out", str(arguments.out)] + (["--data", str(arguments.data)] if arguments.data else [])
-            log = (arguments.out / f"{name}-{seed}.log").open("wb")
-            running[name, seed] = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=HERE)
+            with (arguments.out / f"{name}-{seed}.log").open("wb") as log:
+                running[name, seed] = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=HERE)
         time.sleep(1)
-        for cell, process in list(running.items()):
+        for (name, seed), process in list(running.items()):
             if process.poll() is not None:
-                del running[cell]
-                outcome = (
-                    "done" if process.returncode == 0 else f"failed, see {arguments.out / '-'.join(map(str, cell))}.log"
-                )
-                print(f"{cell[0]}, seed {cell[1]}: {outcome}", flush=True)
-
-
-def table(out: Path) -> str:
-    """One row per arm: each metric over the seeds, and whether it is ahead of scratch."""
-    cells = {(cell["arm"], cell["seed"]): cell for cell in map(_read, sorted(out.glob("*-*.json")))}
-    columns = ["arm", "seeds", *(title for _, title in HEADLINES.values())]
-    for shots in SHOTS:
-        columns += [f"Dice, {shots} label{'s' * (shots > 1)}", "minus scratch"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for arm in [name for name in ARMS if any(name == done for done, _ in cells)]:
-        seeds = [seed for name, seed in cells if name == arm]
-        values = [spread([_value(cells[arm, seed], protocol) for seed in seeds]) for protocol in HEADLINES]
-        if ARMS[arm].bundle:
-            values = [
-                f"{text} {verdict(out, arm, seeds, protocol)}".strip()
-                for text, protocol in zip(values, HEADLINES, strict=True)
-            ]
-        for shots in SHOTS:
-            dice = [cells[arm, seed]["results"][f"few-shot-{shots}"]["arms"]["arm"]["mean"] for seed in seeds]
-            values += [spread(dice), dice_gain(cells, arm, seeds, shots)]
-        lines.append(f"| {' | '.join([arm, str(len(seeds)), *values])} |")
-    return "\n".join(lines)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    cell: dict[str, Any] = json.loads(path.read_text())
-    return cell
-
-
-def _value(cell: dict[str, Any], protocol: str) -> float | None:
-    value: float | None = cell["results"][protocol]["metrics"].get(HEADLINES[protocol][0], {}).get("value")
-    return value
-
-
-@functools.cache
-def _results(folder: Path) -> dict[str, Any]:
-    from monai_anat import evaluation
-
-    return evaluation.load_results(folder)
-
-
-def spread(values: list[float | None]) -> str:
-    """Mean and range of what has a value."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    mean = f"{sum(known) / len(known):.3f}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):.3f} to {max(known):.3f})"
-
-
-def verdict(out: Path, arm: str, seeds: list[int], protocol: str) -> str:
-    """In how many of the seeds the paired interval puts the arm ahead of scratch, and behind."""
-    from monai_anat import evaluation
-
-    outcomes, metric = [], HEADLINES[protocol][0]
-    for seed in seeds:
-        one, scratch = (out / f"{name}-{seed}" / "evaluation" for name in (arm, ARMS[arm].scratch))
-        if one.is_dir() and scratch.is_dir():
-            results = [_results(folder)[protocol] for folder in (one, scratch)]
-            outcomes.append(evaluation.compare_results(*results).get(metric, {}).get("ahead"))
-    counts = [f"{sign}{outcomes.count(who)}/{len(outcomes)}" for sign, who in (("+", "first"), ("-", "second"))]
-    return " ".join(count for count in counts if count[1] != "0")
-
-
-def dice_gain(cells: dict[tuple[str, int], dict[str, Any]], arm: str, seeds: list[int], shots: int) -> str:
-    """Dice minus that of scratch, paired by draw and patient, with its 95 % interval.
-
-    Every seed sees the same draws of labelled images, so each draw counts once, by its mean over the seeds.
-    """
-    import numpy as np
-
-    from monai_anat.evaluation import paired_difference
-
-    scratch = ARMS[arm].scratch
-    pairs = [(cells[arm, seed], cells[scratch, seed]) for seed in seeds if (scratch, seed) in cells]
-    if not ARMS[arm].bundle or not pairs:
-        return ""
-    runs = [[cell["results"][f"few-shot-{shots}"] for cell in side] for side in zip(*pairs, strict=True)]
-    dice = [[[draw["dice_by_image"] for draw in run["arms"]["arm"]["draws"]] for run in side] for side in runs]
-    result = paired_difference(*np.mean(dice, axis=1), runs[0][0]["test_patients"])
-    return "{:+.3f} ({:+.3f} to {:+.3f})".format(result["mean"], *result["interval"])
-
-
-def write_page(out: Path) -> None:
-    """OUT/comparison.html: the first seed of every arm, with paired intervals over the test patients."""
-    from monai_anat import evaluation
-
-    folders = [(name, sorted(out.glob(f"{name}-*/evaluation"))) for name in ARMS]
-    evaluations = {name: evaluation.load_results(found[0]) for name, found in folders if found}
-    if len(evaluations) > 1:
-        title = "The same images, steps and network; different objectives"
-        evaluation.write_comparison(evaluations, out / "comparison.html", title)
+                del running[name, seed]
+                outcome = "done"
+                if process.returncode:
+                    failed.append(f"{name}-{seed}")
+                    outcome = f"failed, see {arguments.out / failed[-1]}.log"
+                print(f"{name}, seed {seed}: {outcome}", flush=True)
+    return failed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="mini")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="mini by default")
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("MONAI_ANAT_DATA"))
     parser.add_argument("--out", type=Path, default=Path("out/evidence"))
-    parser.add_argument("--jobs", type=int, default=2, help="cells at a time; the threads are divided among them")
+    parser.add_argument(
+        "--jobs", type=int, help="cells at a time, which share the threads; by default 2 of mini, 1 of full"
+    )
     parser.add_argument("--table", action="store_true", help="run nothing, make table and page of the files there are")
     parser.add_argument("--cell", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.out = arguments.out.absolute()
     arguments.data = Path(arguments.data).absolute() if arguments.data else None
     arguments.out.mkdir(parents=True, exist_ok=True)
+    preset, arguments.preset = arguments.preset, arguments.preset or "mini"
+    arguments.jobs = arguments.jobs or (1 if arguments.preset == "full" else 2)
     if arguments.cell:
         name, seed = arguments.cell
         run_cell(name, int(seed), arguments.preset, arguments.data, arguments.out)
         return
-    if not arguments.table:
-        run_all(arguments)
-    print(table(arguments.out))
-    write_page(arguments.out)
+    waiting = [] if arguments.table else waiting_cells(arguments)
+    wanted = (preset, None) if arguments.table else (arguments.preset, data_name(arguments.data))
+    try:
+        refuse_mixture(arguments.out, *wanted)
+        if waiting:
+            check_data(arguments.data)
+    except ValueError as error:
+        parser.exit(1, f"error: {error}\n")
+    failed = run_all(arguments, waiting)
+    cells = read_cells(arguments.out)
+    print(table(cells, SCRATCH_OF))
+    remark = write_page(cells, list(ARMS), arguments.out / "comparison.html")
+    if remark:
+        print(remark)
+    if failed:
+        parser.exit(1, f"error: {', '.join(failed)} failed\n")
 
 
 if __name__ == "__main__":
