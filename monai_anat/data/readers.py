@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,14 @@ __all__ = [
 
 #: key of the metadata by which later transforms know that grey values and orientation are settled
 MARK = "radiograph"
+
+
+def _keeps(record: logging.LogRecord) -> bool:
+    """False for what MONAI logs whenever a ``LoadImage`` is made on a machine without nvImageCodec."""
+    return not record.getMessage().startswith("nvImageCodec is not available; skipping")
+
+
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").addFilter(_keeps)
 
 
 class RadiographReader(ImageReader):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 from monai.data import MetaTensor
-from monai.transforms import LoadImaged
+from monai.transforms import LoadImage, LoadImaged
 from PIL import Image
 
 from monai_anat.data import RadiographReader, read_radiograph, synthetic_radiograph
@@ -42,3 +43,10 @@ def test_labels_are_read_as_stored(file: Path) -> None:
     values, meta = reader.get_data(reader.read(file.with_name("l.png"))[0])
     assert sorted(np.unique(values)) == [0, 1, 2] and meta[MARK] == "mask"
     assert reader.verify_suffix("anything")
+
+
+def test_a_loader_does_not_speak_of_a_decoder_that_nobody_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    LoadImage(reader=RadiographReader())
+    assert "nvImageCodec" not in caplog.text
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").warning("something else")
+    assert "something else" in caplog.text
