@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 UNCERTAIN = ("ignore", "zeros", "ones", "smooth")
 #: between the names of several findings in one cell
 SEPARATOR = "|"
+#: names of a list that a message shows, the commonest
+_SHOWN = 20
 
 
 def read_class_labels(
@@ -43,7 +46,8 @@ def read_class_labels(
     Args:
         datalist: items, as ``load_datalist`` gives them.
         class_names: the classes, in the order of the rows.
-        exclusive: exactly one class holds for an image (normal, bacterial, viral), instead of any number of findings.
+        exclusive: exactly one class holds for an image (normal, bacterial, viral), instead of any number of findings;
+            an image is unknown where one of its labels is.
         uncertain: ``"ignore"`` makes uncertain labels unknown, ``"zeros"`` and ``"ones"`` decide, ``"smooth"`` draws
             each from ``smooth_range`` once and for all (Pham et al., arXiv:1911.06475). Use ``"ignore"`` for images
             that are measured.
@@ -56,6 +60,7 @@ def read_class_labels(
 
     Raises:
         DatalistError: labels that cannot be read, naming the item and what was found.
+        TypeError: class_names that are one text.
         ValueError: another policy for uncertain labels, or no class.
 
     >>> read_class_labels([{"image": "a.png", "label": "Mass|Effusion"}], ["Effusion", "Nodule"])[0]["label"].tolist()
@@ -65,6 +70,8 @@ def read_class_labels(
     """
     if uncertain not in UNCERTAIN:
         raise ValueError(f"uncertain must be one of {', '.join(UNCERTAIN)}, got {uncertain!r}")
+    if isinstance(class_names, str):
+        raise TypeError(f"class_names must be a list of names, got the text {class_names!r}; write {[class_names]}")
     if not class_names or len(set(class_names)) != len(class_names):
         raise ValueError(f"class_names must be at least one name and no name twice, got {list(class_names)}")
     columns = {name for item in datalist for name in class_names if name in item}
@@ -89,9 +96,11 @@ def read_class_labels(
             f"labels must be 0, 1, -1 (uncertain) or empty, got {labels[row, column]:g} for {class_names[column]} of "
             f"{datalist[row].get(IMAGE)}"
         )
-    if exclusive and not np.isin(np.nansum(labels, axis=1), (0, 1)).all():
-        raise DatalistError("exclusive=True needs one class per image, got images with several; use exclusive=False")
     labels = _decide(labels, uncertain, smooth_range, seed)
+    if exclusive:
+        _check_exclusive(labels, datalist, class_names)
+    if not columns:
+        _tell_absent_names(datalist, class_names, label_key)
     # nothing else: a loader refuses to batch what only some items have
     return [
         {IMAGE: item[IMAGE], "patient": str(item.get("patient", item[IMAGE])), LABEL: row.astype(np.float32)}
@@ -159,8 +168,39 @@ def check_class_labels(splits: Mapping[str, Sequence[Mapping[str, Any]]], class_
             )
 
 
+def _check_exclusive(
+    labels: NDArray[np.float64], datalist: Sequence[Mapping[str, Any]], class_names: Sequence[str]
+) -> None:
+    """Refuse an image of several classes, and one of none: its largest label would be that of class 0."""
+    for item, row in zip(datalist, labels, strict=True):
+        held = [name for name, value in zip(class_names, row, strict=True) if value > 0]
+        if len(held) > 1:
+            raise DatalistError(
+                f"exclusive=True needs one class per image, got {held} for {item.get(IMAGE)}; use exclusive=False"
+            )
+        if not held and not np.isnan(row).any():
+            raise DatalistError(
+                f"exclusive=True needs one class per image, got none of {list(class_names)} for {item.get(IMAGE)}; "
+                "give it one, or -1 (uncertain) where it is not known"
+            )
+
+
+def _tell_absent_names(datalist: Sequence[Mapping[str, Any]], class_names: Sequence[str], label_key: str) -> None:
+    """Say which classes no image names, since a misspelt one would count as absent everywhere."""
+    labels = [item[label_key] for item in datalist if isinstance(item.get(label_key), str)]
+    parts = [part.strip() for label in labels if not _is_number(label) for part in label.split(SEPARATOR)]
+    found = Counter(part for part in parts if part)
+    absent = [name for name in class_names if name not in found]
+    if found and absent:
+        names = [name for name, _ in found.most_common(_SHOWN)]
+        logger.warning(
+            f"no image of {len(datalist)} is labelled {', '.join(absent)}; the names there are {', '.join(names)}"
+            f"{', ...' if len(found) > _SHOWN else ''}; check the spelling of class_names"
+        )
+
+
 def _from_columns(item: Mapping[str, Any], class_names: Sequence[str]) -> list[float]:
-    return [_number(item.get(name, 0), item) for name in class_names]
+    return [_number(item.get(name, 0), item, name) for name in class_names]
 
 
 def _from_label(item: Mapping[str, Any], class_names: Sequence[str], exclusive: bool, label_key: str) -> list[float]:
@@ -177,7 +217,7 @@ def _from_label(item: Mapping[str, Any], class_names: Sequence[str], exclusive: 
         and (exclusive or len(class_names) > 1)
         and (not isinstance(label, bool) or (exclusive and len(class_names) == 2))
     ):
-        number = _number(label, item)
+        number = float(label)
         if not 0 <= number < len(class_names) or number != int(number):
             raise DatalistError(
                 f"a class number must be in 0..{len(class_names) - 1} for {list(class_names)}, got {label!r} for "
@@ -190,16 +230,19 @@ def _from_label(item: Mapping[str, Any], class_names: Sequence[str], exclusive: 
             f"{label_key!r} must have {len(class_names)} values, one for each of {list(class_names)}, got {label!r} "
             f"for {item.get(IMAGE)}"
         )
-    return [_number(value, item) for value in values]
+    return [_number(value, item, name) for value, name in zip(values, class_names, strict=True)]
 
 
-def _number(value: Any, item: Mapping[str, Any]) -> float:
+def _number(value: Any, item: Mapping[str, Any], name: str) -> float:
     if value is None:
         return float("nan")
     if value == "":
         return 0.0
     if not _is_number(value):
-        raise DatalistError(f"a label must be a number, got {value!r} for {item.get(IMAGE)}")
+        raise DatalistError(
+            f"a label must be a number, got {value!r} for {name} of {item.get(IMAGE)}; write 1, 0, or -1 where it is "
+            "not known"
+        )
     return float(value)
 
 

@@ -144,7 +144,7 @@ def take_fraction(datalist: Sequence[Mapping[str, Any]], fraction: float, seed: 
         ValueError: the fraction is not in (0, 1].
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"fraction must be in (0, 1], got {fraction}")
+        raise ValueError(f"fraction must be in (0, 1], got {fraction}; 0.1 takes 10 % of the images, 1 all")
     groups = list(_by_patient(datalist).values())
     wanted = math.ceil(fraction * len(datalist) - 1e-9)
     chosen: list[int] = []

@@ -78,10 +78,36 @@ def test_smoothed_uncertain_labels_are_drawn_once_inside_the_range_and_nowhere_e
 
 def test_exclusive_classes():
     np.testing.assert_array_equal(rows([{"label": 2}, {"label": "Mass"}], exclusive=True), [[0, 0, 1], [0, 1, 0]])
-    with pytest.raises(DatalistError, match="needs one class per image, got images with several"):
+    with pytest.raises(DatalistError, match=r"one class per image, got \['Edema', 'Mass'\] for 0.png; use exclusive=F"):
         rows([{"label": "Mass|Edema"}], exclusive=True)
     with pytest.raises(DatalistError, match=r"must name one of .*, got 'Other' for 0.png"):
         rows([{"label": "Other"}], exclusive=True)
+
+
+def test_an_image_of_no_exclusive_class_is_refused_by_name_and_an_uncertain_one_is_unknown():
+    """Its largest label would be that of class 0."""
+    known = {"Edema": "1", "Mass": "0", "Nodule": "0"}
+    with pytest.raises(DatalistError, match=r"got none of \['Edema', .*\] for 1.png; give it one, or -1"):
+        rows([known, {"Edema": "", "Mass": "0", "Nodule": "0"}], exclusive=True)
+    got = rows([known, {"Edema": "-1", "Mass": "0", "Nodule": "0"}], exclusive=True)
+    np.testing.assert_array_equal(got, [[1, 0, 0], [np.nan, 0, 0]])
+    with pytest.raises(DatalistError, match="got none of"):
+        rows([{"label": [-1, 0, 0]}], exclusive=True, uncertain="zeros")
+    with pytest.raises(DatalistError, match=r"got \['Edema', 'Mass'\] for 0.png"):
+        rows([{"label": [1, -1, 0]}], exclusive=True, uncertain="ones")
+
+
+def test_a_class_that_no_image_names_is_said_with_the_names_there_are(caplog):
+    datalist = [{"label": "Edema|Mass"}, {"label": "Edema"}, {"label": "No Finding"}, {"label": ""}]
+    rows(datalist, ["Edema", "Mass"])
+    assert not caplog.records
+    rows(datalist, ["Oedema", "Mass"])
+    assert "no image of 4 is labelled Oedema; the names there are Edema, Mass, No Finding; check the" in caplog.text
+    caplog.clear()
+    rows([{"label": 0}, {"label": "1"}, {"label": [0, 0, 0]}])
+    assert not caplog.records, "numbers name nothing"
+    rows([{"label": "|".join(f"finding {number}" for number in range(100))}])
+    assert "finding 19, ...; check" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -90,7 +116,8 @@ def test_exclusive_classes():
         ([{"label": [0, 1]}], r"must have 3 values, one for each of .*, got \[0, 1\] for 0.png"),
         ([{"label": 3}], r"a class number must be in 0\.\.2"),
         ([{"label": [0, 2, 0]}], "labels must be 0, 1, -1 .* got 2 for Mass of 0.png"),
-        ([{"label": [0, "x", 0]}], "a label must be a number, got 'x'"),
+        ([{"label": [0, "x", 0]}], "a label must be a number, got 'x' for Mass of 0.png; write 1, 0, or -1 where"),
+        ([{"Edema": "n/a", "Mass": "1", "Nodule": "0"}], "got 'n/a' for Edema of 0.png; write 1, 0, or -1 where"),
         ([{"Edema": "1"}], r"a column for every class, got none for \['Mass', 'Nodule'\]"),
         ([{"other": 1}], r"must have 'label' or a column for each of .* got the keys \['image', 'other'\]"),
     ],
@@ -105,6 +132,8 @@ def test_wrong_arguments_are_named():
         rows([{"label": 0}], uncertain="drop")
     with pytest.raises(ValueError, match="at least one name and no name twice"):
         rows([{"label": 0}], ["Mass", "Mass"])
+    with pytest.raises(TypeError, match=r"must be a list of names, got the text 'Mass'; write \['Mass'\]"):
+        rows([{"label": 0}], "Mass")
     with pytest.raises(ValueError, match="smooth_range must be two numbers"):
         rows([{"label": [0, 0, -1]}], smooth_range=(0.9, 0.2))
 

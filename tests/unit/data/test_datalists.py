@@ -82,6 +82,7 @@ def test_lists_that_cannot_be_used_are_refused_in_a_sentence(folder: Path) -> No
     (folder / "l.json").write_text(json.dumps({"training": [], "test": ["gone.png", "a_002.png", "lost.png"]}))
     (folder / "broken.json").write_text("{")
     (folder / "odd.csv").write_text("x,y\n1,2\n")
+    (folder / "words.csv").write_text("image,split\na_002.png,val\nb_001.png,train\na_002.png,\n")
     (folder / "nameless.json").write_text(json.dumps({"training": [{"label": 1}]}))
     cases = [
         ("l.json", "training", "must hold at least one item"),
@@ -89,6 +90,11 @@ def test_lists_that_cannot_be_used_are_refused_in_a_sentence(folder: Path) -> No
         ("l.json", "test", r"2 of 3 missing \(item 0: .*gone.png; item 2: .*lost.png"),
         ("broken.json", "training", "must be JSON"),
         ("odd.csv", "training", "must have a column"),
+        (
+            "words.csv",
+            "training",
+            r"one of \['train', 'val'\], the words in .*, got 'training'; write 'training' there",
+        ),
         ("nameless.json", "training", "item 0 of .* must have 'image'"),
         ("notes.txt", "training", "folder, a .json"),
         ("none.json", "training", "must be an existing"),

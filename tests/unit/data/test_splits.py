@@ -57,5 +57,7 @@ def test_fractions_are_nested_and_keep_patients_whole() -> None:
         before = images
         sizes.append(len(part))
     assert sizes == [2, 10, 26, 50, 100]
+    with pytest.raises(ValueError, match=r"fraction must be in \(0, 1\], got 10; 0.1 takes 10 % of the images"):
+        take_fraction(items, 10, 0)
     with pytest.raises(ValueError, match="fraction must be in"):
         take_fraction(items, 0, 0)
