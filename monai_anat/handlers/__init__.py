@@ -1,6 +1,6 @@
 """Handlers for :class:`monai_anat.engines.SSLTrainer`: what happens around the steps of training."""
 
-from .bundle_command import begin_command, command_line_config, root_cause
+from .bundle_command import begin_command, check_choice, command_line_config, root_cause
 from .checkpoint import Checkpointer, save_atomically
 from .encoder_probe import EncoderProbe
 from .guard import NonFiniteGuard
@@ -18,6 +18,7 @@ __all__ = [
     "TeacherEMA",
     "TrainingLog",
     "begin_command",
+    "check_choice",
     "command_line_config",
     "data_fingerprint",
     "move_teacher",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import re
@@ -10,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-__all__ = ["begin_command", "command_line_config", "root_cause"]
+__all__ = ["begin_command", "check_choice", "command_line_config", "root_cause"]
 
 #: arguments of the command itself
 _OWN = (
@@ -30,19 +32,22 @@ _OWN = (
 )
 #: how MONAI begins the errors that it puts around ours
 _WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform")
+#: words of JSON, in any case -> what Python, and so the command line, calls them
+_CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 
 
 def begin_command(arguments: Sequence[str] | None = None) -> None:
     """The first step of a bundle: refuse mistyped arguments, and let errors end in the sentence that explains them.
 
-    MONAI takes any ``--key value`` without a word, and puts errors of its own around those of a bundle's parts. Does
-    nothing outside of ``python -m monai.bundle run``.
+    MONAI takes any ``--key value`` without a word, takes ``false`` for a text, which counts as true, and puts errors of
+    its own around those of a bundle's parts. Does nothing outside of ``python -m monai.bundle run``.
 
     Args:
         arguments: as in ``sys.argv[1:]``, the default.
 
     Raises:
-        ValueError: for an argument that neither the bundle's configuration nor another argument knows.
+        ValueError: for an argument that neither the bundle's configuration nor another argument knows, and for
+            ``true``, ``false`` and ``null``.
 
     >>> begin_command(["pytest", "-q"])
     """
@@ -56,7 +61,8 @@ def begin_command(arguments: Sequence[str] | None = None) -> None:
     tracking: dict[str, Any] = dict(DEFAULT_MLFLOW_SETTINGS["configs"])  # type: ignore[call-overload]
     known = {*_OWN, *names, *tracking}
     merged = json.dumps(_merged(config, options), default=str)
-    for key in options:
+    for key, text in options.items():
+        _refuse_texts_for_constants(key, text)
         name = re.split("#|::", key.lstrip("+"))[0]
         if name in known or re.search(rf"@{re.escape(name)}\b", merged):
             continue
@@ -65,6 +71,23 @@ def begin_command(arguments: Sequence[str] | None = None) -> None:
             f"--{key} is no argument of this bundle{f'; --{close[0]} is' if close else ''}; its README and its "
             "configuration list them"
         )
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse a value that is none of an argument's choices, before anything is trained for it.
+
+    Args:
+        name: of the argument.
+        value: what it was given.
+        choices: what it may be.
+
+    Raises:
+        ValueError: for any other value, naming the choices.
+
+    >>> check_choice("test_crops", "ten", ["ten", "centre"])
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 def command_line_config(arguments: Sequence[str]) -> dict[str, Any]:
@@ -108,13 +131,15 @@ def _end_in_the_cause(kind: type[BaseException], error: BaseException, trace: Tr
 
 def _read(files: str) -> dict[str, Any]:
     parser = ConfigParser()
-    parser.read_config(_value(files))
+    parser.read_config(DefaultParseValue(files))
     return {key: value for key, value in parser.get().items() if key != "_meta_"}
 
 
 def _merged(config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
     parser = ConfigParser(config)
-    parser.update({key.replace("#", "::"): _value(value) for key, value in options.items() if key not in _OWN})
+    parser.update(
+        {key.replace("#", "::"): DefaultParseValue(value) for key, value in options.items() if key not in _OWN}
+    )
     merged: dict[str, Any] = parser.get()
     return merged
 
@@ -131,11 +156,18 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield name.replace("-", "_"), value
 
 
-def _value(text: str) -> Any:
-    """A command-line value as JSON or Python would read it, else the text."""
-    for candidate in (text, text.replace("'", '"')):
-        try:
-            return json.loads(candidate)
-        except json.JSONDecodeError:
-            continue
-    return {"True": True, "False": False, "None": None}.get(text, text)
+def _refuse_texts_for_constants(key: str, text: str) -> None:
+    """Refuse ``true``, ``[1, null]``: ``fire`` makes texts of bare words that Python does not know."""
+    try:
+        value = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError):  # a text
+        return
+    if not isinstance(value, ast.Name | ast.List | ast.Tuple | ast.Dict | ast.Set):
+        return
+    for node in ast.walk(value):
+        word = node.id if isinstance(node, ast.Name) else ""
+        meant = _CONSTANTS.get(word.lower(), word)
+        if meant != word:
+            raise ValueError(
+                f"--{key} {text} would be taken for a text, since the command line knows no {word!r}; write {meant}"
+            )

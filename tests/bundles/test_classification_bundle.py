@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -240,6 +241,37 @@ def test_a_patient_in_two_splits_stops_the_run_with_a_sentence(tmp_path) -> None
     with pytest.raises(RuntimeError) as caught:
         run("train", folder=tmp_path, dataset_dir=str(tmp_path), class_names=DEMO_CLASSES)
     assert "must be in one split only" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("names", "argument"),
+    [
+        (["train"], {"select_by": "val_auc"}),
+        (["train"], {"test_crops": "five"}),
+        (["train", "evaluate"], {"test_crops": "five"}),
+        (["inference"], {"test_crops": "five"}),
+    ],
+)
+def test_a_choice_that_there_is_not_stops_the_run_before_it_starts(tmp_path, names, argument) -> None:
+    """Or an epoch is trained for nothing, or the centre alone is tested."""
+    with pytest.raises(RuntimeError) as caught:
+        run(*names, folder=BUNDLE, output_dir=str(tmp_path), ckpt_dir=str(tmp_path), **argument)
+    assert f"{next(iter(argument))} must be one of" in str(caught.value.__cause__)
+    assert not any(tmp_path.iterdir()), "nothing is written"
+
+
+def test_a_false_that_would_count_as_true_stops_the_run(tmp_path, monkeypatch) -> None:
+    command = ["run", "--config_file", *files("train"), "--class_balance", "false"]
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", *command])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(RuntimeError) as caught:
+        run("train", folder=tmp_path, class_balance="false")
+    assert "the command line knows no 'false'; write False" in str(caught.value.__cause__)
+
+
+def test_the_readmes_show_no_constant_that_the_command_line_refuses() -> None:
+    for readme in sorted(BUNDLE.parent.glob("*/docs/README.md")):
+        assert not re.findall(r"--[\w#:@]+[ =](?:true|false|null)\b", readme.read_text()), readme
 
 
 @pytest.mark.parametrize("variant", ["evaluate", "linear_probe", "multi_gpu_train", "cpu_demo"])

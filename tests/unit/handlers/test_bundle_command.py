@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
+from fire import Fire
 
-from monai_anat.handlers import begin_command, command_line_config, root_cause
+from monai_anat.handlers import begin_command, check_choice, command_line_config, root_cause
 
 
 def test_config_of_a_bundle_command(tmp_path):
@@ -57,6 +59,41 @@ def test_nothing_is_touched_outside_of_a_bundle_command(monkeypatch):
     before = sys.excepthook
     begin_command()
     assert sys.excepthook is before
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("true", "True"), ("FALSE", "False"), ("false", "False"), ("null", "None"), ("[1, true]", "True")],
+)
+@pytest.mark.parametrize("form", ["apart", "joined"])
+def test_constants_that_would_become_texts_are_refused_with_the_word_to_write(config, text, meant, form):
+    """``--class_balance false`` is the text "false" for MONAI, which counts as true."""
+    words = ["--batch_size", text] if form == "apart" else [f"--batch_size={text}"]
+    with pytest.raises(ValueError, match=rf"--batch_size {re.escape(text)} would be taken for a text.*write {meant}$"):
+        begin_command(["run", "--config_file", config, *words])
+
+
+@pytest.mark.parametrize(
+    "text", ["True", "False", "None", "none", "['true', 1]", "true-to-life", "$not true", "/null/a"]
+)
+def test_constants_of_python_and_real_texts_are_taken(config, text):
+    begin_command(["run", "--config_file", config, "--batch_size", text])
+
+
+@pytest.mark.parametrize(
+    "text", ["true", "[a, true]", "{'a': None}", "(1, 2)", "1e-3", "05", "'5'", "a b", "$x + 1", "-1"]
+)
+def test_the_check_reads_values_as_the_run_does(tmp_path, text):
+    (tmp_path / "a.json").write_text("{}")
+    read = command_line_config(["run", "--config_file", str(tmp_path / "a.json"), "--value", text])["value"]
+    run = Fire(lambda **pairs: pairs, ["--value", text], serialize=lambda _: "")["value"]
+    assert (type(read), read) == (type(run), run)
+
+
+def test_a_choice_that_there_is_not_is_refused_with_those_there_are():
+    check_choice("select_by", "val_loss", ["val_loss", "val_auroc"])
+    with pytest.raises(ValueError, match="select_by must be one of val_loss, val_auroc, got 'val_auc'"):
+        check_choice("select_by", "val_auc", ["val_loss", "val_auroc"])
 
 
 def failure() -> RuntimeError:
