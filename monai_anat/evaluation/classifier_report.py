@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data import DatalistError
-from ..keys import IMAGE
+from ..keys import IMAGE, LABEL
 from ..metrics import Reliability, reliability
 from ..transforms import ten_crops
 from ..visualize import draw_attributions, draw_calibration, encode_png
@@ -128,11 +128,14 @@ def write_attributions(
 ) -> Path:
     """Draw where the classifier looked on the test images that it is surest of, class by class.
 
+    A class passes over images that another class shows already, while there are others.
+
     Args:
         visualizer: one of MONAI's, such as ``monai.visualize.GradCAM(network, "backbone", postprocessing=...)``; called
             as ``visualizer(x, class_idx=tensor)``. MONAI's own postprocessing turns maps upside down: give it an
             identity.
-        dataset: preprocessed items with ``image`` (channels, H, W), in the order of ``probabilities``.
+        dataset: preprocessed items with ``image`` (channels, H, W) and ``label`` (C,), which stands in the caption; in
+            the order of ``probabilities``.
         probabilities: (N, C).
         class_names: C names; the first 14 are drawn.
         path: of the PNG.
@@ -143,19 +146,40 @@ def write_attributions(
         The path.
     """
     images, maps, captions = [], [], []
-    for number, name in enumerate(list(class_names)[:MOST_CLASSES]):
-        for index in probabilities[:, number].argsort(descending=True)[:per_class].tolist():
-            image = torch.as_tensor(dataset[index][IMAGE])[None]
+    names = list(class_names)[:MOST_CLASSES]
+    for number, chosen in enumerate(_surest_images(probabilities[:, : len(names)], per_class)):
+        for index in chosen:
+            item = dataset[index]
+            image = torch.as_tensor(item[IMAGE])[None]
             image = ten_crops(image, size, corners=False, mirror=False)[0].to(probabilities.device)
             # a frozen backbone has no other way to a gradient; MONAI's CAM takes no plain number
             heat = visualizer(image.detach().clone().requires_grad_(True), class_idx=torch.tensor([number]))
             images.append(image[0].cpu())
             maps.append(torch.as_tensor(heat).detach().cpu()[0, 0])
-            captions.append(f"{name}, {probabilities[index, number]:.0%}")
+            label = _label_in_words(float(item[LABEL][number]))
+            captions.append(f"{names[number]}: {probabilities[index, number]:.0%}\nlabel: {label}")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(encode_png(draw_attributions(images, maps, captions, columns=min(4, len(images)))))
     return target
+
+
+def _surest_images(probabilities: Tensor, per_class: int) -> list[list[int]]:
+    """For each class the images of highest probability that no earlier class has, while there are such.
+
+    >>> _surest_images(torch.tensor([[0.9, 0.8, 0.7], [0.5, 0.6, 0.2]]), per_class=1)
+    [[0], [1], [0]]
+    """
+    chosen: list[list[int]] = []
+    for column in probabilities.T:
+        used = {index for indices in chosen for index in indices}
+        ranked = column.argsort(descending=True, stable=True).tolist()
+        chosen.append(sorted(ranked, key=used.__contains__)[:per_class])  # stable: unused ones first
+    return chosen
+
+
+def _label_in_words(label: float) -> str:
+    return {0.0: "no", 1.0: "yes"}.get(label, "unknown")
 
 
 def _draw_curves(path: Path, curves: Mapping[str, Reliability]) -> None:

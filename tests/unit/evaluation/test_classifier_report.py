@@ -13,8 +13,9 @@ from monai.visualize import GradCAM
 from PIL import Image
 
 from monai_anat.data import DatalistError
-from monai_anat.evaluation import report_classifier, write_attributions
+from monai_anat.evaluation import classifier_report, report_classifier, write_attributions
 from monai_anat.networks import EncoderClassifier, SwinBackbone
+from monai_anat.visualize import draw_attributions
 
 NAN = float("nan")
 NAMES = ["Mass", "Noise", "Hernia"]
@@ -93,7 +94,7 @@ def test_rows_that_do_not_match_are_named(tmp_path):
 def test_attributions_show_the_surest_image_of_each_class(frozen, tmp_path):
     torch.manual_seed(0)
     network = EncoderClassifier(SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2)), 2, frozen=frozen).eval()
-    dataset = [{"image": torch.rand(1, 40, 40) + number} for number in range(3)]
+    dataset = [{"image": torch.rand(1, 40, 40) + number, "label": torch.zeros(2)} for number in range(3)]
     asked = []
 
     def visualizer(image, class_idx):
@@ -105,3 +106,23 @@ def test_attributions_show_the_surest_image_of_each_class(frozen, tmp_path):
     assert [(int(mean), number) for mean, number, _ in asked] == [(1, 0), (0, 1)]
     assert {shape for *_, shape in asked} == {(1, 1, 32, 32)}
     assert np.asarray(Image.open(path)).std() > 0
+
+
+def test_attributions_repeat_no_image_while_there_are_others_and_say_the_label(tmp_path, monkeypatch):
+    shown, captions = [], []
+
+    def visualizer(image, class_idx):
+        shown.append(int(image.mean().item()))
+        return image
+
+    def draw(images, maps, texts, **arguments):
+        captions[:] = texts
+        return draw_attributions(images, maps, texts, **arguments)
+
+    monkeypatch.setattr(classifier_report, "draw_attributions", draw)
+    labels = torch.tensor([[1.0, 0.0, NAN], [0.0, 1.0, 0.0]])
+    dataset = [{"image": torch.full((1, 32, 32), float(number)), "label": labels[number]} for number in range(2)]
+    scores = torch.tensor([[0.9, 0.8, 0.7], [0.5, 0.6, 0.2]])
+    write_attributions(visualizer, dataset, scores, NAMES, tmp_path / "x.png", size=32)
+    assert shown == [0, 1, 0], "the second class has an image of its own, the third finds none left"
+    assert captions == ["Mass: 90%\nlabel: yes", "Noise: 60%\nlabel: yes", "Hernia: 70%\nlabel: unknown"]
