@@ -15,7 +15,8 @@
 #
 # You have a MONAI pipeline and want one or two of our transforms in it: grid crops with their correspondence, patch
 # shuffling and its inverse, the distortions. They are ordinary MONAI transforms: array and dictionary form, 2D and 3D,
-# numpy or tensor or `MetaTensor`, seeded by `set_random_state` or by `set_determinism` like all others.
+# numpy or tensor or `MetaTensor`. Seeding is that of all others: `set_random_state` where you call them yourself,
+# `set_determinism` where a `DataLoader` does.
 
 # %%
 import warnings
@@ -27,6 +28,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandGaussianNoised, Resized, ScaleIntensityd
+from monai.utils import set_determinism
 
 from monai_anat import data, transforms, visualize
 
@@ -136,16 +138,23 @@ show(
 # %% [markdown]
 # ## Batches, workers, seeds
 #
-# Nothing special: a `Dataset`, a `DataLoader`. The same seed gives the same batch.
+# Nothing special: a `Dataset`, a `DataLoader`. MONAI's loader gives the transforms random states of its own, in this
+# process or in its workers, and draws them from torch's generator: what `set_random_state` said counts no more. So the
+# seed is set by `set_determinism` (or `torch.manual_seed`), before the loader is made. Then the same seed gives the
+# same batch, and another seed another one.
 
 
 # %%
 def batch(seed):
-    chain.set_random_state(seed)
-    return next(iter(DataLoader(Dataset(radiographs, chain), batch_size=4)))["image"]
+    set_determinism(seed)
+    images = next(iter(DataLoader(Dataset(radiographs, chain), batch_size=4)))["image"]
+    set_determinism(None)  # the rest of the process draws as before
+    return images
 
 
-batch(7).shape, bool((batch(7) == batch(7)).all()), bool((batch(7) == batch(8)).all())
+print(batch(7).shape)
+print("the same seed, the same batch:", bool((batch(7) == batch(7)).all()))
+print("another seed, the same batch:", bool((batch(7) == batch(8)).all()))
 
 # %% [markdown]
 # ## Volumes
