@@ -103,7 +103,7 @@ result = protocol.run(encoder, training, validation, test)
 # The interval covers both the draws of training images and the test patients.
 
 # %%
-settings = [f"{shots} labels, {mode}" for shots in (1, 6) for mode in ("frozen", "fine-tuned")]
+settings = [f"{labels}, {mode}" for labels in result["n_labels"] for mode in ("frozen", "fine-tuned")]
 arms = {"pre-trained": result["metrics"], "scratch": result["baselines"]["scratch"]}
 for setting in settings:
     for name, metrics in arms.items():
@@ -111,7 +111,7 @@ for setting in settings:
         rate = result["learning_rates"][setting][name]
         print(
             f"{setting:22} {name:12} Dice {metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})   "
-            f"HD95 {distance['value']:4.1f} pixels   learning rate {rate:g}"
+            f"HD95 {distance['value']:.3f} {distance['unit']}   learning rate {rate:g}"
         )
 
 # %%

@@ -20,11 +20,9 @@
 # than one expects.
 
 # %%
-import logging
 import warnings
 
 warnings.filterwarnings("ignore")
-logging.getLogger("monai").setLevel("ERROR")
 
 import torch
 from IPython.display import Image
