@@ -222,7 +222,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     settings: dict[str, dict[str, object]] = {}
     for protocol, argument, value in options.set:
         settings.setdefault(protocol, {})[argument] = value
-    protocols = [name.strip() for name in ",".join(options.protocols).split(",") if name.strip()]
+    protocols = ",".join(options.protocols)
     further = {"options": settings, "cache_dir": options.cache}
     if len(options.encoders) > 1:
         logger.info(f"{evaluation.compare_encoders(options.encoders, options.data, options.out, protocols, **further)}")

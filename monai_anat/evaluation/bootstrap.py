@@ -107,7 +107,8 @@ class PatientBootstrap:
 
         Returns:
             ``value``, ``low``, ``high`` (None where undefined, then with the sentence ``why``), ``confidence``,
-            ``n_patients``, ``better``, ``unit`` and ``replicates``.
+            ``n_patients``, ``rests_on`` (as for how many patients the interval is wide), ``better``, ``unit`` and
+            ``replicates``.
         """
         count = len(self.names)
         value = float(statistic(np.ones((1, count)), *([np.ones((1, draws))] if draws else []))[0])
@@ -130,6 +131,7 @@ class PatientBootstrap:
             "high": high,
             "confidence": self.confidence,
             "n_patients": known,
+            "rests_on": rests_on,
             "better": better,
             "unit": unit,
         }

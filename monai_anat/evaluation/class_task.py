@@ -16,10 +16,11 @@ from .bootstrap import PatientBootstrap, undefined_metric
 from .frozen_protocol import Items, Measured, Metrics, three_cases
 from .paired import nan_mean
 
-__all__ = ["ClassTask", "accuracy", "read_class_task", "score_classes"]
+__all__ = ["ClassTask", "accuracy", "one_sided", "rarer_patients", "read_class_task", "score_classes"]
 
 Floats = NDArray[np.float64]
 
+_GAPS = 20  # class numbers that no image has, from which on they are taken for something else, such as grey values
 KINDS: dict[str, tuple[str | None, str]] = {"auroc": ("higher", "AUROC"), "auprc": ("higher", "average precision")}
 
 
@@ -105,14 +106,14 @@ def _class_number(label: Any) -> int | None:
 
 def _count_classes(items: Items) -> int:
     """How many classes lists of findings have, or how many class numbers there are."""
-    lengths, largest = set(), 0
+    lengths, numbers = set(), set()
     for item in items:
         label: Any = item.get(LABEL)
         if isinstance(label, (list, tuple)):
             lengths.add(len(label))
         elif (number := _class_number(label)) is not None:
             lengths.add(0)
-            largest = max(largest, number)
+            numbers.add(number)
         else:
             raise DatalistError(
                 f"every item must have a {LABEL!r} that is a class number or a list of 0, 1 and -1 (unknown), got "
@@ -122,7 +123,12 @@ def _count_classes(items: Items) -> int:
         raise DatalistError(
             f"all items must have labels of one form, got lengths {sorted(lengths)} (0: a class number)"
         )
-    return lengths.pop() or largest + 1
+    if numbers and max(numbers) >= len(numbers) + _GAPS:
+        raise DatalistError(
+            f"class numbers must count from 0, got {sorted(numbers)[:5]}, which would be {max(numbers) + 1} classes; "
+            "number them 0, 1, 2, ..."
+        )
+    return lengths.pop() or max(numbers) + 1
 
 
 def score_classes(
@@ -157,13 +163,11 @@ def score_classes(
                 continue
             defined.append(index)
             statistic = _area_statistic(area, scores[:, [index]], labels[:, [index]], bootstrap)
-            counts = [len(np.unique(bootstrap.patient_of[labels[:, index] == value])) for value in (0, 1)]
-            rarer = ("negative", "positive")[counts[1] < counts[0]]
             metrics[f"{kind}/{name}"] = bootstrap.estimate(
                 statistic,
                 **kinds[kind],
                 patients=len(np.unique(bootstrap.patient_of[np.isfinite(labels[:, index])])),
-                limiting=(min(counts), f"{rarer} patients"),
+                limiting=rarer_patients(labels[:, index], bootstrap),
             )
         if len(defined) == 1:
             metrics[kind] = metrics[f"{kind}/{names[defined[0]]}"]
@@ -178,10 +182,27 @@ def score_classes(
 
 
 def accuracy(scores: Floats, labels: Floats, bootstrap: PatientBootstrap) -> dict[str, Any]:
-    """Share of the images with a known class that score highest in it."""
+    """Share of the images with a known class that score highest in it; none where they are all of one class."""
     known = np.isfinite(labels).all(axis=1)
-    right = np.where(known, scores.argmax(axis=1) == np.nan_to_num(labels).argmax(axis=1), np.nan)
-    return bootstrap.mean(right, better="higher", unit="share", why="no test image has a known class")
+    truth = np.nan_to_num(labels).argmax(axis=1)
+    if len(np.unique(truth[known])) < 2:
+        many = "no test image has a known class" if not known.any() else "all test images are of one class"
+        return undefined_metric(f"{many}, so there is no accuracy", better="higher", unit="share")
+    rows = bootstrap.patient_of[known]
+    count = np.bincount(rows, minlength=len(bootstrap.names))
+    right = np.bincount(rows, (scores.argmax(axis=1) == truth)[known], minlength=len(bootstrap.names))
+
+    def statistic(weights: Floats) -> Floats:
+        total = weights @ count
+        return np.where(total > 0, weights @ right / np.maximum(total, 1), np.nan)
+
+    return bootstrap.estimate(statistic, better="higher", unit="share", patients=int((count > 0).sum()))
+
+
+def rarer_patients(labels: Floats, bootstrap: PatientBootstrap) -> tuple[int, str]:
+    """How many patients have the rarer kind of label (N,), and what they are called: they limit what is known."""
+    counts = [len(np.unique(bootstrap.patient_of[labels == value])) for value in (0, 1)]
+    return min(counts), f"{('negative', 'positive')[counts[1] < counts[0]]} patients"
 
 
 def one_sided(labels: Floats, name: str, split: str = "test") -> str:

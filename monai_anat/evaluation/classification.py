@@ -18,7 +18,7 @@ from ..networks import Backbone
 from .bootstrap import PatientBootstrap, undefined_metric
 from .class_task import ClassTask, read_class_task
 from .frozen import CollapsedFeaturesError, FrozenEncoder, centred
-from .frozen_protocol import RANDOM, Items, Measured, json_settings, patient_notes, patients_of
+from .frozen_protocol import RANDOM, Items, Measured, image_fingerprint, json_settings, patient_notes, patients_of
 from .results import compare_metrics
 
 __all__ = ["ClassificationProbe", "LinearProbe", "NearestNeighbourProbe"]
@@ -75,11 +75,7 @@ class ClassificationProbe(ABC):
             DatalistError: an empty split, a patient in two splits, or labels that cannot be read.
         """
         frozen, splits = FrozenEncoder.of(encoder), {"training": training, "validation": validation, "test": test}
-        for name, items in splits.items():
-            if not items:
-                raise DatalistError(f"{name} must hold at least one image for {self.name}, got none")
-        check_splits(splits)
-        task, labels = read_class_task([*training, *validation, *test], self.class_names)
+        task, labels = self.check(frozen, training, validation, test)
         bootstrap = self._bootstrap(test)
         parts = np.split(labels, np.cumsum([len(training), len(validation)]))
 
@@ -90,6 +86,21 @@ class ClassificationProbe(ABC):
             return self.measure(data[0], data[1], data[2], splits, task, bootstrap)
 
         return self._result(frozen, measure, bootstrap, task, test, len(training))
+
+    def check(
+        self, encoder: FrozenEncoder, training: Items, validation: Items, test: Items
+    ) -> tuple[ClassTask, Floats]:
+        """The task and the labels (N, C), once the lists are found to allow an answer; nothing is computed.
+
+        Raises:
+            DatalistError: an empty split, a patient in two splits, or labels that cannot be read.
+        """
+        splits = {"training": training, "validation": validation, "test": test}
+        for name, items in splits.items():
+            if not items:
+                raise DatalistError(f"{name} must hold at least one image for {self.name}, got none")
+        check_splits(splits)
+        return read_class_task([*training, *validation, *test], self.class_names)
 
     def _bootstrap(self, items: Items) -> PatientBootstrap:
         return PatientBootstrap(
@@ -123,6 +134,7 @@ class ClassificationProbe(ABC):
             "n_patients": len(bootstrap.names),
             "n_training": training_images,
             "patients": bootstrap.fingerprint,
+            "images": image_fingerprint(items),
             "class_names": list(task.names),
             "metrics": own.metrics,
             "baselines": baselines,

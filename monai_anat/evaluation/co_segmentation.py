@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from ..data import DatalistError
 from ..keys import IMAGE
-from ..metrics import assign_clusters, spherical_kmeans
+from ..metrics import MOST_ASSIGNMENTS, assign_clusters, spherical_kmeans
 from .bootstrap import PatientBootstrap
 from .cases import SegmentationCases, load_cases
 from .frozen import FrozenEncoder, unit
@@ -48,6 +49,7 @@ class CoSegmentationProbe(FrozenProtocol):
     'co-segmentation'
     """
 
+    least_grid: ClassVar[int] = 4
     name: ClassVar[str] = "co-segmentation"
     kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
         "iou": ("higher", "IoU"),
@@ -62,13 +64,21 @@ class CoSegmentationProbe(FrozenProtocol):
     restarts: int = 10
     structures: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"right lung": (1,), "left lung": (2,)})
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.clusters or (len(self.structures) + 1) ** max(self.clusters) > MOST_ASSIGNMENTS:
+            most = int(math.log(MOST_ASSIGNMENTS, len(self.structures) + 1))
+            raise ValueError(
+                f"clusters must be numbers up to {most} for {len(self.structures)} structures, since every way to give "
+                f"clusters to structures is tried, got {list(self.clusters)}"
+            )
+
     def usable(self, item: Mapping[str, Any]) -> bool:
         """Items with a mask."""
         return has_mask(item)
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Scores of the clusters of the encoder's features."""
-        encoder.check_grid(4)
         truth, notes = self._truth(encoder, items)
         tokens = encoder.feature_maps(items).astype(np.float64)  # (N, D, h, w)
         tokens = unit((tokens - encoder.mean_feature(items)[:, None, None]).transpose(0, 2, 3, 1))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .pictures import case_pictures
-from .protocols import evaluate_encoder
+from .protocols import EncoderLike, plan_evaluation
 from .report import Report, ReportFigure, ReportTable
 from .results import compare_results
-from .sections import MARK, baselines_of, curve_figures, format_metric, metric_panels, metric_title, table_caption
+from .sections import MARK, baselines_of, format_metric, metric_figures, metric_groups, metric_title, table_caption
 
 __all__ = ["compare_encoders", "compare_report", "write_comparison"]
 
@@ -23,16 +23,17 @@ Differences = Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]]
 
 
 def compare_encoders(
-    encoder_dirs: Sequence[str | os.PathLike[str]],
+    encoders: Sequence[str | os.PathLike[str]] | Mapping[str, EncoderLike],
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    protocols: Sequence[str],
+    protocols: str | Sequence[str] = "all",
     **options: Any,
 ) -> Path:
     """Measure several encoders by the same protocols and compare them on one page.
 
     Args:
-        encoder_dirs: folders that ``save_encoder`` wrote; each is called by the part of its path that the others lack.
+        encoders: folders that ``save_encoder`` wrote, each called by the part of its path that the others lack; or
+            name -> folder, backbone or :class:`FrozenEncoder`.
         data: as of ``evaluate_encoder``.
         out: gets a folder with the evaluation of each encoder, and ``comparison.html``.
         protocols: as of ``evaluate_encoder``.
@@ -45,11 +46,12 @@ def compare_encoders(
         ValueError: for the same encoder twice, or no protocol that two of them went through.
     """
     folder = Path(out)
-    evaluations = {
-        name: evaluate_encoder(path, data, folder / name, protocols, **options)
-        for name, path in zip(_names([Path(path) for path in encoder_dirs]), encoder_dirs, strict=True)
+    if not isinstance(encoders, Mapping):
+        encoders = dict(zip(_names([Path(path) for path in encoders]), encoders, strict=True))
+    plans = {
+        name: plan_evaluation(encoder, data, folder / name, protocols, **options) for name, encoder in encoders.items()
     }
-    return write_comparison(evaluations, folder / "comparison.html")
+    return write_comparison({name: plan.run() for name, plan in plans.items()}, folder / "comparison.html")
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -115,9 +117,8 @@ def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -
         }
         report.add_section(
             protocol.capitalize(),
-            *curve_figures(results),
-            ReportFigure(metric_panels(results), f"{protocol}: values and intervals; lines are baselines"),
-            _table(results, _ahead(list(results), differences)),
+            *metric_figures(results),
+            *_tables(results, _ahead(list(results), differences)),
             *(_differences(differences) if len(results) == 2 else ()),
             *_cases(results),
             *dict.fromkeys(note for result in results.values() for note in result.get("notes", ())),
@@ -134,16 +135,19 @@ def _ahead(names: Sequence[str], differences: Differences) -> dict[str, str]:
     return {metric: name for (metric, name), count in wins.items() if count == len(names) - 1}
 
 
-def _table(results: Mapping[str, Any], ahead: Mapping[str, str]) -> ReportTable:
+def _tables(results: Mapping[str, Any], ahead: Mapping[str, str]) -> list[ReportTable]:
     first, baselines = next(iter(results.values())), baselines_of(results)
-    rows = []
-    for metric, entry in first["metrics"].items():
-        cells = [format_metric(result["metrics"].get(metric)) for result in results.values()]
-        marked = [cell + MARK * (ahead.get(metric) == name) for name, cell in zip(results, cells, strict=True)]
-        beside = [format_metric(baseline.get(metric), interval=False) for baseline in baselines.values()]
-        rows.append([metric_title(metric, entry), *marked, *beside, entry["unit"]])
-    columns = ["metric", *results, *baselines, "unit"]
-    return ReportTable(columns, rows, table_caption(first))
+    columns, tables = ["metric", *results, *baselines, "unit"], []
+    for title, names in metric_groups(first).items():
+        rows = []
+        for metric in names:
+            cells = [format_metric(result["metrics"].get(metric)) for result in results.values()]
+            marked = [cell + MARK * (ahead.get(metric) == name) for name, cell in zip(results, cells, strict=True)]
+            beside = [format_metric(baseline.get(metric), interval=False) for baseline in baselines.values()]
+            entry = first["metrics"][metric]
+            rows.append([metric_title(metric.removesuffix(f"/{title}"), entry), *marked, *beside, entry["unit"]])
+        tables.append(ReportTable(columns, rows, table_caption(first, title)))
+    return tables
 
 
 def _differences(differences: Differences) -> list[ReportTable]:

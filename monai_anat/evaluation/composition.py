@@ -31,11 +31,12 @@ class ComposabilityProbe(FrozenProtocol):
     """Cosine of a window's embedding and the mean of its parts' (Adam, arXiv:2309.15358; Adam-v2, arXiv:2404.15672).
 
     The parts tile the window: two halves and three strips (both ways, averaged), and 2 x 2. The control takes the parts
-    of a window of another patient. A collapsed network scores 1 on raw cosines; therefore embeddings are centred for
-    ``cosine``, ``control`` and ``gap``, and the raw cosine stands beside them as the papers show it.
+    of a window of another patient, as large for its image; ``gap`` is the mean of their differences. A collapsed
+    network scores 1 on raw cosines; therefore embeddings are centred for ``cosine``, ``control`` and ``gap``, and the
+    raw cosine stands beside them as the papers show it.
 
     Args:
-        windows: per image, at random places.
+        windows: per image, at random places, of sizes that are spread evenly over ``sides``.
         sides: smallest and largest side as a share of the image's shorter side.
 
     >>> ComposabilityProbe(windows=1).name
@@ -59,7 +60,8 @@ class ComposabilityProbe(FrozenProtocol):
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Cosines of wholes and parts, by number of parts."""
-        places = draw_windows(items, self.windows, self.sides, self.seed)  # (N, W, 4)
+        shares = np.interp((np.arange(self.windows) + 0.5) / self.windows, (0, 1), self.sides)
+        places = draw_windows(items, np.tile(shares, (len(items), 1)), self.seed)  # (N, W, 4)
         splits = [(parts, split) for parts, ways in SPLITS.items() for split in ways]
         boxes = np.stack(
             [
@@ -72,7 +74,8 @@ class ComposabilityProbe(FrozenProtocol):
         raw = features.reshape(count * windows, each, -1).astype(np.float64)
         centred(raw, axis=(0, 1))
         rows = np.repeat(np.arange(count), windows)
-        partner = other_patient(bootstrap.patient_of[rows], self.seed)
+        other = other_patient(bootstrap.patient_of, self.seed)  # an image, whose window of the same size is taken
+        partner = (other[:, None] * windows + np.arange(windows)).ravel()
         values: dict[str, Floats] = {}
         for kind, embedded in (("", raw - raw.mean(axis=(0, 1))), ("raw_", raw)):
             start = 1
@@ -145,7 +148,8 @@ class DecomposabilityProbe(FrozenProtocol):
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Recall of the window by its parts."""
-        places = draw_windows(items, 1, self.sides, self.seed)[:, 0]
+        shares = np.random.default_rng(self.seed + 1).uniform(*self.sides, size=(len(items), 1))
+        places = draw_windows(items, shares, self.seed)[:, 0]
         boxes = np.stack([np.concatenate([[box], split_window(box, 2, 2)]) for box in places])
         raw = encoder.window_embeddings(items, boxes).astype(np.float64)
         rows = centred(raw, axis=(0, 1))  # (N, 5, D)
@@ -206,19 +210,21 @@ class DecomposabilityProbe(FrozenProtocol):
         return galleries
 
 
-def draw_windows(items: Items, count: int, sides: tuple[float, float], seed: int) -> NDArray[np.int64]:
-    """Random square windows, (N, count, 4); sides are multiples of 12 pixels, so that parts are equal."""
+def draw_windows(items: Items, shares: Floats, seed: int) -> NDArray[np.int64]:
+    """Square windows at random places, (N, W, 4), of these shares (N, W) of the images' shorter sides.
+
+    Sides are multiples of 12 pixels, so that parts are equal.
+    """
     generator = np.random.default_rng(seed)
     boxes = []
-    for item in items:
+    for item, wanted in zip(items, shares, strict=True):
         shape = read_radiograph(item[IMAGE]).pixels.shape
         size = (int(shape[0]), int(shape[1]))
-        for _ in range(count):
-            wanted = generator.uniform(*sides) * min(size)
-            side = max(12, round(wanted / 12) * 12) if min(size) >= 12 else min(size)
+        for share in wanted:
+            side = max(12, round(share * min(size) / 12) * 12) if min(size) >= 12 else min(size)
             center = generator.uniform(side / 2, np.array(size) - side / 2 + 1e-9)
             boxes.append(window_at(center - 0.5, min(side, min(size)), size))
-    return np.array(boxes).reshape(len(items), count, 4)
+    return np.array(boxes).reshape(*shares.shape, 4)
 
 
 def other_patient(patients: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

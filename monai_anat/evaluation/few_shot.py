@@ -98,7 +98,7 @@ class FewShotSegmentation:
     """
 
     shots: int = 3
-    seeds: Sequence[int] = (0, 1, 2)
+    seeds: Sequence[int] = (0, 1, 2, 3, 4)
     image_size: int = 112
     steps: int = 150
     learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3)
@@ -179,7 +179,7 @@ class FewShotSegmentation:
         parts = {"training": list(drawn.values()), "validation": validation, "test": test}
         cases = {split: load_cases(items, self.image_size, self.label_key) for split, items in parts.items()}
         for split, found in cases.items():
-            self._check_masks(split, found)
+            self.check_masks(split, found)
         names = dict(zip(drawn, cases["training"].names, strict=True))
         shots = {
             seed: cases["training"].take([names[str(item[IMAGE])] for item in items]) for seed, items in draws.items()
@@ -191,14 +191,22 @@ class FewShotSegmentation:
             self._write(result, trials, cases["test"])
         return result
 
-    def _check_masks(self, split: str, cases: SegmentationCases) -> None:
-        largest, structures = int(cases.labels.max()), list(self.class_names[1:])
-        if not self.overlapping and largest >= len(self.class_names):
+    def check_masks(self, split: str, cases: SegmentationCases) -> None:
+        """Refuse masks of other class numbers, or without any structure.
+
+        Raises:
+            DatalistError: naming the split and the file.
+        """
+        largest, structures = cases.labels.flatten(1).amax(dim=1), list(self.class_names[1:])
+        allowed = 2 ** len(structures) - 1 if self.overlapping else len(structures)
+        if int(largest.max()) > allowed:
+            wanted = f"sums of the bits of {structures}" if self.overlapping else f"numbers of {list(self.class_names)}"
+            further = "" if self.overlapping else ", or overlapping=True for sums of 1, 2, 4, ..."
             raise DatalistError(
-                f"{split} masks must hold the class numbers of {list(self.class_names)}, 0 to {len(structures)}, got "
-                f"{largest}; write them so, or set class_names, or overlapping=True for sums of 1, 2, 4, ..."
+                f"{split} masks must hold the {wanted}, 0 to {allowed}, got {int(largest.max())} in "
+                f"{cases.names[int(largest.argmax())]}; write them so, or set class_names{further}"
             )
-        if split != "training" and not any(bool(part.any()) for part in self._structures(cases.labels)):
+        if not any(bool(part.any()) for part in self._structures(cases.labels)):
             raise DatalistError(f"{split} masks must show at least one of {structures}, got none in {len(cases)} masks")
 
     def _search(

@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from ..data import DatalistError, take_shots
+from ..data import DatalistError, check_splits, take_shots
 from ..keys import IMAGE, LABEL
 from ..networks import Backbone
 from .bootstrap import PatientBootstrap, undefined_metric
+from .cases import load_cases
 from .few_shot import FewShotSegmentation
 from .frozen import FrozenEncoder, random_backbone
-from .frozen_protocol import Items, Metrics, json_settings, patient_notes, patients_of, three_cases
+from .frozen_protocol import Items, Metrics, image_fingerprint, json_settings, patient_notes, patients_of, three_cases
 from .paired import nan_mean
 from .results import compare_metrics
 
@@ -28,24 +29,30 @@ __all__ = ["FewShotCurve"]
 MODES = ("fine-tuned", "frozen")
 KINDS: dict[str, tuple[str, str]] = {
     "dice": ("higher", "Dice"),
-    "hd95": ("lower", "pixels of image_size"),
+    "hd95": ("lower", "image sides"),
     "hd95_mm": ("lower", "mm"),
 }
+#: numbers of labels that are measured where nothing else is asked, as far as there are so many (Adam, arXiv:2309.15358)
+SHOTS = (1, 3, 6, 12, 24)
+#: draws of the labelled images that an interval needs at least
+LEAST_DRAWS = 3
 
 
 @dataclass(kw_only=True)
 class FewShotCurve:
     """:class:`FewShotSegmentation` over numbers of labels, with the encoder fine-tuned and frozen.
 
-    Dice and HD95 (in mm, too, where images say their spacing) of every structure and their means over structures,
-    averaged over draws and test patients; intervals cover both. The baseline is the same architecture from scratch
+    Dice and HD95 (in sides of the square that the network sees; in mm, too, where images say their spacing) of every
+    structure and their means over structures, averaged over draws and test patients; intervals cover both, and need
+    at least three draws. The baseline is the same architecture from scratch
     (frozen: random weights). Structures that overlap are read from bit masks by
     ``few_shot={"overlapping": True, "label_key": "label_multi", "class_names": [...]}``. With fewer than
     ``least_patients`` test patients the result is a case series: every image is listed, and no interval is
     given.
 
     Args:
-        shots: labelled images per draw; numbers beyond the training images are an error.
+        shots: labelled images per draw; numbers beyond the training images are an error. By default those of 1, 3, 6,
+            12 and 24 that there are.
         fractions: shares of the labelled training images, measured besides ``shots``.
         modes: "fine-tuned", "frozen" or both.
         few_shot: further arguments of :class:`FewShotSegmentation`.
@@ -62,7 +69,7 @@ class FewShotCurve:
 
     name: ClassVar[str] = "few-shot"
 
-    shots: Sequence[int] = (1, 3, 6, 12)
+    shots: Sequence[int] | None = None
     fractions: Sequence[float] = ()
     modes: Sequence[str] = MODES
     few_shot: Mapping[str, Any] = field(default_factory=dict)
@@ -74,9 +81,12 @@ class FewShotCurve:
     output_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        if not (self.shots or self.fractions) or not self.modes or not set(self.modes) <= set(MODES):
+        if isinstance(self.shots, int):
+            raise ValueError(f"shots must be a list such as {list(SHOTS)}, got {self.shots}")
+        none = self.shots is not None and not (len(self.shots) or self.fractions)
+        if none or not self.modes or not set(self.modes) <= set(MODES):
             raise ValueError(
-                f"shots or fractions must not be empty and modes be among {MODES}, got shots={list(self.shots)}, "
+                f"shots or fractions must not be empty and modes be among {MODES}, got shots={self.shots}, "
                 f"fractions={list(self.fractions)} and modes={list(self.modes)}"
             )
         if not all(0 < fraction <= 1 for fraction in self.fractions):
@@ -102,17 +112,9 @@ class FewShotCurve:
             ValueError: fewer training images than the largest number of shots.
             DatalistError: a patient in two of the lists, or an empty list.
         """
-        key = self.few_shot.get("label_key", LABEL)
-        given = (training, validation, test)
-        training, validation, test = ([item for item in items if item.get(key)] for items in given)
+        frozen, given = FrozenEncoder.of(encoder), (training, validation, test)
+        training, validation, test, numbers = self.check(frozen, *given)
         left_out = sum(map(len, given)) - len(training) - len(validation) - len(test)
-        if not test or not validation:
-            raise DatalistError(f"validation and test must hold at least one image with {key!r} each, got none")
-        numbers = {f"{shots} labels": shots for shots in self.shots}
-        numbers |= {f"{100 * part:g}% of labels": max(1, round(part * len(training))) for part in self.fractions}
-        for shots in numbers.values():
-            take_shots(training, shots, 0)  # says at once what cannot be drawn
-        frozen = FrozenEncoder.of(encoder)
         arms = {"pre-trained": lambda: copy.deepcopy(frozen.backbone).requires_grad_(True)}
         if self.scratch:
             # called under the seed of the draw
@@ -133,16 +135,16 @@ class FewShotCurve:
                 result = self._protocol(frozen, shots, mode).compare(arms, training, validation, test)
                 rates[label] = {arm: found["learning_rate"] for arm, found in result["arms"].items()}
                 for arm, found in result["arms"].items():
-                    metrics[arm] |= self._metrics(bootstrap, found["draws"], label)
+                    metrics[arm] |= self._metrics(bootstrap, found["draws"], label, result["protocol"]["image_size"])
                 own = result["arms"]["pre-trained"]["draws"]
                 series[label] = {str(draw["seed"]): draw["by_structure"] for draw in own}
                 folder = self._folder(shots, mode)
                 drawn = None if folder is None or overlapping else folder / "few_shot_masks.npz"
-                cases = self._cases(own[0], test, drawn)
+                cases = self._cases(own[0], test, drawn, label)
         own_metrics = metrics.pop("pre-trained")
         few = len(bootstrap.names) < self.least_patients
         notes = [f"A case series: {len(bootstrap.names)} test patients are too few for intervals."] if few else []
-        notes += [f"{left_out} images without {key!r} are left out."] if left_out else []
+        notes += [f"{left_out} images without {self._label_key!r} are left out."] if left_out else []
         notes += patient_notes(test)
         return {
             "protocol": self.name,
@@ -150,6 +152,7 @@ class FewShotCurve:
             "n_images": len(test),
             "n_patients": len(bootstrap.names),
             "patients": bootstrap.fingerprint,
+            "images": image_fingerprint(test),
             "metrics": own_metrics,
             "baselines": metrics,
             "comparisons": {} if few else {arm: compare_metrics(own_metrics, other) for arm, other in metrics.items()},
@@ -158,9 +161,48 @@ class FewShotCurve:
             "learning_rates": rates,
             "structure_names": list(self.few_shot.get("class_names", FewShotSegmentation().class_names)),
             "n_labels": numbers,
+            "n_draws": len(self._protocol(frozen, 1, self.modes[0]).seeds),
             "curves": self._curves(numbers, own_metrics),
             "notes": notes,
         }
+
+    def check(
+        self, encoder: FrozenEncoder, training: Items, validation: Items, test: Items
+    ) -> tuple[Items, Items, Items, dict[str, int]]:
+        """The images with masks of each list, and the numbers of labels; every mask that will be used is looked at.
+
+        Raises:
+            ValueError: fewer training images than the largest number of shots.
+            DatalistError: an empty list, a patient in two of them, or masks that show no structure or an unknown class.
+        """
+        key = self._label_key
+        splits: dict[str, Items] = {
+            name: [item for item in items if item.get(key)]
+            for name, items in (("training", training), ("validation", validation), ("test", test))
+        }
+        for name, items in splits.items():
+            if not items:
+                raise DatalistError(f"{name} must hold at least one image with {key!r}, got none")
+        check_splits(splits)
+        shots = [number for number in SHOTS if number <= len(splits["training"])] if self.shots is None else self.shots
+        numbers = {f"{number} label{'s' * (number > 1)}": number for number in shots}
+        numbers |= {
+            f"{100 * part:g}% of labels": max(1, round(part * len(splits["training"]))) for part in self.fractions
+        }
+        for number in numbers.values():
+            take_shots(splits["training"], number, 0)  # says at once what cannot be drawn
+        largest = self._protocol(
+            encoder, max(numbers.values()), self.modes[0]
+        )  # smaller draws are parts of larger ones
+        drawn = [item for seed in largest.seeds for item in take_shots(splits["training"], largest.shots, seed)]
+        used = {**splits, "training": list({str(item[IMAGE]): item for item in drawn}.values())}
+        for name, items in used.items():
+            largest.check_masks(name, load_cases(items, largest.image_size, key))
+        return splits["training"], splits["validation"], splits["test"], numbers
+
+    @property
+    def _label_key(self) -> str:
+        return str(self.few_shot.get("label_key", LABEL))
 
     def _protocol(self, encoder: FrozenEncoder, shots: int, mode: str) -> FewShotSegmentation:
         own: dict[str, Any] = {
@@ -175,13 +217,18 @@ class FewShotCurve:
     def _folder(self, shots: int, mode: str) -> Path | None:
         return None if self.output_dir is None else Path(self.output_dir) / f"{shots}_{mode}"
 
-    def _metrics(self, bootstrap: PatientBootstrap, draws: Sequence[Mapping[str, Any]], label: str) -> Metrics:
+    def _metrics(
+        self, bootstrap: PatientBootstrap, draws: Sequence[Mapping[str, Any]], label: str, image_size: int
+    ) -> Metrics:
         """Dice and HD95 of every structure, and their means."""
         metrics: Metrics = {}
-        few = len(bootstrap.names) < self.least_patients
+        why = "a case series has no interval" if len(bootstrap.names) < self.least_patients else ""
+        if len(draws) < LEAST_DRAWS:
+            why = why or f"an interval needs at least {LEAST_DRAWS} draws of training images, got {len(draws)}"
         for kind, (better, unit) in KINDS.items():
             table = {
                 name: np.array([draw["by_structure"][name][kind] for draw in draws], dtype=np.float64)
+                / (image_size if kind == "hd95" else 1)
                 for name in draws[0]["by_structure"]
             }  # (S, N) each
             mean = nan_mean(np.stack(list(table.values())), axis=0)
@@ -190,12 +237,12 @@ class FewShotCurve:
             for name, values in {"": mean, **table}.items():
                 key = "/".join(part for part in (kind, name, label) if part)
                 if np.isnan(values).all():
-                    why = f"no test mask shows {name or 'any structure'}"
-                    metrics[key] = undefined_metric(why, better=better, unit=unit)
+                    gone = f"no test mask shows {name or 'any structure'}"
+                    metrics[key] = undefined_metric(gone, better=better, unit=unit)
                     continue
                 metrics[key] = bootstrap.draw_mean(values, better=better, unit=unit)
-                if few:
-                    metrics[key] |= {"low": None, "high": None, "why": "a case series has no interval"}
+                if why:
+                    metrics[key] |= {"low": None, "high": None, "why": why}
         return metrics
 
     def _curves(self, numbers: Mapping[str, int], metrics: Metrics) -> list[dict[str, Any]]:
@@ -205,7 +252,7 @@ class FewShotCurve:
         return [
             {
                 "x_label": "labelled images",
-                "y_label": f"{kind.split('_')[0]} ({unit})" if kind != "dice" else unit,
+                "y_label": unit if kind == "dice" else f"HD95, {unit}, lower is better",
                 "ways": {
                     mode: [[count, f"{kind}/{name}, {mode}"] for name, count in numbers.items()] for mode in self.modes
                 },
@@ -214,11 +261,12 @@ class FewShotCurve:
             if any(metric.startswith(f"{kind}/") for metric in metrics)
         ]
 
-    def _cases(self, draw: Mapping[str, Any], test: Items, masks: Path | None) -> dict[str, Any]:
+    def _cases(self, draw: Mapping[str, Any], test: Items, masks: Path | None, label: str) -> dict[str, Any]:
         """Best, median and worst image of the last setting's first draw, and where its masks are."""
 
         def describe(index: int) -> dict[str, Any]:
             place = {} if masks is None else {"masks": str(masks), "arm": f"pre-trained/{draw['seed']}"}
-            return {"image": str(test[index][IMAGE]), "index": index, **place}
+            setting = f"{label}, draw {draw['seed']}"
+            return {"image": str(test[index][IMAGE]), "index": index, "setting": setting, **place}
 
         return three_cases(draw["dice_by_image"], "higher", describe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,15 @@ from .bootstrap import PatientBootstrap, undefined_metric
 from .frozen import CollapsedFeaturesError, FrozenEncoder
 from .results import compare_metrics
 
-__all__ = ["FrozenProtocol", "Measured", "file_names", "patient_notes", "patients_of", "three_cases"]
+__all__ = [
+    "FrozenProtocol",
+    "Measured",
+    "file_names",
+    "image_fingerprint",
+    "patient_notes",
+    "patients_of",
+    "three_cases",
+]
 
 Items = Sequence[Mapping[str, Any]]
 Metrics = dict[str, dict[str, Any]]
@@ -63,6 +72,8 @@ class FrozenProtocol(ABC):
     kinds: ClassVar[dict[str, tuple[str | None, str]]]
     #: patients that the protocol needs at least
     least_patients: ClassVar[int] = 2
+    #: cells per side of the dense map that it needs at least
+    least_grid: ClassVar[int] = 1
     #: what :meth:`usable` asks of an image, in words
     needs: ClassVar[str] = "an image"
 
@@ -71,6 +82,10 @@ class FrozenProtocol(ABC):
     random_seed: int | None = 0
     resamples: int = 1000
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.max_images < 1:
+            raise ValueError(f"max_images must be at least 1, got {self.max_images}")
 
     def run(self, encoder: Backbone | FrozenEncoder, datalist: Items) -> dict[str, Any]:
         """Measure an encoder.
@@ -87,7 +102,7 @@ class FrozenProtocol(ABC):
             ValueError: an encoder that the protocol cannot measure.
         """
         frozen = FrozenEncoder.of(encoder)
-        items = self.select(datalist)
+        items = self.check(frozen, datalist)
         bootstrap = PatientBootstrap(
             patients_of(items), resamples=self.resamples, confidence=self.confidence, seed=self.seed
         )
@@ -101,6 +116,7 @@ class FrozenProtocol(ABC):
             "n_images": len(items),
             "n_patients": len(bootstrap.names),
             "patients": bootstrap.fingerprint,
+            "images": image_fingerprint(items),
             "metrics": measured.metrics,
             "baselines": baselines,
             "comparisons": {name: compare_metrics(measured.metrics, other) for name, other in baselines.items()},
@@ -108,6 +124,17 @@ class FrozenProtocol(ABC):
             "notes": measured.notes + self._left_out(datalist) + patient_notes(items),
             **measured.extra,
         }
+
+    def check(self, encoder: FrozenEncoder, datalist: Items) -> Items:
+        """The images to look at, once encoder and list are found to allow an answer; nothing is computed.
+
+        Raises:
+            DatalistError: too few images or patients.
+            SmallMapError: too few cells.
+        """
+        items = self.select(datalist)
+        encoder.check_grid(self.least_grid)
+        return items
 
     def usable(self, item: Mapping[str, Any]) -> bool:
         """Whether an item has what the protocol needs beside the image; the others are left out, and counted."""
@@ -200,6 +227,15 @@ def file_names(items: Items) -> list[str]:
     files = [str(item[IMAGE]) for item in items]
     unique = len({Path(file).name for file in files}) == len(set(files))
     return [Path(file).name if unique else file for file in files]
+
+
+def image_fingerprint(items: Items) -> str:
+    """Hash of the files' names: results may be compared where it agrees.
+
+    >>> image_fingerprint([{"image": "x/a.png"}]) == image_fingerprint([{"image": "y/a.png"}])
+    True
+    """
+    return hashlib.blake2b("\n".join(sorted(file_names(items))).encode(), digest_size=8).hexdigest()
 
 
 def patient_notes(items: Items) -> list[str]:

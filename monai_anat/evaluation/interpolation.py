@@ -66,6 +66,7 @@ class InterpolationProbe(FrozenProtocol):
     outside: tuple[float, ...] = (0.25, 0.5)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         low, high = self.line
         if not (0 < self.window <= 1 and self.window / 2 <= low < high <= 1 - self.window / 2):
             raise ValueError(

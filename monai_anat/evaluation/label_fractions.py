@@ -13,7 +13,7 @@ from ..data import take_fraction
 from ..keys import IMAGE
 from ..metrics import area_under_roc
 from .bootstrap import PatientBootstrap
-from .class_task import ClassTask, one_sided
+from .class_task import ClassTask, one_sided, rarer_patients
 from .classification import LinearProbe, Split
 from .frozen_protocol import Items, Measured, Metrics
 
@@ -62,13 +62,17 @@ class LabelFractionProbe(LinearProbe):
         counts: dict[str, list[int]] = {}
         place = {str(item[IMAGE]): index for index, item in enumerate(splits["training"])}
         for fraction in self.fractions:
-            drawn = []
+            drawn, poor = [], 0
             for seed in self.draws if fraction < 1 else self.draws[:1]:
                 taken = take_fraction(splits["training"], fraction, seed)
                 rows = [place[str(item[IMAGE])] for item in taken]
                 part = Split(training.features[rows], training.labels[rows])
                 drawn.append(self.predict(part, validation, test.features, task.one_of_many)[0])
                 counts.setdefault(f"{100 * fraction:g}%", []).append(len(rows))
+                poor += any(one_sided(part.labels[:, index], "") for index in defined)
+            if poor:
+                share = f"{100 * fraction:g}% of the labels"
+                notes.append(f"{poor} of {len(drawn)} draws of {share} hold one kind of image only for some class.")
             metrics[f"auroc/{100 * fraction:g}%"] = _over_draws(np.stack(drawn), test.labels, defined, bootstrap)
         points = [[float(np.mean(numbers)), f"auroc/{share}"] for share, numbers in counts.items()]
         curve = {"x_label": "labelled training images", "y_label": "macro AUROC", "ways": {"": points}}
@@ -90,8 +94,10 @@ def _over_draws(scores: Floats, labels: Floats, defined: list[int], bootstrap: P
         mean: Floats = np.einsum("rs,sr->r", draws, macro) / draws.sum(axis=1)
         return np.where(good.any(axis=(0, 1)), mean, np.nan) if defined else np.full(len(weights), np.nan)
 
+    one = len(defined) == 1
     return bootstrap.estimate(
         statistic,
+        limiting=rarer_patients(labels[:, defined[0]], bootstrap) if one else None,
         better="higher",
         unit="AUROC",
         draws=len(scores),

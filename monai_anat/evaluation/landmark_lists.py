@@ -7,7 +7,7 @@ A landmark datalist is a datalist whose items say where each landmark is::
 Row and column are in pixels of the stored image, whose first pixel has its centre at (0, 0). A landmark that cannot be
 seen is left out. "right" and "left" are the patient's; two names that differ in that word only are a pair, for which
 confusions are counted. ``thorax_width``, in pixels, may stand beside ``landmarks``; without it the width is taken from
-the two lateral extremes, or else from the outermost landmarks.
+the two lateral extremes, and is unknown where they are not there.
 """
 
 from __future__ import annotations
@@ -95,6 +95,14 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
             f"datalist must show at least one landmark, got none in {len(datalist)} images: the masks are empty, or "
             "the landmarks are cut off by the image border"
         )
+    masks = sum(LANDMARKS not in item for item in datalist)
+    for side, number in (("right", 1), ("left", 2)):
+        places = [names.index(name) for name in LUNG_LANDMARKS if name.startswith(side) and name in names]
+        if masks and masks == len(datalist) and absent[:, places].all():
+            raise DatalistError(
+                f"at least one mask must show the {side} lung (class {number}), got none in {masks}; landmarks need "
+                "masks that tell the lungs apart, and do not cut off what is searched"
+            )
     notes = []
     empty = [
         Path(str(item[IMAGE])).name for item, gone in zip(datalist, np.asarray(absent.all(axis=1)), strict=True) if gone
@@ -123,7 +131,7 @@ def read_contour(path: str | os.PathLike[str], *, order: str = "xy") -> NDArray[
 
     Args:
         path: ``.npy`` (K, 2), ``.json`` (a list of pairs), or text (``.txt``, ``.csv``, ``.pts``) with one point per
-            line; lines that do not hold exactly two numbers are passed over as headings.
+            line, "nan nan" for one that cannot be seen; lines before the first point are headings.
         order: "xy" (column first, as most contour files have it) or "rc" (row first).
 
     Returns:
@@ -145,17 +153,36 @@ def read_contour(path: str | os.PathLike[str], *, order: str = "xy") -> NDArray[
     file = Path(path)
     if not file.is_file():
         raise DatalistError(f"contour file {file} must exist; look at the folder's name and the image's")
-    if file.suffix == ".npy":
-        values: Any = np.load(file, allow_pickle=False)
-    elif file.suffix == ".json":
-        values = json.loads(file.read_text(encoding="utf-8"))
-    else:
-        lines = [_NUMBER.findall(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        values = [line for line in lines if len(line) == 2]
-    points = np.asarray(values, dtype=np.float64)
+    try:
+        if file.suffix == ".npy":
+            values: Any = np.load(file, allow_pickle=False)
+        elif file.suffix == ".json":
+            values = json.loads(file.read_text(encoding="utf-8"))
+        else:
+            values = _points_of_lines(file)
+        points = np.asarray(values, dtype=np.float64)
+    except DatalistError:
+        raise
+    except (TypeError, ValueError):
+        raise DatalistError(f"contour file {file} must hold points of two numbers each, and nothing else") from None
     if points.ndim != 2 or points.shape[1] != 2:
         raise DatalistError(f"contour file {file} must hold points of two numbers each, got shape {points.shape}")
     return points[:, ::-1].copy() if order == "xy" else points
+
+
+def _points_of_lines(file: Path) -> list[list[float]]:
+    """The points of a text file. A line that is none, between points, would give all that follow another place."""
+    points: list[list[float]] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        cells = [cell for cell in re.split(r"[,;\s]+", line.strip().lower()) if cell]
+        if len(cells) == 2 and all(cell == "nan" or _NUMBER.fullmatch(cell) for cell in cells):
+            points.append([float(cell) for cell in cells])
+        elif points and line.strip() not in ("", "}"):
+            raise DatalistError(
+                f"contour file {file} must hold two numbers in line {number}, got {line.strip()!r}; write 'nan nan' "
+                "for a point that cannot be seen"
+            )
+    return points
 
 
 def contour_datalist(
@@ -181,7 +208,8 @@ def contour_datalist(
         suffix: of the contour files.
 
     Returns:
-        The items with ``landmarks`` named "right lung 0", "right lung 1", ...
+        The items with ``landmarks`` named "right lung 0", "right lung 1", ..., and with the ``thorax_width`` of the
+        contours whose names hold the word lung, if there are any.
 
     Raises:
         DatalistError: a contour is missing, or has fewer points than are asked for.
@@ -189,6 +217,7 @@ def contour_datalist(
     items = []
     for item in datalist:
         landmarks: dict[str, list[float]] = {}
+        lungs: list[float] = []
         scale = np.ones(2)
         if annotated_size is not None:
             scale = np.array(read_radiograph(item[IMAGE]).pixels.shape) / np.array(annotated_size)
@@ -198,8 +227,14 @@ def contour_datalist(
             wanted = range(len(contour)) if points is None or structure not in points else points[structure]
             if max(wanted, default=0) >= len(contour):
                 raise DatalistError(f"{file} must have point {max(wanted)}, got {len(contour)} points")
-            landmarks |= {f"{structure} {number}": contour[number].tolist() for number in wanted}
-        items.append({**item, LANDMARKS: landmarks})
+            landmarks |= {
+                f"{structure} {number}": contour[number].tolist()
+                for number in wanted
+                if np.isfinite(contour[number]).all()
+            }
+            lungs += contour[:, 1].tolist() if "lung" in structure.lower() else []
+        width = float(np.ptp(np.array(lungs)[np.isfinite(lungs)])) if np.isfinite(lungs).any() else None
+        items.append({**item, LANDMARKS: landmarks, **({THORAX_WIDTH: width} if width else {})})
     return items
 
 
@@ -268,6 +303,12 @@ def _mask_landmarks(path: str, key: str) -> tuple[tuple[int, ...], NDArray[np.fl
     """Shape of a lung mask, and its landmarks (K, 2)."""
     reader = RadiographReader(label=True)
     mask, _ = reader.get_data(reader.read(path))
+    found = np.unique(np.round(np.asarray(mask)))
+    if not np.isin(found, (0, 1, 2)).all():
+        raise DatalistError(
+            f"{path} must hold the class numbers 0, 1 (right lung) and 2 (left lung), got "
+            f"{[int(number) for number in found[:5]]}; write them so, or give the landmarks themselves"
+        )
     return mask.shape, lung_landmarks(torch.as_tensor(np.array(mask)).round().long()).numpy()
 
 
@@ -313,8 +354,7 @@ def _width(points: NDArray[np.float64], names: Sequence[str]) -> float:
     if all(name in names for name in _EXTREMES):
         right, left = (points[names.index(name), 1] for name in _EXTREMES)
         return float(abs(left - right)) or float("nan")
-    columns = points[:, 1][np.isfinite(points[:, 1])]
-    return float(np.ptp(columns)) or float("nan") if len(columns) > 1 else float("nan")
+    return float("nan")
 
 
 def _other_side(name: str) -> str:

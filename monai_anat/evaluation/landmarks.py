@@ -35,10 +35,10 @@ class LandmarkProbe(FrozenProtocol):
 
     The feature at each landmark of a source image is compared by cosine with every cell of the image of every other
     patient (Adam, arXiv:2309.15358; Amir et al., arXiv:2112.05814). Distances are taken in the stored image, in widths
-    of its pixels, and divided by the thorax width of the patient who was searched. Beside the encoder stand the
-    same relative position in the image (no features, strong on aligned radiographs) and the same network with random
-    weights. ``mutual`` is the share of landmarks from whose match the search leads back (best buddies), and
-    ``error_mutual`` the error on those: both depend on each other and on chance
+    of its pixels, and divided by the thorax width of the patient who was searched, and by the image's diagonal. Beside
+    the encoder stand the same relative position in the image (no features, strong on aligned radiographs) and the same
+    network with random weights. ``mutual`` is the share of landmarks from whose match the search leads back (best
+    buddies), and ``error_mutual`` the error on those: both depend on each other and on chance
     (:func:`~monai_anat.metrics.mutual_landmarks`), so neither alone is better or worse.
 
     Args:
@@ -51,10 +51,12 @@ class LandmarkProbe(FrozenProtocol):
     'landmarks'
     """
 
+    least_grid: ClassVar[int] = 4
     name: ClassVar[str] = "landmarks"
     kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
         "error": ("lower", "thorax widths"),
         "error_median": ("lower", "thorax widths"),
+        "error_diagonal": ("lower", "image diagonals"),
         "error_mm": ("lower", "mm"),
         "mutual": (None, "share"),
         "error_mutual": (None, "thorax widths"),
@@ -70,13 +72,17 @@ class LandmarkProbe(FrozenProtocol):
     center: bool = True
     temperature: float = 0.05
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_sources < 1:
+            raise ValueError(f"max_sources must be at least 1, got {self.max_sources}")
+
     def usable(self, item: Mapping[str, Any]) -> bool:
         """Items with landmarks, or a mask to take them from."""
         return has_landmarks(item)
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Search the sources' landmarks in every image of another patient."""
-        encoder.check_grid(4)
         landmarks = load_landmarks(items)
         sources = self._sources(landmarks)
         found, best, mutual = self._search(encoder, items, landmarks, sources)
@@ -97,6 +103,12 @@ class LandmarkProbe(FrozenProtocol):
 
         extra = {"landmark_names": list(landmarks.names), "n_pairs": len(first)}
         notes = list(landmarks.notes)
+        unknown = int(np.isnan(landmarks.widths).sum())
+        if unknown:
+            notes.append(
+                f"The thorax width of {unknown} of {len(items)} images is unknown: they say no 'thorax_width' and show "
+                "no two lateral extremes. Errors in them are in image diagonals only."
+            )
         if bool((landmarks.spacings != landmarks.spacings).all()):
             notes.append("No image says its spacing, so there are no errors in mm.")
         return Measured(metrics, three_cases(pair_errors, "lower", describe), extra, notes)
@@ -152,12 +164,14 @@ class LandmarkProbe(FrozenProtocol):
         offset = found - truth[None]
         distance = _lengths(landmarks, offset)
         errors = distance / landmarks.widths[None, :, None]
+        diagonals = np.hypot(landmarks.shapes[:, 0] * landmarks.aspects, landmarks.shapes[:, 1])
         defined = np.isfinite(distance)
         others = _lengths(landmarks, found - truth[:, landmarks.mirror][None])
         confused = np.where(defined & np.isfinite(others), others < distance, np.nan)
         confused[:, :, landmarks.mirror == np.arange(len(landmarks.names))] = np.nan
         values: dict[str, Floats] = {
             "error": errors,
+            "error_diagonal": distance / diagonals[None, :, None],
             "error_mm": np.linalg.norm(offset * landmarks.spacings[None, :, None], axis=-1),
             "left_right_confusion": confused,
             "retrieval": np.where(defined, best == np.arange(len(landmarks.names)), np.nan),
@@ -180,13 +194,15 @@ class LandmarkProbe(FrozenProtocol):
         return metrics, errors
 
     def _kind(self, name: str) -> dict[str, Any]:
+        width = "no pair of patients has this landmark in both images and a known thorax width"
         why = {
-            "error": "no pair of patients has this landmark in both images and a known thorax width",
+            "error": width,
+            "pck": width,
             "error_mm": "no image says its spacing",
-            "error_mutual": "no landmark is found mutually",
+            "error_mutual": f"no landmark is found mutually, or {width}",
             "left_right_confusion": "no landmark has one of the other side beside it",
         }
-        return {**self.kind(name), "why": why.get(name, "no pair of patients shares a landmark")}
+        return {**self.kind(name), "why": why.get(name.split("/")[0], "no pair of patients shares a landmark")}
 
     def _pairs(self, bootstrap: PatientBootstrap, landmarks: LandmarkSet, sources: Indices) -> tuple[Indices, Indices]:
         """Number of the source and of the target, for every two images of different patients with a common landmark."""

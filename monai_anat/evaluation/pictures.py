@@ -34,7 +34,11 @@ def case_pictures(result: Mapping[str, Any], encoder: str = "") -> list[ReportFi
     captions = {place: f"{place} case, {case['score']:.3f} {unit}".strip() for place, case in cases.items()}
     lead = f"{encoder}: " if encoder else ""
     pictures = [
-        ReportFigure(_landmarks(case, result.get("landmark_names")), lead + captions[place], dpi=80)
+        ReportFigure(
+            _landmarks(case, result.get("landmark_names")),
+            f"{lead}{captions[place]}; dots: found; rings: the truth",
+            80,
+        )
         for place, case in cases.items()
         if "source" in case and _there(case["source"]["image"], case["target"]["image"])
     ]
@@ -46,7 +50,9 @@ def case_pictures(result: Mapping[str, Any], encoder: str = "") -> list[ReportFi
     drawn = [place for place, case in cases.items() if "masks" in case and _there(case["masks"])]
     if drawn:
         figure = _masks([cases[place] for place in drawn], [captions[place] for place in drawn], result)
-        pictures.append(ReportFigure(figure, f"{lead}best, median and worst case; dashed: the reader's outline"))
+        setting = f" of {cases[drawn[0]]['setting']}" if "setting" in cases[drawn[0]] else ""
+        caption = f"{lead}best, median and worst case{setting}; dashed: the reader's outline"
+        pictures.append(ReportFigure(figure, caption))
     return pictures
 
 

@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data import DatalistError, load_datalist
+from ..networks import Backbone
 from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
 from .co_segmentation import CoSegmentationProbe
 from .collapse import CollapseProbe
@@ -31,7 +33,7 @@ from .scale import ScaleConsistencyProbe
 from .sections import add_metrics
 from .symmetry import SymmetryProbe
 
-__all__ = ["PROTOCOLS", "evaluate_encoder"]
+__all__ = ["PROTOCOLS", "Evaluation", "evaluate_encoder", "plan_evaluation"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +60,15 @@ CLASSES: dict[str, type[ClassificationProbe]] = {
 }
 #: what evaluate_encoder can run; the word "all" stands for every one that the data allow but few-shot, which takes long
 PROTOCOLS = (*FROZEN, *CLASSES, FewShotCurve.name)
+#: a folder that ``save_encoder`` wrote, or the encoder itself
+EncoderLike = str | os.PathLike[str] | Backbone | FrozenEncoder
 
 
 def evaluate_encoder(
-    encoder_dir: str | os.PathLike[str],
+    encoder: EncoderLike,
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    protocols: Sequence[str] = ("all",),
+    protocols: str | Sequence[str] = "all",
     *,
     device: str = "cpu",
     options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -72,23 +76,23 @@ def evaluate_encoder(
 ) -> dict[str, Any]:
     """Measure an encoder by the protocols named, and write ``evaluation.json`` and ``report.html``.
 
-    The JSON is written after each protocol, the page at the end.
-
-    Input size and normalisation are those of the encoder's record. Features are computed once and shared by the
-    protocols.
+    What can be known before the first measurement is: arguments, sections, labels, masks and the size of the encoder's
+    map are looked at for every protocol first. The JSON is written after each protocol, the page at the end. Features
+    are computed once and shared by the protocols.
 
     Args:
-        encoder_dir: the folder that ``save_encoder`` wrote.
+        encoder: the folder that ``save_encoder`` wrote, whose record has input size and normalisation; or a
+            :class:`FrozenEncoder`, or a backbone (``as_backbone`` makes one of many networks) at its default settings.
         data: datalist with the sections that the protocols need (a folder or a file): test for those on frozen
             features, training, validation and test for few-shot segmentation (masks) and the probes on class labels.
         out: folder for the results.
-        protocols: names out of ``PROTOCOLS``; "all" among them stands for every one that the data allow, but few-shot,
-            which fine-tunes and takes long. What the data do not allow, and was not named, is then a sentence under
-            ``skipped`` in the protocol's result, and not an error.
-        device: where to compute.
+        protocols: names out of ``PROTOCOLS``, with commas between them or as a list; "all" among them stands for every
+            one that the data allow, but few-shot, which fine-tunes and takes long. What the data do not allow, and was
+            not named, is then a sentence under ``skipped`` in the protocol's result, and not an error.
+        device: where to compute; not for a :class:`FrozenEncoder`, which has its own.
         options: protocol -> further arguments of its class, for few-shot also those of :class:`FewShotSegmentation`;
             "encoder" -> further arguments of :class:`FrozenEncoder`.
-        cache_dir: keeps the features for later evaluations.
+        cache_dir: keeps the features for later evaluations; not for a :class:`FrozenEncoder`.
 
     Returns:
         protocol -> its result.
@@ -98,30 +102,114 @@ def evaluate_encoder(
             cannot measure.
         DatalistError: if the datalist lacks what a protocol that was named needs, or what each of "all" does.
     """
-    chosen, given = _chosen(protocols, options or {})
+    return plan_evaluation(encoder, data, out, protocols, device=device, options=options, cache_dir=cache_dir).run()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that was found to be possible.
+
+    Attributes:
+        encoder: what is measured.
+        lead: what the page says of it.
+        folder: for the results.
+        protocols: name -> protocol and the lists that it runs on, or the sentence that says what does not allow it.
+        named: those that were asked for by name, and are not left out.
+    """
+
+    encoder: FrozenEncoder
+    lead: str
+    folder: Path
+    protocols: Mapping[str, tuple[Any, list[list[dict[str, Any]]]] | str]
+    named: Set[str]
+
+    def run(self) -> dict[str, Any]:
+        """Measure, and write JSON and page: :func:`evaluate_encoder`."""
+        report = Report("What an encoder knows", self.lead)
+        results: dict[str, Any] = {}
+        skipped: dict[str, str] = {}
+        for name, planned in self.protocols.items():
+            try:
+                if isinstance(planned, str):
+                    raise DatalistError(planned)
+                results[name] = planned[0].run(self.encoder, *planned[1])
+                add_metrics(report, results[name])
+            except (DatalistError, SmallMapError) as error:
+                if name in self.named:
+                    raise
+                skipped[name] = str(error)
+                results[name] = {"protocol": name, "skipped": str(error)}
+            save_results(results, self.folder)  # each time: a run that is stopped keeps what it had
+        reasons = _reasons(skipped)
+        if reasons:
+            report.add_section("Left out", *reasons)
+            logger.info(f"left out: {' '.join(reasons)}")
+        report.write(self.folder / "report.html")
+        if len(skipped) == len(results):
+            raise DatalistError(f"data must allow at least one protocol, got none: {' '.join(reasons)}")
+        return results
+
+
+def plan_evaluation(
+    encoder: EncoderLike,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    protocols: str | Sequence[str] = "all",
+    *,
+    device: str = "cpu",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Evaluation:
+    """Look at all that an evaluation needs, and measure nothing; arguments and errors of :func:`evaluate_encoder`."""
+    words = protocols.split(",") if isinstance(protocols, str) else protocols
+    words = [word.strip() for word in words if word.strip()]
+    chosen, given = _chosen(words, options or {})
+    made = {name: _make(name, given.get(name, {}), data, Path(out)) for name in chosen}
     folder = _writable(out)
-    settings = given.pop("encoder", {})
-    _check_options("encoder", inspect.signature(FrozenEncoder).parameters, settings)
-    encoder = FrozenEncoder.load(encoder_dir, **{"device": device, "cache_dir": cache_dir, **settings})
-    lead = f"{type(encoder.backbone).__name__}, {encoder.image_size} pixels, from {encoder_dir}."
-    report = Report("What an encoder knows", lead)
-    results: dict[str, Any] = {}
-    for name in chosen:
+    frozen, lead = _frozen(encoder, given.get("encoder", {}), device, cache_dir)
+    planned: dict[str, Any] = {}
+    for name, protocol in made.items():
+        sections = ("test",) if name in FROZEN else ("training", "validation", "test")
         try:
-            results[name] = _run(name, encoder, data, folder, given.get(name, {}), report)
+            lists = [load_datalist(data, section) for section in sections]
+            protocol.check(frozen, *lists)
+            planned[name] = protocol, lists
         except (DatalistError, SmallMapError) as error:
-            if "all" not in protocols or name in protocols:
+            if "all" not in words or name in words:
                 raise
-            results[name] = {"protocol": name, "skipped": str(error)}
-            logger.info(f"{name} left out: {error}")
-        save_results(results, folder)  # each time: a run that is stopped keeps what it had
-    skipped = [f"{name}: {result['skipped']}." for name, result in results.items() if "skipped" in result]
-    if skipped:
-        report.add_section("Left out", *skipped)
-    report.write(folder / "report.html")
-    if len(skipped) == len(chosen):
-        raise DatalistError(f"data must allow at least one protocol, got none for {data}: {' '.join(skipped)}")
-    return results
+            planned[name] = str(error)
+    return Evaluation(frozen, lead, folder, planned, {*words} if "all" in words else {*planned})
+
+
+def _frozen(
+    encoder: EncoderLike, settings: Mapping[str, Any], device: str, cache_dir: str | os.PathLike[str] | None
+) -> tuple[FrozenEncoder, str]:
+    """The encoder under its settings, and what the page says of it."""
+    _check_options("encoder", inspect.signature(FrozenEncoder).parameters, settings)
+    where = ""
+    if isinstance(encoder, FrozenEncoder):
+        if settings or cache_dir is not None or device != "cpu":
+            raise ValueError(
+                "a FrozenEncoder has its own settings, device and cache_dir, got some besides; give them to it, or "
+                "give its backbone"
+            )
+        frozen = encoder
+    else:
+        further = {"device": device, "cache_dir": cache_dir, **settings}
+        if isinstance(encoder, Backbone):
+            frozen = FrozenEncoder(encoder, **further)
+        else:
+            frozen, where = FrozenEncoder.load(encoder, **further), f", from {encoder}"
+    name = type(frozen.backbone).__name__
+    return frozen, f"{name}, {frozen.image_size} pixels{where}."
+
+
+def _reasons(skipped: Mapping[str, str]) -> list[str]:
+    """Each reason once, after the protocols that it keeps out."""
+    names: dict[str, list[str]] = {}
+    for name, why in skipped.items():
+        names.setdefault(why, []).append(name)
+    return [f"{', '.join(found)}: {why}." for why, found in names.items()]
 
 
 def _chosen(
@@ -151,21 +239,14 @@ def _writable(out: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _run(
-    name: str, encoder: FrozenEncoder, data: Any, folder: Path, options: Mapping[str, Any], report: Report
-) -> dict[str, Any]:
-    """One protocol: its result, and its section in the report."""
-    if name in FROZEN:
-        result: dict[str, Any] = _make(FROZEN[name], name, options).run(encoder, load_datalist(data, "test"))
-    else:
-        if name in CLASSES:
-            protocol = _make(CLASSES[name], name, {"class_names": _label_names(data), **options})
-        else:
-            protocol = _few_shot({"output_dir": folder / "few_shot", **options})
-        sections = [load_datalist(data, section) for section in ("training", "validation", "test")]
-        result = protocol.run(encoder, *sections)
-    add_metrics(report, result)
-    return result
+def _make(name: str, options: Mapping[str, Any], data: Any, folder: Path) -> Any:
+    """The protocol with its arguments; what it does not have, or cannot take, is an error."""
+    if name == FewShotCurve.name:
+        return _few_shot({"output_dir": folder / "few_shot", **options})
+    protocol = {**FROZEN, **CLASSES}[name]
+    given = {"class_names": _label_names(data), **options} if name in CLASSES else options
+    _check_options(name, inspect.signature(protocol).parameters, given)
+    return protocol(**given)
 
 
 def _few_shot(options: Mapping[str, Any]) -> FewShotCurve:
@@ -175,11 +256,6 @@ def _few_shot(options: Mapping[str, Any]) -> FewShotCurve:
     own = {key: value for key, value in options.items() if key in curve}
     further = {key: value for key, value in options.items() if key not in curve}
     return FewShotCurve(**{**own, "few_shot": {**own.get("few_shot", {}), **further}})
-
-
-def _make(protocol: type[Any], name: str, options: Mapping[str, Any]) -> Any:
-    _check_options(name, inspect.signature(protocol).parameters, options)
-    return protocol(**options)
 
 
 def _check_options(name: str, parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any]) -> None:

@@ -30,11 +30,11 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
 
     Returns:
         metric -> ``difference``, ``low``, ``high``, ``n_patients``, and ``ahead``: "first" or "second" where the
-        interval excludes 0 and the metric says which direction is better, else None. Metrics without a value in
-        either result are left out.
+        interval excludes 0 and the metric says which direction is better, else None. There is no interval where
+        either result has none; metrics without a value in either are left out.
 
     Raises:
-        ValueError: if the results come from different protocols, settings or patients.
+        ValueError: if the results come from different protocols, settings, patients or images.
 
     >>> from monai_anat.evaluation.bootstrap import PatientBootstrap
     >>> patients = PatientBootstrap(["a", "b", "c"])
@@ -44,7 +44,7 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
     >>> difference["difference"], difference["ahead"]
     (2.0, 'first')
     """
-    for key in ("protocol", "settings", "patients"):
+    for key in ("protocol", "settings", "patients", "images"):
         one, other = (_without_encoder(result.get(key)) for result in (first, second))
         if one != other:
             raise ValueError(
@@ -85,14 +85,15 @@ def compare_metrics(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
         other = second.get(name)
         if other is None or None in (one["value"], other["value"]):
             continue
-        pairs = [np.array(metric["replicates"], dtype=np.float64) for metric in (one, other)]
-        patients = min(one["n_patients"], other["n_patients"])
-        low, high = interval(pairs[0] - pairs[1], patients, one["confidence"])
+        low = high = None
+        if None not in (one["low"], other["low"]):  # what has no interval has no interval of the difference
+            pairs = [np.array(metric["replicates"], dtype=np.float64) for metric in (one, other)]
+            low, high = interval(pairs[0] - pairs[1], min(one["rests_on"], other["rests_on"]), one["confidence"])
         found[name] = {
             "difference": one["value"] - other["value"],
             "low": low,
             "high": high,
-            "n_patients": patients,
+            "n_patients": min(one["n_patients"], other["n_patients"]),
             "ahead": _ahead(low, high, one["better"]),
         }
     return found

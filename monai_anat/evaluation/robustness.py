@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -40,7 +40,7 @@ class RobustnessProbe(FrozenProtocol):
     For every change: the centred cosine of an image's two embeddings, the same for two different patients (control),
     and the share of images whose changed version is nearest to themselves among all (``identification``). Dense
     features: each cell of the changed image searches its place in the original one; ``dense_hit`` is the share found
-    within one cell, ``dense_error`` the distance in image sides. The same position is the baseline for the dense
+    within ``radius``, ``dense_error`` the distance in image sides. The same position is the baseline for the dense
     scores: perfect without motion, wrong by it otherwise.
 
     Args:
@@ -48,12 +48,14 @@ class RobustnessProbe(FrozenProtocol):
         degrees: rotations.
         scales: factors by which the anatomy is enlarged about the image's centre.
         gammas: exponents of the intensity, in log2.
+        radius: distance in image sides up to which a cell is found; the same for every encoder, however fine its map.
         noises: standard deviations of Gaussian noise, for intensities in [0, 1].
 
     >>> RobustnessProbe(degrees=(5.0,)).name
     'robustness'
     """
 
+    least_grid: ClassVar[int] = 4
     name: ClassVar[str] = "robustness"
     kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
         "cosine": ("higher", "cosine"),
@@ -63,7 +65,8 @@ class RobustnessProbe(FrozenProtocol):
         "dense_error": ("lower", "image sides"),
     }
 
-    shifts: tuple[float, ...] = (0.05, 0.1)
+    radius: float = 0.05
+    shifts: tuple[float, ...] = (0.1, 0.2)
     degrees: tuple[float, ...] = (5.0, 10.0)
     scales: tuple[float, ...] = (0.8, 1.2)
     gammas: tuple[float, ...] = (-0.5, 0.5)
@@ -71,7 +74,6 @@ class RobustnessProbe(FrozenProtocol):
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Scores by change."""
-        encoder.check_grid(4)
         changes = self._changes()
         encoder.prepare(items, {"": None} | {name: change for name, (change, _) in changes.items()})
         mean = encoder.mean_feature(items)
@@ -88,23 +90,23 @@ class RobustnessProbe(FrozenProtocol):
             values[f"dense_hit/{name}"], values[f"dense_error/{name}"] = self._dense(
                 encoder, items, change, name, motion, mean
             )
-        scores = np.mean([value for name, value in values.items() if name.startswith("dense_hit")], axis=0)
+        values = _with_means(values)
 
         def describe(index: int) -> dict[str, Any]:
-            hits = {name: float(value[index]) for name, value in values.items() if name.startswith("dense_hit")}
+            hits = {name: float(value[index]) for name, value in values.items() if name.startswith("dense_hit/")}
             return {"image": str(items[index][IMAGE]), "dense_hit": hits}
 
-        return Measured(self.means(bootstrap, values), three_cases(scores, "higher", describe))
+        return Measured(self.means(bootstrap, values), three_cases(values["dense_hit"], "higher", describe))
 
     def baselines(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> dict[str, Metrics]:
         """The same position in the original image."""
         values: dict[str, Floats] = {}
         for name, (_, motion) in self._changes().items():
             here, origin, inside = _origins(encoder, motion)
-            hit, error = _closeness(here[inside][None], origin[inside], encoder)
+            hit, error = _closeness(here[inside][None], origin[inside], self.radius)
             values[f"dense_hit/{name}"] = hit.repeat(len(items))
             values[f"dense_error/{name}"] = error.repeat(len(items))
-        return {"same position": self.means(bootstrap, values)}
+        return {"same position": self.means(bootstrap, _with_means(values))}
 
     def _changes(self) -> dict[str, tuple[Callable[[Tensor], Tensor], Motion]]:
         """Name -> what is done to a batch, and its motion; names carry what the result depends on."""
@@ -129,7 +131,7 @@ class RobustnessProbe(FrozenProtocol):
         motion: Motion,
         mean: Floats,
     ) -> tuple[Floats, Floats]:
-        """Share of cells found within one cell, and mean error, of each image, (N,) each."""
+        """Share of cells found within the radius, and mean error, of each image, (N,) each."""
         here, origin, inside = _origins(encoder, motion)
         hits, errors = [], []
         for start in range(0, len(items), encoder.batch_size):
@@ -140,7 +142,7 @@ class RobustnessProbe(FrozenProtocol):
                 both.append(unit(tokens))
             for original, changed in zip(*both, strict=True):
                 best = (changed[inside] @ original.T).argmax(axis=1)
-                hit, error = _closeness(here[best][None], origin[inside], encoder)
+                hit, error = _closeness(here[best][None], origin[inside], self.radius)
                 hits.append(hit[0])
                 errors.append(error[0])
         return np.array(hits), np.array(errors)
@@ -178,6 +180,16 @@ def change_intensity(images: Tensor, *, gamma: float = 0.0, noise: float = 0.0) 
     return (images.clamp(0, 1).pow(2.0**gamma) + noise * field).clamp(0, 1)
 
 
+def _with_means(values: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Before the scores by change, the mean of each kind over all changes."""
+    kinds = dict.fromkeys(name.split("/")[0] for name in values)
+    means = {
+        kind: np.mean([value for name, value in values.items() if name.startswith(f"{kind}/")], axis=0)
+        for kind in kinds
+    }
+    return {**means, **values}
+
+
 def _theta(motion: Motion) -> Tensor:
     """(1, 2, 3): where, from -1 to 1, each place of the moved image comes from."""
     angle = math.radians(motion.degrees)
@@ -204,9 +216,7 @@ def _origins(encoder: FrozenEncoder, motion: Motion) -> tuple[Floats, Floats, ND
     return here, origin, ((origin >= 0) & (origin <= 1) & (here <= 1)).all(axis=1)
 
 
-def _closeness(found: Floats, origin: Floats, encoder: FrozenEncoder) -> tuple[Floats, Floats]:
-    """Share within one cell and mean error of found places (M, n, 2) against (n, 2)."""
-    offset = found - origin
-    cell = np.array(encoder.extent) / np.array(encoder.grid) / encoder.image_size
-    hit = (np.abs(offset) <= cell + 1e-9).all(axis=2).mean(axis=1)
-    return hit, np.linalg.norm(offset, axis=2).mean(axis=1)
+def _closeness(found: Floats, origin: Floats, radius: float) -> tuple[Floats, Floats]:
+    """Share within the radius and mean error of found places (M, n, 2) against (n, 2), in image sides."""
+    distance = np.linalg.norm(found - origin, axis=2)
+    return (distance <= radius + 1e-9).mean(axis=1), distance.mean(axis=1)

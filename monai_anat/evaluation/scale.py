@@ -56,6 +56,7 @@ class ScaleConsistencyProbe(FrozenProtocol):
     ratios: tuple[float, ...] = (1.25, 1.5, 2.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.places < 1 or not self.ratios or min(self.ratios) <= 1 or not 0 < self.window * max(self.ratios) <= 0.5:
             raise ValueError(
                 "places must be at least 1, ratios above 1 and window times the largest ratio at most 0.5, so that two "

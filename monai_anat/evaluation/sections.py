@@ -38,6 +38,8 @@ __all__ = [
     "difference_sentence",
     "few_shot_sentence",
     "format_metric",
+    "metric_figures",
+    "metric_groups",
     "metric_panels",
     "metric_title",
     "table_caption",
@@ -119,19 +121,20 @@ def add_masks(report: Report, result: Mapping[str, Any], folder: Path) -> None:
 def add_metrics(report: Report, result: Mapping[str, Any]) -> None:
     """Append the metrics of any protocol, drawn and as a table beside the values of its baselines, and its cases."""
     baselines = result["baselines"]
-    rows = []
-    for name, metric in result["metrics"].items():
-        value = format_metric(metric) + MARK * _is_ahead(result, name)
-        others = [format_metric(baseline.get(name), interval=False) for baseline in baselines.values()]
-        rows.append([metric_title(name, metric), value, *others, metric["unit"]])
     columns = ["metric", "encoder", *baselines, "unit"]
-    marks = f" {MARK.strip()}: better than every baseline by the paired test." if baselines else ""
-    caption = table_caption(result) + marks
-    blocks: list[str | ReportTable | ReportFigure] = [ReportTable(columns, rows, caption)]
-    if any(metric["value"] is not None for metric in result["metrics"].values()):
-        panels = metric_panels({"encoder": result})
-        blocks.insert(0, ReportFigure(panels, f"{result['protocol']}: values and intervals; lines are baselines"))
-    blocks[:0] = curve_figures({"encoder": result})
+    marks = f" {MARK.strip()}: better than every baseline by the paired test." if result["comparisons"] else ""
+    if any("random" in name for name in baselines) and marks:
+        marks += " Random weights are those of one seed: a small difference from them is no sign of learning."
+    blocks: list[str | ReportTable | ReportFigure] = list(metric_figures({"encoder": result}))
+    for title, names in metric_groups(result).items():
+        rows = []
+        for name in names:
+            metric = result["metrics"][name]
+            value = format_metric(metric) + MARK * _is_ahead(result, name)
+            others = [format_metric(baseline.get(name), interval=False) for baseline in baselines.values()]
+            rows.append([metric_title(name.removesuffix(f"/{title}"), metric), value, *others, metric["unit"]])
+        blocks.append(ReportTable(columns, rows, table_caption(result, title) + marks))
+        marks = ""  # told once
     if "picture" in result:
         picture = result["picture"]
         figure = draw_embedding_map(picture["points"], picture["landmark"], result["landmark_names"])
@@ -161,10 +164,26 @@ def metric_title(name: str, metric: Mapping[str, Any]) -> str:
     return name.replace("_", " ") + arrow
 
 
-def table_caption(result: Mapping[str, Any]) -> str:
+def metric_groups(result: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The metrics in tables: one for each number of labels and way of using them, where there are such, or one.
+
+    >>> metric_groups({"metrics": {"dice/3 labels, frozen": {}, "hd95/3 labels, frozen": {}}, "n_draws": 3})
+    {'3 labels, frozen': ['dice/3 labels, frozen', 'hd95/3 labels, frozen']}
+    """
+    groups: dict[str, list[str]] = {}
+    for name in result["metrics"]:
+        groups.setdefault(name.rpartition("/")[2] if "n_draws" in result else "", []).append(name)
+    return groups
+
+
+def table_caption(result: Mapping[str, Any], title: str = "") -> str:
     """What the table of a protocol rests on."""
     confidence = result["settings"].get("confidence", 0.95)
-    return f"{result['n_patients']} patients, {confidence:.0%} intervals in brackets; ↑ higher is better, ↓ lower."
+    known = any(metric["low"] is not None for metric in result["metrics"].values())
+    rests = f"{result['n_patients']} patients" + (f", {result['n_draws']} draws" if "n_draws" in result else "")
+    lead = f"{title[0].upper()}{title[1:]}: " if title else ""
+    brackets = f", {confidence:.0%} intervals in brackets" if known else ""
+    return f"{lead}{rests}{brackets}; ↑ higher is better, ↓ lower."
 
 
 def _is_ahead(result: Mapping[str, Any], name: str) -> bool:
@@ -192,6 +211,21 @@ def baselines_of(results: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found |= {f"{name} ({encoder})": baseline for encoder, baseline in own.items()}
     return found
+
+
+def metric_figures(results: Mapping[str, Any]) -> list[ReportFigure]:
+    """Curves over numbers of labels, or the main metrics with their intervals where there are none.
+
+    Args:
+        results: encoder -> what one protocol returned for it.
+    """
+    first = next(iter(results.values()))
+    if first.get("curves"):
+        return curve_figures(results)
+    if all(metric["value"] is None for metric in first["metrics"].values()):
+        return []
+    caption = f"{first['protocol']}: values and intervals; lines are baselines"
+    return [ReportFigure(metric_panels(results), caption)]
 
 
 def metric_panels(results: Mapping[str, Any]) -> Figure:
@@ -238,7 +272,9 @@ def curve_figures(results: Mapping[str, Any]) -> list[ReportFigure]:
                     drawn.setdefault(name, {})[way] = points
         if drawn:
             figure = draw_label_curves(drawn, curve["x_label"], curve["y_label"])
-            figures.append(ReportFigure(figure, f"{curve['y_label']} by {curve['x_label']}, with intervals"))
+            every = [point for ways in drawn.values() for points in ways.values() for point in points]
+            bars = "; bars are intervals" if any(low is not None for _, _, low, _ in every) else ""
+            figures.append(ReportFigure(figure, f"{curve['y_label']}, by {curve['x_label']}{bars}"))
     return figures
 
 

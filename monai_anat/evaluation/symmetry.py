@@ -40,6 +40,7 @@ class SymmetryProbe(FrozenProtocol):
     'symmetry'
     """
 
+    least_grid: ClassVar[int] = 4
     name: ClassVar[str] = "symmetry"
     kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
         "midline": (None, "cosine"),
@@ -56,7 +57,6 @@ class SymmetryProbe(FrozenProtocol):
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
         """Cosines by place."""
-        encoder.check_grid(4)
         encoder.prepare(items, {"": None, "mirror": _mirror})
         mean = encoder.mean_feature(items)
         points = self._points(encoder)

@@ -2,7 +2,7 @@
 
 from .calibration import Reliability, reliability
 from .classification import area_under_pr, area_under_roc
-from .clustering import assign_clusters, spherical_kmeans
+from .clustering import MOST_ASSIGNMENTS, assign_clusters, spherical_kmeans
 from .collapse import effective_rank, feature_spread
 from .landmarks import (
     LUNG_LANDMARKS,
@@ -18,6 +18,7 @@ from .macro_auroc import MacroAUROCMetric
 
 __all__ = [
     "LUNG_LANDMARKS",
+    "MOST_ASSIGNMENTS",
     "MacroAUROCMetric",
     "Reliability",
     "area_under_pr",

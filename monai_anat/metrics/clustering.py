@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["assign_clusters", "spherical_kmeans"]
+__all__ = ["MOST_ASSIGNMENTS", "assign_clusters", "spherical_kmeans"]
+
+#: ways to give clusters to structures that are tried at most
+MOST_ASSIGNMENTS = 10**6
 
 Floats = NDArray[np.float64]
 
@@ -63,16 +67,23 @@ def assign_clusters(overlap: ArrayLike) -> NDArray[np.int64]:
 
     Args:
         overlap: (clusters, structures) pixels in common; the first structure is the background, whose IoU is not
-            counted. At most ten clusters or so: every assignment is tried.
+            counted. Every assignment is tried, so there may be no more than ``MOST_ASSIGNMENTS``: 12 clusters for two
+            structures and the background.
 
     Returns:
         (clusters,) structure of each cluster.
+
+    Raises:
+        ValueError: for more.
 
     >>> assign_clusters([[90, 5, 0], [10, 50, 0], [5, 0, 40]]).tolist()
     [0, 1, 2]
     """
     counts = np.asarray(overlap, dtype=np.float64)
     clusters, structures = counts.shape
+    if structures**clusters > MOST_ASSIGNMENTS:
+        most = int(math.log(MOST_ASSIGNMENTS, structures))
+        raise ValueError(f"clusters must be at most {most} for {structures - 1} structures, got {clusters}")
     tried = np.array(list(itertools.product(range(structures), repeat=clusters)))  # (A, clusters)
     truth, size = counts.sum(axis=0), counts.sum(axis=1)
     score = np.zeros(len(tried))

@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .figures import PALETTE
+from .figures import LINE_COLOURS
 
 __all__ = ["draw_intervals"]
 
@@ -44,13 +44,13 @@ def draw_intervals(
     if not names or (titles is not None and len(titles) != len(names)):
         raise ValueError(f"groups must hold a metric, and titles one name each, got {names} and {titles}")
     encoders = list(dict.fromkeys(name for values in groups.values() for name in values))
-    columns = min(3, len(names))
+    columns = min(2, len(names))
     rows = -(-len(names) // columns)
     height = 0.9 + 0.3 * len(encoders)
     baselines = list(dict.fromkeys(name for values in (references or {}).values() for name in values))
     styles = dict(zip(baselines, cycle(_STYLES), strict=False))
     figure = Figure(
-        figsize=(3.6 * columns, rows * height + 0.25 * bool(baselines)),
+        figsize=(2.5 * columns, rows * height + 0.25 * bool(baselines)),
         layout=ConstrainedLayoutEngine(h_pad=0.08),  # so that no title touches the numbers above it
         facecolor="white",
     )
@@ -86,7 +86,7 @@ def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str]) -> Non
         if name not in values:
             continue
         value, low, high = values[name]
-        colour = PALETTE[place % len(PALETTE)]
+        colour = LINE_COLOURS[place % len(LINE_COLOURS)]
         if low is not None and high is not None:
             axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
         axis.plot([value], [place], "o", color=colour, markeredgecolor="black", markeredgewidth=0.6, markersize=6)

@@ -43,7 +43,8 @@ def draw_label_curves(
         raise ValueError(f"curves must hold points at positive numbers of labels, got {numbers}")
     lines = [(encoder, way) for encoder, ways in curves.items() for way in ways]
     every_way = list(dict.fromkeys(way for _, way in lines))
-    figure = Figure(figsize=(6.2, 3.6), layout="constrained", facecolor="white")
+    rows = -(-(len(curves) + sum(map(bool, every_way))) // 3)
+    figure = Figure(figsize=(4.8, 3.3 + 0.2 * rows), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     ratio = max(numbers[-1] / numbers[0], 2.0)
@@ -68,7 +69,9 @@ def draw_label_curves(
     axis.tick_params(labelsize=8)
     axis.grid(color="#dde3ea", linewidth=0.7)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(handles=_legend(list(curves), every_way), loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(
+        handles=_legend(list(curves), every_way), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
     return figure
 
 

@@ -66,7 +66,16 @@ def test_accuracy_leaves_out_images_without_a_class() -> None:
     bootstrap = PatientBootstrap(["a", "b", "c"], resamples=50)
     labels = np.array([[1, 0], [0, 1], [np.nan, np.nan]])
     assert accuracy(np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]]), labels, bootstrap)["value"] == 0.5
-    assert accuracy(np.zeros((3, 2)), np.full((3, 2), np.nan), bootstrap)["why"] == "no test image has a known class"
+    assert accuracy(np.zeros((3, 2)), np.full((3, 2), np.nan), bootstrap)["why"].startswith(
+        "no test image has a known class"
+    )
+    one = accuracy(np.eye(2)[[0, 0, 1]], np.eye(2)[[0, 0, 0]], bootstrap)
+    assert (one["value"], one["why"]) == (None, "all test images are of one class, so there is no accuracy")
+
+
+def test_accuracy_counts_images_and_not_patients() -> None:
+    truth, bootstrap = np.eye(2)[[0, 0, 0, 1]], PatientBootstrap(["a", "a", "a", "b"], resamples=50)
+    assert accuracy(np.eye(2)[[0, 0, 0, 0]], truth, bootstrap)["value"] == 0.75
 
 
 def test_what_was_not_learned_is_not_averaged() -> None:

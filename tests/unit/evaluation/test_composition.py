@@ -103,7 +103,10 @@ def test_a_head_of_another_number_of_parts_is_not_asked(ramps, oracles, grey) ->
 
 
 def test_windows_are_inside_and_divisible(ramps) -> None:
-    boxes = draw_windows(ramps, 20, (0.4, 0.8), 0).reshape(-1, 4)
+    shares = np.tile(np.linspace(0.4, 0.8, 20), (len(ramps), 1))
+    each = draw_windows(ramps, shares, 0)
+    assert (each[:, :, 2] == each[:1, :, 2]).all(), "of one size for images of one size"
+    boxes = each.reshape(-1, 4)
     assert (boxes[:, 2] % 12 == 0).all()
     assert len(set(boxes[:, 2].tolist())) > 2
     assert (boxes[:, :2] >= 0).all()

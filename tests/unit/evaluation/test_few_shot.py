@@ -153,10 +153,17 @@ def test_masks_that_cannot_be_scored_are_named_before_any_training(lungs, grey_b
 
     protocol = FewShotSegmentation(shots=2, seeds=(0,), learning_rates=(1e-3,), **FAST)
     arms, splits = {"a": grey_bands}, [lungs[name] for name in ("training", "validation", "test")]
-    with pytest.raises(DatalistError, match=r"training masks must hold the class numbers .*, 0 to 2, got 255"):
+    with pytest.raises(
+        DatalistError, match=r"training masks must hold the numbers of .*, 0 to 2, got 255 in training_"
+    ):
         protocol.compare(arms, with_masks(splits[0], [0, 255, 255]), *splits[1:])
     with pytest.raises(DatalistError, match=r"test masks must show at least one of .*, got none in 4"):
         protocol.compare(arms, *splits[:2], with_masks(splits[2], [0, 0, 0]))
+    with pytest.raises(DatalistError, match=r"training masks must show at least one of .*, got none in 2"):
+        protocol.compare(arms, with_masks(splits[0], [0, 0, 0]), *splits[1:])
+    bits = FewShotSegmentation(shots=2, seeds=(0,), learning_rates=(1e-3,), overlapping=True, **FAST)
+    with pytest.raises(DatalistError, match=r"the sums of the bits of \['right lung', 'left lung'\], 0 to 3, got 4 in"):
+        bits.compare(arms, with_masks(splits[0], [0, 1, 4]), *splits[1:])
 
 
 def test_only_the_images_that_were_drawn_are_read(lungs, grey_bands, tmp_path) -> None:

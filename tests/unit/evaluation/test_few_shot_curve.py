@@ -13,7 +13,7 @@ from monai_anat.evaluation import FewShotCurve, FewShotSegmentation, case_pictur
 
 FAST = {
     "steps": 25,
-    "seeds": (0, 1),
+    "seeds": (0, 1, 2),
     "learning_rates": (1e-2,),
     "decoder_features": 16,
     "precision": "fp32",
@@ -30,15 +30,38 @@ def test_an_encoder_that_knows_segments_from_few_labels(lungs, oracles, tmp_path
     metric = result["metrics"]["dice/3 labels, frozen"]
     assert metric["value"] > 0.6
     assert metric["low"] < metric["value"] < metric["high"]
-    assert result["metrics"]["hd95/right lung/1 labels, frozen"]["better"] == "lower"
+    assert result["metrics"]["hd95/right lung/1 label, frozen"]["better"] == "lower"
     both = [result["metrics"][f"dice/{side} lung/3 labels, frozen"]["value"] for side in ("right", "left")]
     assert metric["value"] == pytest.approx(np.mean(both))
     assert list(result["baselines"]) == ["scratch"]
+    assert result["n_draws"] == 3
+    hd95 = result["metrics"]["hd95/right lung/3 labels, frozen"]
+    raw = json.loads((tmp_path / "3_frozen" / "few_shot.json").read_text())["arms"]["pre-trained"]["draws"]
+    pixels = np.nanmean([draw["by_structure"]["right lung"]["hd95"] for draw in raw])
+    assert (hd95["value"], hd95["unit"]) == (pytest.approx(pixels / 48), "image sides")
     assert compare_results(result, result)["dice/3 labels, frozen"]["difference"] == 0
     assert (tmp_path / "3_frozen" / "few_shot_masks.npz").is_file()
     assert result["cases"]["worst"]["score"] <= result["cases"]["best"]["score"]
     (picture,) = case_pictures(result)
     assert [axis.get_title()[:4] for axis in picture.figure.axes] == ["best", "medi", "wors"]
+
+
+def test_fewer_than_three_draws_have_no_interval_and_put_nobody_ahead(lungs, oracles) -> None:
+    few = {**FAST, "steps": 2, "seeds": (0, 1)}
+    splits = [lungs[name] for name in ("training", "validation", "test")]
+    curve = FewShotCurve(shots=(1,), modes=("frozen",), few_shot=few, least_patients=4, resamples=50)
+    result = curve.run(oracles.bands(), *splits)
+    metric = result["metrics"]["dice/1 label, frozen"]
+    assert (metric["low"], metric["why"]) == (None, "an interval needs at least 3 draws of training images, got 2")
+    other = {**result, "metrics": {name: {**entry, "value": 0.0} for name, entry in result["metrics"].items()}}
+    difference = compare_results(result, other)["dice/1 label, frozen"]
+    assert (difference["low"], difference["ahead"]) == (None, None)
+    assert difference["difference"] == metric["value"]
+
+
+def test_without_numbers_it_takes_those_that_there_are(lungs, oracles) -> None:
+    splits = [lungs[name] for name in ("training", "validation", "test")]
+    assert list(FewShotCurve(few_shot=FAST).check(oracles.bands(), *splits)[3].values()) == [1, 3, 6]
 
 
 def test_a_share_of_the_labels_is_so_many_labels(lungs, oracles) -> None:
@@ -95,7 +118,7 @@ def test_wrong_settings_and_too_few_labels_are_named(lungs, oracles) -> None:
     splits = [lungs[name] for name in ("training", "validation", "test")]
     with pytest.raises(ValueError, match="shots must be between 1 and the 6 images of the list, got 12"):
         FewShotCurve(shots=(3, 12), few_shot=FAST).run(oracles.bands(), *splits)
-    with pytest.raises(DatalistError, match="at least one image with 'label' each, got none"):
+    with pytest.raises(DatalistError, match="test must hold at least one image with 'label', got none"):
         FewShotCurve(shots=(1,), few_shot=FAST).run(oracles.bands(), splits[0], splits[1], [])
     with pytest.raises(DatalistError, match="one split only"):
         FewShotCurve(shots=(1,), few_shot=FAST).run(oracles.bands(), splits[0], splits[1], splits[0])

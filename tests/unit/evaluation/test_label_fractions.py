@@ -37,6 +37,14 @@ def test_shares_take_whole_patients_and_all_labels_agree_with_the_linear_probe(d
     assert len(result["notes"]) == 1, "a finding that no test image has is named once"
 
 
+def test_few_positives_limit_what_is_known_and_draws_of_one_kind_are_told(data, oracles) -> None:
+    rare = [[{**item, "label": [int(number < 3)]} for number, item in enumerate(split)] for split in data]
+    result = LabelFractionProbe(fractions=(0.1, 1.0), draws=(0, 1, 2), **FAST).run(oracles.noise(), *rare)
+    for metric in result["metrics"].values():
+        assert (metric["low"], metric["why"]) == (None, "an interval needs at least 5 positive patients, got 2")
+    assert "of 3 draws of 10% of the labels hold one kind of image only for some class." in result["notes"][-1]
+
+
 def test_noise_stays_at_chance_and_constant_features_have_no_score(data, oracles) -> None:
     metric = LabelFractionProbe(fractions=(0.5,), **FAST).run(oracles.noise(), *data)["metrics"]["auroc/50%"]
     assert metric["low"] < 0.5 < metric["high"]

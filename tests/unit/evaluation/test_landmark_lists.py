@@ -34,7 +34,7 @@ def test_written_landmarks_keep_their_places(lungs, tmp_path) -> None:
     assert found.mirror.tolist() == [2, 1, 0]
     assert found.points[0, 0].tolist() == [3, 4.5]
     assert np.isnan(found.points[0, 2]).all()
-    assert found.widths.tolist() == [30, 16]
+    np.testing.assert_array_equal(found.widths, [30, np.nan])
     assert np.isnan(found.spacings).all()
     assert found.notes == ("2 of 6 landmarks are absent or cut off by the image border.",)
 
@@ -135,6 +135,36 @@ def test_contours_become_landmarks_of_the_images_size(lungs, tmp_path) -> None:
         contour_datalist([item], folders, points={"left lung": [5]})
     with pytest.raises(DatalistError, match="must exist"):
         contour_datalist([lungs["test"][1]], folders)
+
+
+def test_points_keep_their_places_when_one_is_missing(tmp_path) -> None:
+    (tmp_path / "a.txt").write_text("n_points: 3\n{\n10 20\nnan nan\n30 40\n}\n")
+    points = read_contour(tmp_path / "a.txt")
+    np.testing.assert_array_equal(points, [[20, 10], [np.nan, np.nan], [40, 30]])
+    item = {"image": str(tmp_path / "a.png")}
+    (found,) = contour_datalist([item], {"right lung": tmp_path}, suffix=".txt")
+    assert found["landmarks"] == {"right lung 0": [20, 10], "right lung 2": [40, 30]}
+    assert found["thorax_width"] == 20
+    assert "thorax_width" not in contour_datalist([item], {"heart": tmp_path}, suffix=".txt")[0]
+    (tmp_path / "a.txt").write_text("10 20\n,\n30 40\n")
+    with pytest.raises(DatalistError, match="two numbers in line 2, got ','; write 'nan nan'"):
+        read_contour(tmp_path / "a.txt")
+    np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "a.json").write_text("{")
+    for name in ("a.npy", "a.json"):
+        with pytest.raises(DatalistError, match=f"{name} must hold points of two numbers each, and nothing else"):
+            read_contour(tmp_path / name)
+
+
+def test_masks_that_do_not_tell_the_lungs_apart_are_named(lungs, tmp_path) -> None:
+    for value, sentence in (
+        (255, r"0, 1 \(right lung\) and 2 \(left lung\), got \[0, 255\]"),
+        (1, "show the left lung"),
+    ):
+        path = tmp_path / f"{value}.png"
+        Image.fromarray((np.array(Image.open(lungs["test"][0]["label"])) > 0).astype(np.uint8) * value).save(path)
+        with pytest.raises(DatalistError, match=sentence):
+            load_landmarks([{**lungs["test"][0], "label": str(path)}])
 
 
 def test_files_without_points_are_named(tmp_path) -> None:

@@ -17,7 +17,7 @@ def test_landmarks_and_clusters_are_drawn_on_their_radiographs(tmp_path):
         }
     }
     (picture,) = case_pictures(found, "ours")
-    assert picture.caption == "ours: best case, 0.100"
+    assert picture.caption == "ours: best case, 0.100; dots: found; rings: the truth"
     source, target = picture.figure.axes
     scale = min(1.0, 320 / max(height, width))
     assert [float(value) for value in source.lines[0].get_xydata()[0]] == [width / 2 * scale, height / 2 * scale]

@@ -7,7 +7,14 @@ import json
 import pytest
 
 from monai_anat.data import DatalistError, load_datalist, sample_folder
-from monai_anat.evaluation import FrozenEncoder, LandmarkProbe, compare_evaluations, evaluate_encoder, load_results
+from monai_anat.evaluation import (
+    FrozenEncoder,
+    LandmarkProbe,
+    compare_encoders,
+    compare_evaluations,
+    evaluate_encoder,
+    load_results,
+)
 from monai_anat.evaluation.protocols import CLASSES, FROZEN
 from monai_anat.networks import ViTBackbone, load_encoder, save_encoder
 
@@ -47,10 +54,10 @@ def test_few_shot_takes_its_own_arguments_and_those_of_the_segmentation(encoder,
     assert results["few-shot"]["settings"]["few_shot"] == {**few, "warmup": 0.5}
     assert results["few-shot"]["settings"]["encoder"]["std"] == 0.2
     (dice, *_) = results["few-shot"]["curves"]
-    assert dice["ways"] == {"fine-tuned": [[1, "dice/1 labels, fine-tuned"], [2, "dice/2 labels, fine-tuned"]]}
+    assert dice["ways"] == {"fine-tuned": [[1, "dice/1 label, fine-tuned"], [2, "dice/2 labels, fine-tuned"]]}
     assert (tmp_path / "few_shot" / "2_fine-tuned" / "few_shot_masks.npz").is_file()
     page = (tmp_path / "report.html").read_text()
-    assert "Dice by labelled images, with intervals" in page
+    assert "Dice, by labelled images" in page
 
 
 def test_unknown_protocols_and_data_without_sections_are_named(encoder, tmp_path) -> None:
@@ -73,11 +80,48 @@ def test_unknown_arguments_of_a_protocol_are_named(encoder, tmp_path) -> None:
         ("collapse", {"cells": "many"}, r"collapse\.cells must be a value such as 256, got 'many'"),
         ("collapse", {"cells": None}, r"collapse\.cells must be a value such as 256, got None"),
         ("few-shot", {"few_shot": {"speed": 1}}, r"few_shot must hold arguments of .*steps.*, got \['speed'\]"),
-        ("few-shot", {"shots": 3}, r"few-shot\.shots must be a list such as \[1, 3, 6, 12\], got 3"),
+        ("few-shot", {"shots": 3}, r"shots must be a list such as \[1, 3, 6, 12, 24\], got 3"),
     ):
         protocol = "collapse" if name == "encoder" else name
         with pytest.raises(ValueError, match=sentence):
             evaluate_encoder(encoder, sample_folder(), tmp_path, [protocol], options={name: options})
+
+
+def test_everything_is_looked_at_before_anything_is_measured(encoder, tmp_path, monkeypatch) -> None:
+    def measure(*_) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(FROZEN["collapse"], "run", measure)
+    small = ViTBackbone(image_size=32, patch_size=16, embed_dim=8, depth=4, num_heads=2)
+    for first, protocols, options, sentence in (
+        (encoder, "collapse,symmetry", {"symmetry": {"speed": 1}}, "arguments of symmetry must be"),
+        (encoder, "collapse,linear", {}, "every item must have a 'label' that is a class number"),
+        (encoder, "collapse,few-shot", {"few-shot": {"shots": [99]}}, "shots must be between 1 and"),
+        (encoder, "collapse,few-shot", {"few-shot": {"class_names": ["-", "lung"]}}, "0 to 1, got 2 in "),
+        (FrozenEncoder(small, image_size=32), "collapse,landmarks", {}, "at least 4 x 4 cells, got 2 x 2"),
+        (encoder, "collapse", {"collapse": {"max_images": 0}}, "max_images must be at least 1, got 0"),
+        (encoder, "collapse,landmarks", {"landmarks": {"max_sources": 0}}, "max_sources must be at least 1, got 0"),
+        (encoder, "collapse,co-segmentation", {"co-segmentation": {"clusters": [13]}}, "numbers up to 12 for 2"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            evaluate_encoder(first, sample_folder(), tmp_path, protocols, options=options)
+    with pytest.raises(FileNotFoundError):
+        compare_encoders([encoder, tmp_path / "nowhere"], sample_folder(), tmp_path, "collapse")
+
+
+def test_any_encoder_gets_its_page(tmp_path, few) -> None:
+    backbone = ViTBackbone(image_size=32, patch_size=8, embed_dim=8, depth=4, num_heads=2)
+    frozen = FrozenEncoder(backbone, image_size=32, mean=0.4, std=0.2)
+    options = {"collapse": TINY["collapse"]}
+    results = evaluate_encoder(frozen, few, tmp_path, "collapse", options=options)
+    assert results["collapse"]["settings"]["encoder"]["mean"] == 0.4
+    assert "ViTBackbone, 32 pixels." in (tmp_path / "report.html").read_text()
+    own = {**options, "encoder": {"image_size": 32, "mean": 0.4, "std": 0.2}}
+    assert evaluate_encoder(backbone, few, tmp_path, "collapse", options=own) == results
+    with pytest.raises(ValueError, match="a FrozenEncoder has its own settings"):
+        evaluate_encoder(frozen, few, tmp_path, "collapse", options=own)
+    page = compare_encoders({"one": frozen, "two": frozen}, few, tmp_path / "both", "collapse", options=options)
+    assert "one minus two" in page.read_text()
 
 
 def test_what_takes_no_files_is_named_before_any_work(encoder, tmp_path) -> None:
@@ -153,12 +197,14 @@ def test_all_goes_on_where_labels_are_names_of_findings(encoder, tmp_path, few) 
 def test_all_can_stand_among_others(encoder, tmp_path, few) -> None:
     options = {**TINY, "encoder": {"image_size": 32}}
     with pytest.raises(DatalistError, match="section must be one of"):
-        evaluate_encoder(encoder, few, tmp_path / "out", ["all", "few-shot"], options=options)
-    assert [*FROZEN, *CLASSES] == list(load_results(tmp_path / "out")), "what is named is no longer left out"
+        evaluate_encoder(encoder, few, tmp_path / "out", "all, few-shot", options=options)
+    assert not (tmp_path / "out" / "evaluation.json").exists(), (
+        "what is named is no longer left out, and looked at first"
+    )
 
 
 def test_data_that_allow_no_protocol_are_an_error(encoder, tmp_path) -> None:
     (tmp_path / "list.json").write_text(json.dumps({"training": load_datalist(sample_folder(), "test")[:2]}))
-    with pytest.raises(DatalistError, match=r"at least one protocol, got none .*: landmarks: section must"):
+    with pytest.raises(DatalistError, match=r"at least one protocol, got none: landmarks, .*, collapse: section must"):
         evaluate_encoder(encoder, tmp_path / "list.json", tmp_path / "out", ["all"], options=TINY)
     assert "Left out" in (tmp_path / "out" / "report.html").read_text()

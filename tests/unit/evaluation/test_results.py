@@ -29,6 +29,20 @@ def test_pairing_removes_what_both_share() -> None:
     assert lower["ahead"] == "second"
 
 
+def test_what_has_no_interval_has_no_winner_and_few_patients_widen_the_difference() -> None:
+    values = np.arange(12) / 12
+    one, other = result(values + 0.1), result(values)
+    for found in (one, other):
+        found["metrics"]["score/a b"]["low"] = None
+    difference = compare_results(one, other)["score/a b"]
+    assert (difference["low"], difference["high"], difference["ahead"]) == (None, None, None)
+    noisy = np.random.default_rng(1).normal(size=12)
+    wide, narrow = result(noisy), result(noisy)
+    wide["metrics"]["score/a b"]["rests_on"] = 3
+    pair = [compare_results(found, result(values))["score/a b"] for found in (wide, narrow)]
+    assert pair[0]["high"] - pair[0]["low"] > 1.2 * (pair[1]["high"] - pair[1]["low"])
+
+
 def test_nobody_is_ahead_within_the_interval() -> None:
     generator = np.random.default_rng(1)
     values = generator.normal(size=(2, 12))
@@ -66,7 +80,7 @@ def test_disk_keeps_every_number(tmp_path) -> None:
 
 def test_what_does_not_belong_together_is_refused() -> None:
     plain = result(np.zeros(12))
-    for key, value in (("protocol", "q"), ("patients", "x"), ("settings", {"k": [3]})):
+    for key, value in (("protocol", "q"), ("patients", "x"), ("images", "x"), ("settings", {"k": [3]})):
         with pytest.raises(ValueError, match=f"both results must have the same {key}"):
             compare_results(plain, result(np.zeros(12), **{key: value}))
     with pytest.raises(ValueError, match="must share a protocol with intervals"):

@@ -8,6 +8,7 @@ import torch
 
 from monai_anat.evaluation import RobustnessProbe
 from monai_anat.evaluation.robustness import Motion, _origins, change_intensity, move_images
+from monai_anat.networks import ViTBackbone
 
 FAST = {"resamples": 50, "random_seed": None}
 
@@ -65,7 +66,21 @@ def test_position_features_find_the_same_position(lungs, oracles) -> None:
             assert result["metrics"][f"{kind}/{name}"]["value"] == pytest.approx(same[f"{kind}/{name}"]["value"])
     assert same["dense_error/shift 0.25"]["value"] == pytest.approx(0.25 * 2**0.5)
     assert same["dense_hit/shift 0.25"]["value"] == 0
+    assert same["dense_hit"]["value"] == pytest.approx(
+        np.mean([metric["value"] for name, metric in same.items() if name.startswith("dense_hit/")])
+    )
     assert same["dense_error/noise 0.1"]["value"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_coarse_map_is_given_no_more_room_than_a_fine_one(lungs, oracles) -> None:
+    """A shift of a tenth is beyond the radius, whether it is less than a cell of the map or more."""
+    probe = RobustnessProbe(shifts=(0.1,), degrees=(), scales=(), gammas=(), noises=(), **FAST)
+    for size in (32, 128):
+        backbone = ViTBackbone(image_size=size, patch_size=8, embed_dim=8, depth=4, num_heads=2)
+        encoder = oracles.frozen(backbone, image_size=size)
+        same = probe.run(encoder, lungs["training"])["baselines"]["same position"]
+        assert same["dense_hit"]["value"] == 0
+        assert same["dense_error"]["value"] == pytest.approx(0.1 * 2**0.5)
 
 
 def test_intensity_changes() -> None:

@@ -41,3 +41,5 @@ def test_the_assignment_is_the_best_of_all() -> None:
 
     best = max(mean_iou(structure) for structure in itertools.product(range(3), repeat=4))
     assert mean_iou(assign_clusters(counts)) == pytest.approx(best)
+    with pytest.raises(ValueError, match="clusters must be at most 12 for 2 structures, got 13"):
+        assign_clusters(np.ones((13, 3)))
