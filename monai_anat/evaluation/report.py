@@ -25,7 +25,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: .5rem 0 .25rem; }
 h2 { font-size: 1.2rem; margin: 0 0 .6rem; }
 .lead { color: var(--soft); margin: 0 0 1.5rem; }
@@ -41,13 +41,17 @@ figcaption { margin-top: .4rem; } .caption { margin: 1.2rem 0 .4rem; }
 @media (max-width: 640px) { .picture img.wide { max-width: none; max-height: 300px; } }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; min-width: 20rem; }
 th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:last-child, td:last-child { padding-right: 0; }
 th:first-child, td:first-child { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
 @media (max-width: 640px) { th:first-child, td:first-child { white-space: normal; min-width: 7.5rem; } }
 tr.strong td { font-weight: 700; color: var(--accent); }
+summary { cursor: pointer; }
 footer { color: var(--soft); font-size: .85rem; }
 """
 
+#: rows of a table that is shown at once; a longer one is unfolded by its reader
+_LONG = 24
 #: inches of a figure that a phone still shows whole; what is wider can be scrolled there
 _PHONE = 5.0
 
@@ -59,7 +63,7 @@ class ReportTable:
     Attributes:
         columns: headings.
         rows: cells; floats are written with ``digits`` decimals, None and NaN as a dash.
-        caption: what the table shows.
+        caption: what the table shows; the line by which a long table is unfolded.
         digits: decimals of floats.
         strong: numbers of the rows to set off.
     """
@@ -166,9 +170,12 @@ def _table(table: ReportTable) -> str:
         cells = "".join(f"<td>{html.escape(_cell(value, table.digits))}</td>" for value in row)
         rows.append(f"<tr{mark}>{cells}</tr>")
     # beside the table and not in it: there it would be as wide, and run out of a phone's screen
-    caption = f'<p class="caption">{html.escape(table.caption)}</p>' if table.caption else ""
+    caption = html.escape(table.caption)
     body = "\n".join(rows)
-    return f'{caption}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    whole = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    if len(rows) > _LONG:
+        return f'<details><summary class="caption">{len(rows)} rows. {caption}</summary>{whole}</details>'
+    return (f'<p class="caption">{caption}</p>' if caption else "") + whole
 
 
 def _cell(value: Any, digits: int) -> str:

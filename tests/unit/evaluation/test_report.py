@@ -69,6 +69,18 @@ def test_only_wide_figures_scroll_on_a_phone() -> None:
     assert "max-height: 300px" in report.render(), "a low one is not blown up"
 
 
+def test_long_tables_are_folded_under_their_captions() -> None:
+    for rows, folded in ((24, False), (25, True)):
+        report = Report("t")
+        report.add_section(
+            "s", ReportTable(["a", "b"], [[str(number), 0.5] for number in range(rows)], "What it shows")
+        )
+        page = report.render()
+        assert ("<details>" in page) is folded
+        assert page.count("<td>0.500</td>") == rows
+        assert page.count("What it shows") == 1
+
+
 def test_writing_leaves_one_file(tmp_path) -> None:
     path = Report("t").write(tmp_path / "new" / "report.html")
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
