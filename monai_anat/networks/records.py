@@ -81,7 +81,7 @@ def save_encoder(
 
     Raises:
         TypeError: when the network is no backbone of this package, or the provenance is not JSON.
-        ValueError: when ``image_size`` does not fit the backbone's dimensions.
+        ValueError: when ``image_size`` does not fit the backbone's dimensions, or mean and std are not one number each.
 
     Example:
         >>> import tempfile
@@ -101,9 +101,14 @@ def save_encoder(
     size = [image_size] * network.spatial_dims if isinstance(image_size, int) else list(image_size)
     if len(size) != network.spatial_dims:
         raise ValueError(f"image_size must have {network.spatial_dims} entries, got image_size={image_size}")
-    record = EncoderRecord(
-        type(network).__name__, network.config, tuple(size), float(mean), float(std), dict(provenance or {})
-    )
+    try:
+        normal = float(mean), float(std)
+    except TypeError:
+        raise ValueError(
+            f"mean and std must be one number each, for all channels, got mean={mean} and std={std}; a network that "
+            "was trained with others is measured as FrozenEncoder(backbone, mean=[...], std=[...])"
+        ) from None
+    record = EncoderRecord(type(network).__name__, network.config, tuple(size), *normal, dict(provenance or {}))
     content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(record)}
     try:
         text = json.dumps(content, indent=2, sort_keys=False) + "\n"

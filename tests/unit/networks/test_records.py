@@ -208,6 +208,8 @@ def test_what_cannot_be_saved_is_named(backbone, tmp_path):
         save_encoder(backbone, tmp_path, image_size=56, mean=0, std=1, provenance={"x": torch.ones(1)})
     with pytest.raises(ValueError, match="image_size must have 2 entries"):
         save_encoder(backbone, tmp_path, image_size=(56, 56, 56), mean=0, std=1)
+    with pytest.raises(ValueError, match=r"one number each, for all channels, got mean=\[0.5, 0.4\]"):
+        save_encoder(backbone, tmp_path, image_size=56, mean=[0.5, 0.4], std=1)
     assert list(tmp_path.iterdir()) == []
 
 
