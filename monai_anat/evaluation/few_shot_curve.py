@@ -44,11 +44,10 @@ class FewShotCurve:
 
     Dice and HD95 (in sides of the square that the network sees; in mm, too, where images say their spacing) of every
     structure and their means over structures, averaged over draws and test patients; intervals cover both, and need
-    at least three draws. The baseline is the same architecture from scratch
-    (frozen: random weights). Structures that overlap are read from bit masks by
-    ``few_shot={"overlapping": True, "label_key": "label_multi", "class_names": [...]}``. With fewer than
-    ``least_patients`` test patients the result is a case series: every image is listed, and no interval is
-    given.
+    at least three draws. The baseline is the same architecture from scratch (frozen: random weights). Structures that
+    overlap are read from bit masks by ``few_shot={"overlapping": True, "label_key": "label_multi", "class_names":
+    [...]}``. With fewer than ``least_patients`` test patients the result is a case series: every image is listed, and
+    no interval is given.
 
     Args:
         shots: labelled images per draw; numbers beyond the training images are an error. By default those of 1, 3, 6,
@@ -191,9 +190,8 @@ class FewShotCurve:
         }
         for number in numbers.values():
             take_shots(splits["training"], number, 0)  # says at once what cannot be drawn
-        largest = self._protocol(
-            encoder, max(numbers.values()), self.modes[0]
-        )  # smaller draws are parts of larger ones
+        # smaller draws are parts of larger ones
+        largest = self._protocol(encoder, max(numbers.values()), self.modes[0])
         drawn = [item for seed in largest.seeds for item in take_shots(splits["training"], largest.shots, seed)]
         used = {**splits, "training": list({str(item[IMAGE]): item for item in drawn}.values())}
         for name, items in used.items():

@@ -98,6 +98,7 @@ def evaluate_encoder(
         protocol -> its result.
 
     Raises:
+        TypeError: for an encoder that is none of these.
         ValueError: for an unknown protocol or argument, a folder that cannot be written, or an encoder that a protocol
             cannot measure.
         DatalistError: if the datalist lacks what a protocol that was named needs, or what each of "all" does.
@@ -198,8 +199,13 @@ def _frozen(
         further = {"device": device, "cache_dir": cache_dir, **settings}
         if isinstance(encoder, Backbone):
             frozen = FrozenEncoder(encoder, **further)
-        else:
+        elif isinstance(encoder, (str, os.PathLike)):
             frozen, where = FrozenEncoder.load(encoder, **further), f", from {encoder}"
+        else:
+            raise TypeError(
+                f"encoder must be a folder, a backbone or a FrozenEncoder, got {type(encoder).__name__}; as_backbone "
+                "makes a backbone of another network"
+            )
     name = type(frozen.backbone).__name__
     return frozen, f"{name}, {frozen.image_size} pixels{where}."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from torch import nn
 
 from monai_anat.data import DatalistError, load_datalist, sample_folder
 from monai_anat.evaluation import (
@@ -118,6 +119,8 @@ def test_any_encoder_gets_its_page(tmp_path, few) -> None:
     assert "ViTBackbone, 32 pixels." in (tmp_path / "report.html").read_text()
     own = {**options, "encoder": {"image_size": 32, "mean": 0.4, "std": 0.2}}
     assert evaluate_encoder(backbone, few, tmp_path, "collapse", options=own) == results
+    with pytest.raises(TypeError, match="a backbone or a FrozenEncoder, got Linear; as_backbone makes"):
+        evaluate_encoder(nn.Linear(1, 1), few, tmp_path, "collapse")
     with pytest.raises(ValueError, match="a FrozenEncoder has its own settings"):
         evaluate_encoder(frozen, few, tmp_path, "collapse", options=own)
     page = compare_encoders({"one": frozen, "two": frozen}, few, tmp_path / "both", "collapse", options=options)
