@@ -223,8 +223,8 @@ for result in (landmarks, localizability, composability, co_segmentation):
 #
 # - the windows' neighbours are no better than those of the random network beyond doubt, and each cloud of the t-SNE
 #   picture holds all six landmarks: what it sorts is not the anatomy;
-# - composability looks splendid at .94, and the random network has .99. It does little more than average grey values,
-#   and the mean of a whole *is* the mean of its parts. A figure like .94 alone would prove nothing;
+# - composability looks splendid at .95, and the random network has .99. It does little more than average grey values,
+#   and the mean of a whole *is* the mean of its parts. A figure like .95 alone would prove nothing;
 # - the clusters follow the lungs less than those of position and intensity do, and less than random weights'.
 #
 # An encoder worth using has to beat all of these columns. `docs/results.md` has longer runs.
