@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data import DatalistError
 from ..keys import IMAGE
 from ..metrics import read_features
 from .bootstrap import PatientBootstrap
@@ -76,14 +77,18 @@ class SymmetryProbe(FrozenProtocol):
         values["gap"] = values["midline"] - values["lateral"]
         metrics = self.means(bootstrap, values)
         rows = [row for row, item in enumerate(items) if has_landmarks(item)]
+        notes = []
         if rows:
-            metrics |= self._landmarks(encoder, items, rows, bootstrap, mean)
+            try:
+                metrics |= self._landmarks(encoder, items, rows, bootstrap, mean)
+            except DatalistError as error:  # the rest needs no masks
+                notes.append(f"There are no cosines at landmarks: {error}.")
 
         def describe(index: int) -> dict[str, Any]:
             rows = [[round(float(value), 3) for value in point] for point in points]
             return {"image": str(items[index][IMAGE]), "points": rows, "cosine": np.round(place[index], 3).tolist()}
 
-        return Measured(metrics, three_cases(values["gap"], "higher", describe))
+        return Measured(metrics, three_cases(values["gap"], "higher", describe), notes=notes)
 
     def _points(self, encoder: FrozenEncoder) -> Floats:
         """Places, evenly over the image and mirror images of each other, as many as the map has cells, (P, 2)."""

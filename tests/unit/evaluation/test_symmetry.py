@@ -37,6 +37,15 @@ def test_an_encoder_that_tells_the_sides_apart(two_sided, oracles) -> None:
     assert metrics["landmarks/right"]["value"] < 0.2
 
 
+def test_masks_that_tell_no_side_leave_out_the_landmarks_only(two_sided, oracles, tmp_path) -> None:
+    Image.fromarray(np.full((48, 48), 255, np.uint8)).save(tmp_path / "mask.png")
+    items = [{"image": i["image"], "patient": i["patient"], "label": str(tmp_path / "mask.png")} for i in two_sided]
+    result = SymmetryProbe(**FAST).run(oracles.bands(), items)
+    assert result["metrics"]["gap"]["value"] > 0.5
+    assert not any(name.startswith("landmarks") for name in result["metrics"])
+    assert result["notes"][0].startswith("There are no cosines at landmarks: ")
+
+
 def test_position_alone_sees_no_mirror(two_sided, oracles) -> None:
     metrics = SymmetryProbe(**FAST).run(oracles.place(), two_sided)["metrics"]
     assert metrics["lateral"]["value"] == pytest.approx(1)
