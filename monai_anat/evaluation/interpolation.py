@@ -57,7 +57,8 @@ class InterpolationProbe(FrozenProtocol):
         "extrapolation_cosine": ("higher", "cosine"),
         "extrapolation_gain": ("higher", "cosine above the end point"),
         "extrapolation_error": ("lower", "distances from A to B"),
-        "control_cosine": (None, "cosine"),
+        "interpolation_control": (None, "cosine"),
+        "extrapolation_control": (None, "cosine"),
     }
 
     window: float = 0.4
@@ -89,25 +90,26 @@ class InterpolationProbe(FrozenProtocol):
         grid = unit(features[:, :, [place[share] for share in GRID]])
         found: dict[str, list[Floats]] = {}
 
-        def add(kind: str, predicted: Floats, actual: Floats, nearer: Floats, span: Floats) -> None:
+        def add(kind: str, predicted: Floats, share: float, nearer: Floats, span: Floats) -> None:
+            actual, other = (embedded[:, :, place[share]] for embedded in (features, others))
             cosine = cosines(predicted, actual)
             error = np.linalg.norm(predicted - actual, axis=-1) / np.maximum(np.linalg.norm(span, axis=-1), 1e-12)
             found.setdefault(f"{kind}_cosine", []).append(cosine)
             found.setdefault(f"{kind}_gain", []).append(cosine - cosines(nearer, actual))
             found.setdefault(f"{kind}_error", []).append(error)
+            found.setdefault(f"{kind}_control", []).append(cosines(predicted, other))
 
         ends = features[:, :, place[0.0]], features[:, :, place[1.0]]
         for t in self.inside:
-            predicted, actual = (1 - t) * ends[0] + t * ends[1], features[:, :, place[t]]
-            add("interpolation", predicted, actual, ends[round(t)], ends[1] - ends[0])
+            predicted = (1 - t) * ends[0] + t * ends[1]
+            add("interpolation", predicted, t, ends[round(t)], ends[1] - ends[0])
             best = np.einsum("nld,nlgd->nlg", unit(predicted), grid).argmax(axis=2)
             close = np.abs(np.array(GRID)[best] - t) <= 0.05 + 1e-9
             found.setdefault("interpolation_rank_1", []).append(close.astype(float))
-            found.setdefault("control_cosine", []).append(cosines(predicted, others[:, :, place[t]]))
         start, middle = features[:, :, place[0.0]], features[:, :, place[0.5]]
         for t in self.outside:
-            actual = features[:, :, place[round(0.5 + t / 2, 6)]]
-            add("extrapolation", middle + t * (middle - start), actual, middle, middle - start)
+            predicted = middle + t * (middle - start)
+            add("extrapolation", predicted, round(0.5 + t / 2, 6), middle, middle - start)
         values = {name: np.mean(parts, axis=0) for name, parts in found.items()}  # (N, 2) each
         scores = values["interpolation_error"].mean(axis=1)
 

@@ -49,7 +49,8 @@ def test_the_misprinted_formula_fails(ramps, oracles, monkeypatch) -> None:
 def test_noise_is_no_better_than_its_ends(lungs, oracles) -> None:
     metrics = InterpolationProbe(**FAST).run(oracles.noise(), [*lungs["training"], *lungs["test"]])["metrics"]
     assert metrics["interpolation_cosine"]["value"] == pytest.approx(0, abs=0.15)
-    assert metrics["control_cosine"]["value"] == pytest.approx(0, abs=0.15)
+    assert metrics["interpolation_control"]["value"] == pytest.approx(0, abs=0.15)
+    assert metrics["extrapolation_control"]["value"] == pytest.approx(0, abs=0.15)
 
 
 def test_windows_lie_on_the_lines(ramps) -> None:
