@@ -308,13 +308,13 @@ def _read_table(path: Path, section: str) -> list[Item]:
     if column is None:
         raise DatalistError(f"table {path} must have a column {IMAGE!r}, path or file, got the columns {columns}")
     if "split" in columns:
-        found = sorted({row["split"] for row in rows if "split" in row})
+        found = {row.get("split", "") for row in rows}  # no word: images of no section
         if rows and section not in found:
             raise DatalistError(
-                f"section must be one of {found}, the words in the column 'split' of {path}, got {section!r}; write "
-                f"{section!r} there for the images of that section"
+                f"section must be one of {sorted(found - {''})}, the words in the column 'split' of {path}, got "
+                f"{section!r}; write {section!r} there for the images of that section"
             )
-        rows = [row for row in rows if row.get("split") == section]
+        rows = [row for row in rows if row.get("split", "") == section]
     return [{IMAGE: row.pop(column, None), **row} for row in rows]
 
 

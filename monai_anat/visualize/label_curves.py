@@ -43,7 +43,7 @@ def draw_label_curves(
         raise ValueError(f"curves must hold points at positive numbers of labels, got {numbers}")
     lines = [(encoder, way) for encoder, ways in curves.items() for way in ways]
     every_way = list(dict.fromkeys(way for _, way in lines))
-    rows = -(-(len(curves) + sum(map(bool, every_way))) // 3)
+    rows = -(-(len(curves) + len(every_way) * (len(every_way) > 1)) // 3)
     figure = Figure(figsize=(4.8, 3.3 + 0.2 * rows), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -84,6 +84,6 @@ def _legend(encoders: Sequence[str], ways: Sequence[str]) -> list[Line2D]:
     styles = [
         Line2D([], [], color="#5b6675", linestyle=_STYLES[number % len(_STYLES)], label=way)
         for number, way in enumerate(ways)
-        if way
+        if len(ways) > 1
     ]
     return colours + styles

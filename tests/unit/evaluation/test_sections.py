@@ -65,7 +65,7 @@ def test_scores_against_labels_are_drawn_for_encoders_and_baselines() -> None:
     (figure,) = curve_figures({"ours": found, "theirs": found})
     (axis,) = figure.figure.axes
     assert [len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"] == [1, 1, 1]
-    assert [text.get_text() for text in figure.figure.legends[0].get_texts()] == ["ours", "theirs", "scratch", "frozen"]
+    assert [text.get_text() for text in figure.figure.legends[0].get_texts()] == ["ours", "theirs", "scratch"]
     assert curve_figures({"ours": {"metrics": both}}) == []
 
 

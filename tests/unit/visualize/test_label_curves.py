@@ -24,7 +24,7 @@ def test_one_colour_per_encoder_one_style_per_way_and_every_interval():
 
 
 def test_one_way_needs_no_style_in_the_legend():
-    figure = draw_label_curves({"ours": {"": [(1, 0.5, None, None)]}})
+    figure = draw_label_curves({"ours": {"tuned": [(1, 0.5, None, None)]}})
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours"]
 
 
