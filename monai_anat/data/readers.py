@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ def _keeps(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").addFilter(_keeps)
+warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader: nvImageCodec decoder plugin did not register")
 
 
 class RadiographReader(ImageReader):

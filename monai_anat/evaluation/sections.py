@@ -321,9 +321,9 @@ def add_training(report: Report, folder: Path) -> None:
         history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         names = [name for name in _CURVES if any(name in row for row in history)]
         last = history[-1]
-        rate = last.get("samples_per_second")
+        rates = [row["samples_per_second"] for row in history if "samples_per_second" in row]
         report.add_section(
             "How it learned",
-            f"{last.get('step', len(history))} steps" + (f", {rate:.0f} images per second." if rate else "."),
+            f"{last.get('step', len(history))} steps" + (f", {rates[-1]:.0f} images per second." if rates else "."),
             ReportFigure(draw_curves(history, names or None), "Loss terms and effective rank over the run"),
         )

@@ -42,6 +42,7 @@ def test_page_holds_what_the_runs_left(runs, tmp_path) -> None:
     lines = [
         {"step": step, "epoch": 0, "loss": 1.0 / step, "order": 2.0, "samples_per_second": 17.0} for step in (1, 2)
     ]
+    lines.append({"step": 2, "epoch": 1, "effective_rank": 3.0})  # a probe's line has no rate
     (training / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     path = demo_report(
         tmp_path / "out" / "report.html",
