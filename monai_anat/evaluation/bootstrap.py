@@ -156,6 +156,23 @@ class PatientBootstrap:
 
         return self.estimate(statistic, patients=int(known.sum()), **kind)
 
+    def row_mean(self, values: ArrayLike, **kind: Any) -> dict[str, Any]:
+        """Mean over rows, so that a patient counts by how many he has; NaN values are left out.
+
+        Args:
+            values: (rows,) one value per row.
+            kind: ``better``, ``unit`` and ``why`` of :meth:`estimate`.
+
+        >>> PatientBootstrap(["a", "a", "b"]).row_mean([1.0, 1.0, 0.0], better="higher")["value"]
+        0.6666666666666666
+        """
+        total, count = self._sums(values, self.patient_of)
+
+        def statistic(weights: Array) -> Array:
+            return _ratio(weights @ total, weights @ count)
+
+        return self.estimate(statistic, patients=int((count > 0).sum()), **kind)
+
     def pair_mean(self, values: ArrayLike, first: ArrayLike, second: ArrayLike, **kind: Any) -> dict[str, Any]:
         """Mean over pairs of patients; both patients of a pair are resampled.
 

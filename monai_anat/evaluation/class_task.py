@@ -188,15 +188,8 @@ def accuracy(scores: Floats, labels: Floats, bootstrap: PatientBootstrap) -> dic
     if len(np.unique(truth[known])) < 2:
         many = "no test image has a known class" if not known.any() else "all test images are of one class"
         return undefined_metric(f"{many}, so there is no accuracy", better="higher", unit="share")
-    rows = bootstrap.patient_of[known]
-    count = np.bincount(rows, minlength=len(bootstrap.names))
-    right = np.bincount(rows, (scores.argmax(axis=1) == truth)[known], minlength=len(bootstrap.names))
-
-    def statistic(weights: Floats) -> Floats:
-        total = weights @ count
-        return np.where(total > 0, weights @ right / np.maximum(total, 1), np.nan)
-
-    return bootstrap.estimate(statistic, better="higher", unit="share", patients=int((count > 0).sum()))
+    right = np.where(known, scores.argmax(axis=1) == truth, np.nan)
+    return bootstrap.row_mean(right, better="higher", unit="share")
 
 
 def rarer_patients(labels: Floats, bootstrap: PatientBootstrap) -> tuple[int, str]:

@@ -95,14 +95,13 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
             f"datalist must show at least one landmark, got none in {len(datalist)} images: the masks are empty, or "
             "the landmarks are cut off by the image border"
         )
-    masks = sum(LANDMARKS not in item for item in datalist)
-    for side, number in (("right", 1), ("left", 2)):
-        places = [names.index(name) for name in LUNG_LANDMARKS if name.startswith(side) and name in names]
-        if masks and masks == len(datalist) and absent[:, places].all():
-            raise DatalistError(
-                f"at least one mask must show the {side} lung (class {number}), got none in {masks}; landmarks need "
-                "masks that tell the lungs apart, and do not cut off what is searched"
-            )
+    if not any(LANDMARKS in item for item in datalist):
+        for side, number in (("right", 1), ("left", 2)):
+            if absent[:, [place for place, name in enumerate(names) if name.startswith(side)]].all():
+                raise DatalistError(
+                    f"at least one mask must show the {side} lung (class {number}), got none in {len(datalist)}; "
+                    "landmarks need masks that tell the lungs apart, and do not cut off what is searched"
+                )
     notes = []
     empty = [
         Path(str(item[IMAGE])).name for item, gone in zip(datalist, np.asarray(absent.all(axis=1)), strict=True) if gone

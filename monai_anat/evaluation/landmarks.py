@@ -18,7 +18,7 @@ from ..metrics import mutual_landmarks, read_features, search_landmarks
 from .bootstrap import PatientBootstrap
 from .frozen import FrozenEncoder
 from .frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
-from .landmark_lists import LandmarkSet, from_image, has_landmarks, load_landmarks, to_image
+from .landmark_lists import THORAX_WIDTH, LandmarkSet, from_image, has_landmarks, load_landmarks, to_image
 from .paired import nan_mean
 
 __all__ = ["LandmarkProbe"]
@@ -106,8 +106,8 @@ class LandmarkProbe(FrozenProtocol):
         unknown = int(np.isnan(landmarks.widths).sum())
         if unknown:
             notes.append(
-                f"The thorax width of {unknown} of {len(items)} images is unknown: they say no 'thorax_width' and show "
-                "no two lateral extremes. Errors in them are in image diagonals only."
+                f"The thorax width of {unknown} of {len(items)} images is unknown: they say no {THORAX_WIDTH!r} and "
+                "show no two lateral extremes. Errors in them are in image diagonals only."
             )
         if bool((landmarks.spacings != landmarks.spacings).all()):
             notes.append("No image says its spacing, so there are no errors in mm.")

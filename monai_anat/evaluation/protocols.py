@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai.config import PathLike
+
 from ..data import DatalistError, load_datalist
 from ..networks import Backbone
 from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
@@ -103,7 +105,7 @@ def evaluate_encoder(
             cannot measure.
         DatalistError: if the datalist lacks what a protocol that was named needs, or what each of "all" does.
     """
-    return plan_evaluation(encoder, data, out, protocols, device=device, options=options, cache_dir=cache_dir).run()
+    return plan_evaluation(encoder, data, out, protocols, options, device=device, cache_dir=cache_dir).run()
 
 
 @dataclass(frozen=True)
@@ -153,13 +155,11 @@ class Evaluation:
 
 def plan_evaluation(
     encoder: EncoderLike,
-    data: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    data: PathLike,
+    out: PathLike,
     protocols: str | Sequence[str] = "all",
-    *,
-    device: str = "cpu",
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
+    **place: Any,
 ) -> Evaluation:
     """Look at all that an evaluation needs, and measure nothing; arguments and errors of :func:`evaluate_encoder`."""
     words = protocols.split(",") if isinstance(protocols, str) else protocols
@@ -167,7 +167,7 @@ def plan_evaluation(
     chosen, given = _chosen(words, options or {})
     made = {name: _make(name, given.get(name, {}), data, Path(out)) for name in chosen}
     folder = _writable(out)
-    frozen, lead = _frozen(encoder, given.get("encoder", {}), device, cache_dir)
+    frozen, lead = _frozen(encoder, given.get("encoder", {}), **place)
     planned: dict[str, Any] = {}
     for name, protocol in made.items():
         sections = ("test",) if name in FROZEN else ("training", "validation", "test")
@@ -183,7 +183,10 @@ def plan_evaluation(
 
 
 def _frozen(
-    encoder: EncoderLike, settings: Mapping[str, Any], device: str, cache_dir: str | os.PathLike[str] | None
+    encoder: EncoderLike,
+    settings: Mapping[str, Any],
+    device: str = "cpu",
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[FrozenEncoder, str]:
     """The encoder under its settings, and what the page says of it."""
     _check_options("encoder", inspect.signature(FrozenEncoder).parameters, settings)
