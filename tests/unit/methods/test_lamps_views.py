@@ -96,6 +96,7 @@ def test_part_and_whole_move_together_under_the_deformation() -> None:
 def test_every_augmented_view_and_quadrant_changes_by_itself() -> None:
     always = RandAppearance(brightness=0.5, contrast=0.0, jitter_prob=1.0, blur_prob=0.0)
     views = views_of(area=None, elastic=STILL, appearance=always, mean=0.0, std=1.0)
+    views.set_random_state(seed=0)  # of ten levels drawn at will, two agree to four digits once in a hundred times
     sample = views({"image": torch.full((1, 30, 30), 0.4)})
     levels = [float(part.mean()) for part in (sample["augmented_1"], sample["augmented_2"], *sample["quadrants"])]
     assert len({round(level, 4) for level in levels}) == 10
