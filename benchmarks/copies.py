@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from monai_anat import data
-from monai_anat.data import duplicates
+from monai_anat.data.preparation import duplicates
 
 THRESHOLD = duplicates.COPY_THRESHOLD
 REACH = (2 - 2 * THRESHOLD) ** 0.5
@@ -31,7 +31,7 @@ def real_thumbnails(folder: Path) -> np.ndarray:
     """Of all radiographs of a folder, uint8 (N, 16, 16)."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".png", ".jpg", ".jpeg")]
     files = [path for path in files if not any(word in str(path).lower() for word in ("mask", "label"))]
-    return np.stack([data.thumbnail_of(data.read_radiograph(path).pixels) for path in files])
+    return np.stack([duplicates.thumbnail_of(data.read_radiograph(path).pixels) for path in files])
 
 
 def mixed(thumbnails: np.ndarray, count: int) -> np.ndarray:

@@ -27,7 +27,9 @@ warnings.filterwarnings("ignore")
 from copies import mixed  # noqa: E402
 
 from monai_anat import data  # noqa: E402
-from monai_anat.data.shards import INDEX_DTYPE, INDEX_FILE  # noqa: E402
+from monai_anat.data.preparation.duplicates import thumbnail_of  # noqa: E402
+from monai_anat.data.preparation.prepare import iterate_preparation  # noqa: E402
+from monai_anat.data.reading.shards import INDEX_DTYPE, INDEX_FILE  # noqa: E402
 
 
 def resident_megabytes() -> float:
@@ -70,7 +72,7 @@ def many_files(folder: Path, files: int) -> dict[str, Any]:
         Image.fromarray(noisy).save(parent / f"p{number}.bmp")
     before, start = resident_megabytes(), time.process_time()
     growth = {}
-    steps = data.iterate_preparation(
+    steps = iterate_preparation(
         source, folder / "many_prepared", size=32, key_file=folder / "key", patient_pattern=r"p(\d+)"
     )
     for progress in steps:
@@ -96,7 +98,7 @@ def open_milliseconds(folder: Path) -> float:
 
 def copies_seconds(images: int) -> float:
     """Time to search pictures, mixed of three shipped ones each, for copies."""
-    thumbnails = [data.thumbnail_of(data.read_radiograph(item["image"]).pixels) for item in data.pretraining_datalist()]
+    thumbnails = [thumbnail_of(data.read_radiograph(item["image"]).pixels) for item in data.pretraining_datalist()]
     pictures = mixed(np.stack(thumbnails), images)
     begun = time.process_time()
     sum(1 for _ in data.near_duplicates(pictures))

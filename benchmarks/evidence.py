@@ -133,7 +133,7 @@ ARMS: dict[str, Arm] = {
     "popar": Arm("popar"),
     "peac": Arm("peac"),
     "peac_no_local": Arm("peac", {"method#local_weight": 0.0}),
-    "peac_transposed": Arm("peac", {"train#preprocessing#_target_": "transposed_matching.TransposedPEACViewsd"}),
+    "peac_transposed": Arm("peac", {"train#preprocessing#_target_": "transposed_matching.RandTransposedPEACViewsd"}),
     "lamps": Arm("lamps", {"kept": 11}),
     "ace": Arm("ace", {"num_prototypes": 1024}),
     "adam": Arm("adam", stages=3, source=4),
@@ -287,7 +287,7 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def few_shot(encoder_dir: Path, labelled: Path, shots: int, arm: Arm, preset: Preset) -> dict[str, Any]:
+def few_shot(encoder_dir: Path, labeled: Path, shots: int, arm: Arm, preset: Preset) -> dict[str, Any]:
     """Segmentation by one arm from so many labels; the draws, and so the pairs with other arms, are the seeds'."""
     import copy
 
@@ -301,7 +301,7 @@ def few_shot(encoder_dir: Path, labelled: Path, shots: int, arm: Arm, preset: Pr
     def fresh() -> networks.Backbone:
         return copy.deepcopy(encoder) if arm.bundle else untrained(arm, preset)
 
-    splits = [data.load_datalist(labelled, split) for split in ("training", "validation", "test")]
+    splits = [data.load_datalist(labeled, split) for split in ("training", "validation", "test")]
     result = protocol.compare({"arm": fresh}, *splits)
     return {**result, "test_patients": [item["patient"] for item in splits[2]]}
 
@@ -317,12 +317,12 @@ def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, o
     write_whole(folder / NOTE_NAME, {**read_note(folder / NOTE_NAME), **belongs})
     pretraining = pretrain(name, ARMS[name], preset, seed, data_folder, folder)
     start = time.perf_counter()
-    labelled = data_folder / "cxr_seg" if data_folder else data.sample_folder()
+    labeled = data_folder / "cxr_seg" if data_folder else data.sample_folder()
     results = evaluation.evaluate_encoder(
-        folder / "encoder", labelled, folder / "evaluation", tuple(HEADLINES), device=device()
+        folder / "encoder", labeled, folder / "evaluation", tuple(HEADLINES), device=device()
     )
     for shots in SHOTS:
-        results[f"few-shot-{shots}"] = few_shot(folder / "encoder", labelled, shots, ARMS[name], preset)
+        results[f"few-shot-{shots}"] = few_shot(folder / "encoder", labeled, shots, ARMS[name], preset)
     cell = {
         "arm": name,
         "seed": seed,

@@ -9,7 +9,7 @@ from typing import Any
 
 Cells = Mapping[tuple[str, int], Mapping[str, Any]]
 
-#: labelled images of the segmentations
+#: labeled images of the segmentations
 SHOTS = (1, 3)
 #: protocol -> its metric in the table, and the column's name
 HEADLINES = {
@@ -76,7 +76,7 @@ def table(cells: Cells, scratch_of: Mapping[str, str | None]) -> str:
         ]
         for shots in SHOTS:
             dice = [cells[arm, seed]["results"][f"few-shot-{shots}"]["arms"]["arm"]["mean"] for seed in seeds]
-            # an untrained network is drawn anew in each draw of labelled images, whatever the seed: it has one Dice
+            # an untrained network is drawn anew in each draw of labeled images, whatever the seed: it has one Dice
             values += [spread(dice if scratch else dice[:1]), dice_gain(cells, arm, scratch, seeds, shots)]
         lines.append(f"| {' | '.join([arm, str(len(seeds)), *values])} |")
     if gaps:
@@ -146,11 +146,11 @@ def verdict(cells: Cells, arm: str, scratch: str | None, gaps: Mapping[int, str]
 def dice_gain(cells: Cells, arm: str, scratch: str | None, seeds: Sequence[int], shots: int) -> str:
     """Dice minus that of scratch, paired by draw and patient, with its 95 % interval; "?" if a seed has no scratch.
 
-    Every seed sees the same draws of labelled images, so each draw counts once, by its mean over the seeds.
+    Every seed sees the same draws of labeled images, so each draw counts once, by its mean over the seeds.
     """
     import numpy as np
 
-    from monai_anat.evaluation import paired_difference
+    from monai_anat.evaluation.paired import paired_difference
 
     if scratch is None:
         return ""
@@ -172,7 +172,7 @@ def write_page(cells: Cells, arms: Sequence[str], path: Path) -> str:
     Returns:
         A line about what the page does not show, or "".
     """
-    from monai_anat import evaluation
+    from monai_anat.evaluation.reports.comparison import write_comparison
 
     first = {arm: min(seed for name, seed in cells if name == arm) for arm in arms if any(arm == n for n, _ in cells)}
     lacks = {arm: lacking(cells[arm, seed]) for arm, seed in first.items()}
@@ -186,5 +186,5 @@ def write_page(cells: Cells, arms: Sequence[str], path: Path) -> str:
         return f"{path.name} not written: it needs two arms, got {len(shown)}" + (
             missing and f", for want of {missing}"
         )
-    evaluation.write_comparison(shown, path, "The same images, steps and network; different objectives")
+    write_comparison(shown, path, "The same images, steps and network; different objectives")
     return missing and f"{path.name} leaves out arms, for want of {missing}"

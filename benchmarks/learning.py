@@ -2,10 +2,10 @@
 
     python benchmarks/learning.py METHOD [...] [--steps N] [--seed N] [--data DATA] [--set KEY=VALUE ...] [--out OUT]
 
-The bundle's cpu_demo runs for N optimiser steps. Before and after, the same encoder is asked on radiographs of training
+The bundle's cpu_demo runs for N optimizer steps. Before and after, the same encoder is asked on radiographs of training
 and validation patients only: do its dense features find a lung landmark in another patient (error in thorax widths); do
-the embeddings of windows tell which landmark they show, by their nearest neighbours in other patients (chance 1/6); do
-the embeddings of whole images tell the finding, by their nearest neighbours in other patients (macro AUROC, chance .5);
+the embeddings of windows tell which landmark they show, by their nearest neighbors in other patients (chance 1/6); do
+the embeddings of whole images tell the finding, by their nearest neighbors in other patients (macro AUROC, chance .5);
 and how many directions do they use (effective rank; 1 is collapse). After minus before has a paired 95 % interval over
 patients. The masks and findings are those of DATA/cxr_seg and DATA/cxr_cls (Kermany's three classes; --data or
 MONAI_ANAT_DATA), else of the shipped sample (whose whole images are asked for their projection, AP or PA). One JSON per
@@ -58,7 +58,7 @@ def measure(
     return {
         "landmarks": evaluation.LandmarkProbe(random_seed=None).run(frozen, masks),
         "localizability": evaluation.LocalizabilityProbe(random_seed=None, picture_points=0).run(frozen, masks),
-        "k-nn": evaluation.NearestNeighbourProbe(random_seed=None, class_names=names).run_within(frozen, findings),
+        "k-nn": evaluation.NearestNeighborProbe(random_seed=None, class_names=names).run_within(frozen, findings),
         "collapse": evaluation.CollapseProbe(random_seed=None).run(frozen, masks),
     }
 
@@ -88,7 +88,7 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         trainer, method = parser.get_parsed_content("train#trainer"), parser.get_parsed_content("method")
         settings = {key: parser.get_parsed_content(key) for key in ("image_size", "mean", "std")}
         settings["image_size"] = arguments.image_size or settings["image_size"]
-        encoder = method.exported()["encoder"]
+        encoder = method.export_networks()["encoder"]
         settings["level"] = coarsest_level(encoder, settings["image_size"])
         masks, findings = load_items(arguments.data)
         before = measure(encoder, settings, masks, findings)
@@ -104,7 +104,7 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         start = time.perf_counter()
         workflow.run()
         seconds = time.perf_counter() - start
-        after = measure(method.exported()["encoder"], settings, masks, findings)
+        after = measure(method.export_networks()["encoder"], settings, masks, findings)
         workflow.finalize()
     return {
         "method": name,

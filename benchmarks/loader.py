@@ -24,14 +24,16 @@ import numpy as np
 import torch
 
 from monai_anat.keys import IMAGE
-from monai_anat.methods import PEACViewsd, POPARViewsd
-from monai_anat.transforms import distort, draw_grid_crops, match_cells, shuffle_patches
+from monai_anat.methods import RandPEACViewsd, RandPOPARViewsd
+from monai_anat.transforms import match_cells, shuffle_patches
+from monai_anat.transforms.distortions import distort
+from monai_anat.transforms.grid_crops import draw_grid_crops
 
 GOAL = 200.0  # images per second and core of the PEAC chain at 448 px
 
 
 def radiograph_like(count: int, side: int, seed: int = 0) -> np.ndarray:
-    """Smooth grey images with texture, uint8 (count, 1, side, side)."""
+    """Smooth gray images with texture, uint8 (count, 1, side, side)."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 1, 12, 12, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)
@@ -54,7 +56,7 @@ def timed(call: Callable[[int], Any], count: int) -> tuple[float, float]:
 
 
 def stages(
-    views: PEACViewsd | POPARViewsd, images: np.ndarray, cell: int
+    views: RandPEACViewsd | RandPOPARViewsd, images: np.ndarray, cell: int
 ) -> Iterator[tuple[str, Callable[[int], Any]]]:
     """The parts of one chain by name; what happens to half of the images only is timed on all of them."""
     whole, n = tuple(images.shape[2:]), len(images)
@@ -65,18 +67,18 @@ def stages(
     orders = [torch.from_numpy(state.permutation(196)) for _ in images]
     yield "seed the transform", lambda i: views.set_random_state(i)
     yield "draw", lambda i: views.randomize(whole)
-    if isinstance(views, PEACViewsd):
+    if isinstance(views, RandPEACViewsd):
         place = draw_grid_crops(state, whole, cell_size=cell)
         yield "match cells", lambda i: match_cells(place.offset_1, place.offset_2, 14)
     yield "distort (every 2nd image)", lambda i: distort(crops[i % n], distortions[i % n])
     yield "shuffle (every 2nd image)", lambda i: shuffle_patches(crops[i % n], orders[i % n], cell)
-    yield "normalise one view", lambda i: views.normalize(crops[i % n])
+    yield "normalize one view", lambda i: views.normalize(crops[i % n])
 
 
 def measure(folder: Path, count: int) -> list[dict[str, Any]]:
     """One record per chain and size."""
     records = []
-    for name, kind, cells in (("PEAC", PEACViewsd, 19), ("POPAR", POPARViewsd, 14)):
+    for name, kind, cells in (("PEAC", RandPEACViewsd, 19), ("POPAR", RandPOPARViewsd, 14)):
         for cell in (32, 8):
             path = folder / f"{cells * cell}.npy"
             np.save(path, radiograph_like(min(count, 50), cells * cell))

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 warnings.filterwarnings("ignore")
 
 from monai_anat import engines, methods, networks  # noqa: E402
+from monai_anat.precision import autocast_dtype  # noqa: E402
 from monai_anat.schedules import Progress  # noqa: E402
 
 SIDE = 2048
@@ -92,7 +93,7 @@ def measure(name: str, make: Callable[[], nn.Module], size: int, precision: str,
     ).to(device)
     (optimizer,) = engines.build_optimizers(method, lr=1e-4).values()
     batch = batch_of(method, size, backbone.strides[-1], arguments.batch_size, device)
-    dtype = engines.autocast_dtype(precision, device)
+    dtype = autocast_dtype(precision, device)
     progress = Progress(0, 1, 0, 1)
 
     def step() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from monai_anat.keys import CORRESPONDENCE
-from monai_anat.methods import PEACViewsd
-from monai_anat.transforms import match_cells, per_axis
+from monai_anat.methods import RandPEACViewsd
+from monai_anat.transforms import match_cells
+from monai_anat.transforms.geometry import per_axis
 
-__all__ = ["TransposedPEACViewsd"]
+__all__ = ["RandTransposedPEACViewsd"]
 
 
-class TransposedPEACViewsd(PEACViewsd):
+class RandTransposedPEACViewsd(RandPEACViewsd):
     """Views whose correspondence is that of the transposed offsets: right for one pair of cells in seven."""
 
     def views(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -13,9 +13,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from . import data, evaluation, networks
-from .demo import bundle_command, run_demo
-from .resources import bundle_names
+from monai_anat import data, evaluation, networks
+from monai_anat.data.preparation.prepare import PrepareProgress
+from monai_anat.demo import bundle_command, run_demo
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.networks.pretrained.key_maps import FAMILIES
+from monai_anat.resources import bundle_names
 
 __all__ = ["main"]
 
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
 
-    >>> main(["check-bundle", "nowhere"])
+    >>> main(["pretrain", "nothing"])
     2
     """
     parser = _parser()
@@ -96,13 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("checkpoint", help="the file that you obtained from its owner")
     convert.add_argument("out", help="folder for the encoder")
     convert.add_argument("--architecture", default="swin_b", choices=sorted(_ARCHITECTURES))
-    convert.add_argument("--family", default="auto", choices=("auto", *networks.FAMILIES), help="who wrote the file")
+    convert.add_argument("--family", default="auto", choices=("auto", *FAMILIES), help="who wrote the file")
     convert.add_argument("--branch", choices=("student", "teacher"), help="default: the one that its authors use")
     convert.set_defaults(run=_convert)
-
-    check = verbs.add_parser("check-bundle", help="list what a bundle would execute, without executing it")
-    check.add_argument("folder", help="the bundle")
-    check.set_defaults(run=_check_bundle)
 
     demo = verbs.add_parser("demo", help="pre-train, segment and report on the shipped radiographs, in minutes")
     demo.add_argument("out", nargs="?", default="out/demo", help="folder for everything")
@@ -156,7 +155,7 @@ def _prepare(options: argparse.Namespace) -> None:
     source = data.PUBLIC_SETS[options.public_set](options.source) if options.public_set else options.source
     with tqdm(unit="file", desc="prepare") as bar:
 
-        def show(progress: data.PrepareProgress) -> None:
+        def show(progress: PrepareProgress) -> None:
             bar.total = progress.total
             bar.update(progress.done - bar.n)
 
@@ -240,7 +239,7 @@ def _convert(options: argparse.Namespace) -> None:
         backbone = getattr(networks, name)(**arguments, norm_eps=report.norm_eps)
         backbone.load_state_dict(weights)
         logger.info(f"the encoder is written with norm_eps={report.norm_eps}")
-    layout = networks.FAMILIES[report.family]
+    layout = FAMILIES[report.family]
     provenance = {
         "family": report.family,
         "branch": report.branch,
@@ -249,16 +248,10 @@ def _convert(options: argparse.Namespace) -> None:
         "source": Path(report.source).name,
         "sha256": report.sha256,
     }
-    networks.save_encoder(backbone, options.out, image_size=image_size, mean=0.5056, std=0.252, provenance=provenance)
+    networks.save_encoder(
+        backbone, options.out, image_size=image_size, mean=CHEST_MEAN, std=CHEST_STD, provenance=provenance
+    )
     logger.info(f"{len(report.loaded)} tensors in {options.out}, {len(report.dropped)} dropped (heads and constants)")
-
-
-def _check_bundle(options: argparse.Namespace) -> int:
-    findings = data.check_bundle(Path(options.folder))
-    for finding in findings:
-        logger.info(str(finding))
-    logger.info(f"{len(findings)} to look at before you run this bundle" if findings else "nothing to look at")
-    return 1 if findings else 0
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from .data import pretraining_datalist, segmentation_datalist
-from .evaluation import demo_report, few_shot_table
-from .resources import bundle_path
+from monai_anat.data.lists.samples import pretraining_datalist, segmentation_datalist
+from monai_anat.evaluation.reports.demo import demo_report, few_shot_table
+from monai_anat.resources import bundle_path
 
 __all__ = ["bundle_command", "run_demo"]
 

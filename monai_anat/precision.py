@@ -7,7 +7,9 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32", "same_precision"]
+__all__ = ["at_least_float32", "autocast_dtype", "fast_bf16", "same_precision"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -36,3 +38,37 @@ def same_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
     """
     wide = reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
     return tuple(x.to(wide) for x in tensors)
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device has hardware for products in bfloat16: AMX or AVX512-BF16 on a CPU, Ampere or newer on CUDA.
+
+    >>> isinstance(fast_bf16(torch.device("cpu")), bool)
+    True
+    """
+    if device.type == "cpu":
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return False
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype for ``torch.autocast``, or None for float32.
+
+    Args:
+        precision: "auto" (bf16 where the hardware has it, else fp32), "bf16", "fp16" or "fp32".
+        device: where the network runs.
+
+    Raises:
+        ValueError: for another word.
+
+    >>> autocast_dtype("bf16", torch.device("cpu"))
+    torch.bfloat16
+    """
+    if precision == "auto":
+        return torch.bfloat16 if fast_bf16(device) else None
+    if precision not in _DTYPES:
+        raise ValueError(f"precision must be 'auto' or one of {sorted(_DTYPES)}, got {precision!r}")
+    return _DTYPES[precision]

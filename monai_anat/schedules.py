@@ -25,18 +25,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training is, in optimiser steps.
+    """Where training is, in optimizer steps.
 
     All counts start at 0: during the first step of the first epoch ``epoch == step == 0``.
 
     Attributes:
         epoch: epochs that are complete.
         max_epochs: epochs of the whole run.
-        step: optimiser steps that are complete.
-        max_steps: optimiser steps of the whole run.
+        step: optimizer steps that are complete.
+        max_steps: optimizer steps of the whole run.
         stage: the current stage of a staged method.
-        stage_step: optimiser steps that are complete in this stage.
-        stage_steps: optimiser steps of this stage; 0 for a method without stages.
+        stage_step: optimizer steps that are complete in this stage.
+        stage_steps: optimizer steps of this stage; 0 for a method without stages.
 
     >>> Progress(epoch=1, max_epochs=4, step=25, max_steps=100).fraction
     0.25
@@ -168,7 +168,7 @@ class ConstantSchedule:
 
 
 class LinearSchedule:
-    """A straight line over the run, one value per optimiser step.
+    """A straight line over the run, one value per optimizer step.
 
     >>> LinearSchedule(1.0, 0.0)(Progress(0, 1, 5, 10))
     0.5

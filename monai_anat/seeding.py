@@ -14,7 +14,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*values: int) -> int:
-    """Hash a tuple of integers to 64 bits (splitmix64 finaliser, chained).
+    """Hash a tuple of integers to 64 bits (splitmix64 finalizer, chained).
 
     >>> mix(0, 1) != mix(1, 0)
     True
@@ -38,7 +38,7 @@ def sample_seed(run_seed: int, epoch: int, index: int) -> int:
 
 
 def seed_step(run_seed: int, step: int, rank: int) -> None:
-    """Seed torch (every device) for one optimiser step of one process: dropout and drop-path draw from it.
+    """Seed torch (every device) for one optimizer step of one process: dropout and drop-path draw from it.
 
     >>> seed_step(0, 5, 0); first = torch.rand(1)
     >>> seed_step(0, 5, 0); bool(torch.rand(1) == first)

@@ -32,7 +32,7 @@ def wheel(tmp_path_factory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_wheel_has_bundles_sample_licence_and_types(wheel):
+def test_wheel_has_bundles_sample_license_and_types(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for bundle in bundle_names():
         for file in (

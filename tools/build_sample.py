@@ -2,10 +2,10 @@
 
 Run: ``python tools/build_sample.py FOLDER [--contact-sheet sheet.png]``.
 
-FOLDER holds ``manifest.csv`` (file, split, source, source_id, patient_group, view, sex, age, annotation, licence, url,
-doi) and ``cxr_seg/datalist.json``. What is taken: every image with lung masks whose licence allows redistribution
+FOLDER holds ``manifest.csv`` (file, split, source, source_id, patient_group, view, sex, age, annotation, license, url,
+doi) and ``cxr_seg/datalist.json``. What is taken: every image with lung masks whose license allows redistribution
 and change (never NC or ND), and 200 frontal radiographs of *training* patients for pre-training, one per patient where
-there are enough patients. Images become grey JPEG with a long side of 320 pixels, masks become PNG. The choice depends
+there are enough patients. Images become gray JPEG with a long side of 320 pixels, masks become PNG. The choice depends
 on the source ids alone, so that the same folder always gives the same sample.
 """
 
@@ -45,15 +45,15 @@ CLASSES = (
 )
 #: shares of the NIH images, one per patient, by their number in the order of a hash
 CLASSIFICATION = {"training": 0.6, "validation": 0.15, "test": 0.25}
-FIELDS = ["file", "part", "source", "source_id", "patient", "view", "annotation", "licence", "url", "doi"]
+FIELDS = ["file", "part", "source", "source_id", "patient", "view", "annotation", "license", "url", "doi"]
 
 
 def is_free(row: dict[str, str]) -> bool:
-    """Whether the licence allows to redistribute and to change the image for any purpose."""
-    licence = row["licence"]
-    if "NC" in licence.replace("NIH Clinical Center", "") or "ND" in licence:
+    """Whether the license allows to redistribute and to change the image for any purpose."""
+    license = row["license"]
+    if "NC" in license.replace("NIH Clinical Center", "") or "ND" in license:
         return False
-    return licence.startswith(("CC BY", "NIH Clinical Center: no restriction"))
+    return license.startswith(("CC BY", "NIH Clinical Center: no restriction"))
 
 
 def pick_pretraining(rows: list[dict[str, str]], held_out: set[str]) -> list[dict[str, str]]:
@@ -77,7 +77,7 @@ def pick_pretraining(rows: list[dict[str, str]], held_out: set[str]) -> list[dic
 
 
 def write_image(source: Path, target: Path) -> tuple[int, int]:
-    """Write one radiograph as a grey JPEG and return its size (width, height)."""
+    """Write one radiograph as a gray JPEG and return its size (width, height)."""
     image = Image.open(source).convert("L")
     scale = LONG_SIDE / max(image.size)
     size = image.size if scale >= 1 else (round(image.width * scale), round(image.height * scale))
@@ -94,7 +94,7 @@ def write_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
 
 def record(row: dict[str, str], file: str, part: str) -> dict[str, str]:
     """One line of attribution.csv."""
-    kept = {key: row[key] for key in ("source", "source_id", "view", "annotation", "licence", "url", "doi")}
+    kept = {key: row[key] for key in ("source", "source_id", "view", "annotation", "license", "url", "doi")}
     return {"file": file, "part": part, "patient": row["patient_group"], **kept}
 
 

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_anat.data import RadiographError, draw_contact_sheet
-from monai_anat.data.prepare_one import judge
-from monai_anat.data.radiograph import decode
+from monai_anat.data import RadiographError
+from monai_anat.data.preparation.contact_sheet import draw_contact_sheet
+from monai_anat.data.preparation.prepare_one import judge
+from monai_anat.data.reading.radiograph import decode
 
 
 def main(folder: Path, sheet: Path | None) -> None:
     """Read every file and say what was done and why."""
     pictures = []
     write = partial(print, flush=True)
-    write("| file | what was done | grey values | turned | spacing (mm) | prepare, frontal chest |")
+    write("| file | what was done | gray values | turned | spacing (mm) | prepare, frontal chest |")
     write("|---|---|---|---|---|---|")
     for path in sorted(folder.rglob("*.dcm")):
         name, frame = str(path.relative_to(folder)), ""
@@ -37,10 +38,10 @@ def main(folder: Path, sheet: Path | None) -> None:
             continue
         info = decoded.info
         done = f"{frame}{info['transfer_syntax']}, {info['photometric']}, {info['bits_stored']} bits"
-        grey = info["mapping"] + (", inverted" if info["inverted"] else "")
+        gray = info["mapping"] + (", inverted" if info["inverted"] else "")
         spacing = "absent" if decoded.spacing is None else "{:.3g} x {:.3g}".format(*decoded.spacing)
         verdict = judge(decoded, None, "frontal") if not frame else "several frames"
-        write(f"| {name} | {done} | {grey} | {info['turned']} | {spacing} | {verdict or 'taken'} |")
+        write(f"| {name} | {done} | {gray} | {info['turned']} | {spacing} | {verdict or 'taken'} |")
         pictures.append((name[:18], np.round(decoded.pixels * 255).astype(np.uint8)))
     if sheet is not None:
         draw_contact_sheet(pictures, tile=192, columns=8).save(sheet)

@@ -38,7 +38,7 @@ _ = torch.manual_seed(0)
 
 # %%
 radiographs = data.pretraining_datalist()
-loading = data.radiograph_preprocessing(152, as_uint8=True)  # load, upright, short side to 152 px, centre crop, bytes
+loading = data.radiograph_preprocessing(152, as_uint8=True)  # load, upright, short side to 152 px, center crop, bytes
 images = [loading(item) for item in radiographs]
 len(images), images[0]["image"].shape, images[0]["image"].dtype
 
@@ -65,11 +65,11 @@ bool((cells_1[matched] == cells_2[pair["correspondence"][matched]]).all())
 # %% [markdown]
 # ## What the network sees
 #
-# `PEACViewsd` makes the whole batch item in one transform. A coin decides whether view 1 is *distorted* or
+# `RandPEACViewsd` makes the whole batch item in one transform. A coin decides whether view 1 is *distorted* or
 # *shuffled*; view 2 stays clean, and `target` is what the network has to restore.
 
 # %%
-views = methods.PEACViewsd(grid_size=14, cell_size=8, margin=4)
+views = methods.RandPEACViewsd(grid_size=14, cell_size=8, margin=4)
 figure = Figure(figsize=(9, 6.5))
 for row, seed in enumerate((1, 3)):
     sample = views.set_random_state(seed)(dict(images[row]))
@@ -140,7 +140,7 @@ Image(visualize.encode_png(figure, dpi=70))
 # %% [markdown]
 # Then a harder question. Take a landmark of the lungs in one patient and look for the most similar feature in another
 # patient. The probe does this for all pairs of test patients and six landmarks. It stands beside the same architecture
-# at random initialisation, and beside the *same position*, which is strong because radiographs are taken alike. Errors
+# at random initialization, and beside the *same position*, which is strong because radiographs are taken alike. Errors
 # are fractions of the thorax width, with a 95 % interval over patients. Minutes of training beat the random network;
 # `docs/results.md` has a longer run.
 
@@ -154,11 +154,13 @@ for name, metrics in {"trained": result["metrics"], **result["baselines"]}.items
 # %% [markdown]
 # ## Keep the encoder
 #
-# `save_encoder` writes the weights and a record beside them (architecture, input size, normalisation);
+# `save_encoder` writes the weights and a record beside them (architecture, input size, normalization);
 # `load_encoder` builds the network from it, so nobody has to guess.
 
 # %%
-networks.save_encoder(method.exported()["encoder"], "out/tutorial_01/encoder", image_size=112, mean=0.5056, std=0.252)
+networks.save_encoder(
+    method.export_networks()["encoder"], "out/tutorial_01/encoder", image_size=112, mean=0.5056, std=0.252
+)
 encoder = networks.load_encoder("out/tutorial_01/encoder")
 encoder(torch.zeros(1, 1, 112, 112)).shape
 

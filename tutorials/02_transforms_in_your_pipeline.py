@@ -36,7 +36,7 @@ from monai_anat import data, transforms, visualize
 # ## A pipeline of MONAI's, with ours in the middle
 #
 # Everything but `RandDistortd` is MONAI's. `RandDistortd` draws like the papers do: local pixel shuffle, a Bezier map
-# of the grey levels, in- or out-painting with noise. `data.RadiographReader` reads DICOM, PNG, JPEG, TIFF, NIfTI and
+# of the gray levels, in- or out-painting with noise. `data.RadiographReader` reads DICOM, PNG, JPEG, TIFF, NIfTI and
 # MHA to one convention (rows first, air dark, bone bright), so that the same chain serves all of them.
 
 # %%
@@ -169,5 +169,5 @@ shuffled_volume = transforms.RandShufflePatchesd("image", patch_size=(16, 16, 16
 torch.as_tensor(shuffled_volume["image"]).shape, len(shuffled_volume["order"])
 
 # %% [markdown]
-# Next: all views of a method in one transform (`methods.PEACViewsd` and its siblings, tutorial 01), and training with
-# them.
+# Next: all views of a method in one transform (`methods.RandPEACViewsd` and its siblings, tutorial 01), and training
+# with them.

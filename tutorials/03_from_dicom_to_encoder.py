@@ -38,7 +38,7 @@ disk = work / "disk"
 disk.mkdir(parents=True)
 
 for number, item in enumerate(data.pretraining_datalist()[:100]):
-    grey = np.asarray(Image.open(item["image"])).astype(np.uint16) * 16
+    gray = np.asarray(Image.open(item["image"])).astype(np.uint16) * 16
     inverted = number % 3 == 0  # some devices store bone dark
     file = pydicom.Dataset()
     file.file_meta = pydicom.dataset.FileMetaDataset()
@@ -48,11 +48,11 @@ for number, item in enumerate(data.pretraining_datalist()[:100]):
     file.PatientName, file.PatientID = f"Doe^Jane {number // 2}", str(number // 2)
     file.Modality, file.BodyPartExamined = "CR", "CHEST"
     file.ViewPosition = "LL" if number % 20 == 19 else "PA"
-    file.Rows, file.Columns = grey.shape
+    file.Rows, file.Columns = gray.shape
     file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 0
     file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME1" if inverted else "MONOCHROME2"
     file.WindowCenter, file.WindowWidth = 2048, 4096
-    file.PixelData = (4095 - grey if inverted else grey).tobytes()
+    file.PixelData = (4095 - gray if inverted else gray).tobytes()
     file["PixelData"].VR = "OW"
     file.save_as(disk / f"Doe_Jane_{number:03d}.dcm", enforce_file_format=True)
 
@@ -65,7 +65,7 @@ whole = (disk / "Doe_Jane_001.dcm").read_bytes()
 # ## One file
 #
 # `read_radiograph` gives rows and columns, air dark and bone bright, whatever the file says and however it says
-# it. `info` tells how the grey values came about. It never holds a name, an id or a date.
+# it. `info` tells how the gray values came about. It never holds a name, an id or a date.
 
 # %%
 radiograph = data.read_radiograph(disk / "Doe_Jane_000.dcm")
@@ -118,7 +118,7 @@ data.check_splits(splits)
 
 # %%
 images = data.ShardDataset(prepared, "training", crop=152)
-views = methods.PEACViewsd(grid_size=14, cell_size=8, margin=4)
+views = methods.RandPEACViewsd(grid_size=14, cell_size=8, margin=4)
 backbone = networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=96, depth=3, num_heads=3)
 method = methods.PEACMethod(backbone, image_size=112, global_dim=128, local_dim=32)
 trainer = engines.SSLTrainer(
@@ -131,7 +131,7 @@ trainer = engines.SSLTrainer(
     train_handlers=[handlers.TeacherEMA(schedules.CosineSchedule(0.95, 1.0))],
 )
 trainer.run()
-networks.save_encoder(method.exported()["encoder"], work / "encoder", image_size=112, mean=0.5056, std=0.252)
+networks.save_encoder(method.export_networks()["encoder"], work / "encoder", image_size=112, mean=0.5056, std=0.252)
 
 # %% [markdown]
 # For a real run, give the prepared folder to the bundle:

@@ -14,8 +14,8 @@
 # # Segmentation with few labels
 #
 # Outlining lungs takes a reader minutes per image, so labels are what one has least of. Does an encoder that learned
-# from unlabelled radiographs need fewer of them? This tutorial pre-trains one for about a minute, gives it 1 and 6
-# labelled images, and compares it with the same network from scratch, fine-tuned and frozen, on patients that none of
+# from unlabeled radiographs need fewer of them? This tutorial pre-trains one for about a minute, gives it 1 and 6
+# labeled images, and compares it with the same network from scratch, fine-tuned and frozen, on patients that none of
 # them has seen. The point is as much how to compare as what comes out.
 
 # %%
@@ -47,7 +47,7 @@ def show(figure, dpi=80):
 # %%
 loading = data.radiograph_preprocessing(152, as_uint8=True)
 images = [loading(item) for item in data.pretraining_datalist()]
-views = methods.PEACViewsd(grid_size=14, cell_size=8, margin=4)
+views = methods.RandPEACViewsd(grid_size=14, cell_size=8, margin=4)
 backbone = networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=128, depth=4, num_heads=2)
 method = methods.PEACMethod(backbone, image_size=112, global_dim=128, local_dim=32)
 trainer = engines.SSLTrainer(
@@ -64,7 +64,7 @@ trainer.run()
 # %% [markdown]
 # ## The labels
 #
-# 41 patients to draw the few labelled images from, 8 to choose the learning rate on, 16 to report. No patient is in two
+# 41 patients to draw the few labeled images from, 8 to choose the learning rate on, 16 to report. No patient is in two
 # of the lists; the protocol refuses lists that share one.
 
 # %%
@@ -94,7 +94,7 @@ protocol = evaluation.FewShotCurve(
     },
     output_dir="out/tutorial_04",
 )
-encoder = evaluation.FrozenEncoder(method.exported()["encoder"], image_size=112)
+encoder = evaluation.FrozenEncoder(method.export_networks()["encoder"], image_size=112)
 result = protocol.run(encoder, training, validation, test)
 
 # %% [markdown]

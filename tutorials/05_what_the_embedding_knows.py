@@ -29,6 +29,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from monai_anat import data, engines, evaluation, handlers, methods, networks, schedules, visualize
+from monai_anat.visualize.figures import PALETTE
 
 _ = torch.manual_seed(0)
 
@@ -46,7 +47,7 @@ def show(figure, dpi=80):
 # %%
 loading = data.radiograph_preprocessing(152, as_uint8=True)
 images = [loading(item) for item in data.pretraining_datalist()]
-views = methods.PEACViewsd(grid_size=14, cell_size=8, margin=4)
+views = methods.RandPEACViewsd(grid_size=14, cell_size=8, margin=4)
 backbone = networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=128, depth=4, num_heads=2)
 method = methods.PEACMethod(backbone, image_size=112, global_dim=128, local_dim=32)
 trainer = engines.SSLTrainer(
@@ -61,12 +62,12 @@ trainer = engines.SSLTrainer(
 trainer.run()
 
 # %% [markdown]
-# `FrozenEncoder` holds what else belongs to an encoder: the size of its input and the normalisation of its training. It
+# `FrozenEncoder` holds what else belongs to an encoder: the size of its input and the normalization of its training. It
 # computes each feature once, and the protocols below share them. The test images are 16 patients with lung masks, none
 # of whom was in the pre-training. The masks serve as the answers only.
 
 # %%
-encoder = evaluation.FrozenEncoder(method.exported()["encoder"], image_size=112, name="PEAC")
+encoder = evaluation.FrozenEncoder(method.export_networks()["encoder"], image_size=112, name="PEAC")
 test = data.segmentation_datalist("test")
 
 
@@ -117,7 +118,7 @@ show(worst.figure)
 # ## Which part of the body is this?
 #
 # Windows are cut out around the landmarks and embedded one by one, so the network does not see where they come from. If
-# the embedding tells the place, windows of one landmark lie together, whoever the patient is. Neighbours are searched
+# the embedding tells the place, windows of one landmark lie together, whoever the patient is. Neighbors are searched
 # among *other* patients only. *position* stands for the place in the image alone, by distance.
 
 # %%
@@ -137,7 +138,7 @@ for place, (name, result) in enumerate({"random weights": untrained, "PEAC": loc
     points, which = torch.tensor(result["picture"]["points"]), torch.tensor(result["picture"]["landmark"])
     for number, landmark in enumerate(result["landmark_names"]):
         row, column = points[which == number].T
-        style = {"c": visualize.PALETTE[number], "marker": markers[number], "edgecolors": "black", "linewidths": 0.4}
+        style = {"c": PALETTE[number], "marker": markers[number], "edgecolors": "black", "linewidths": 0.4}
         axes.scatter(row, column, s=42, label=landmark if place == 0 else None, **style)
     axes.set(title=name, xticks=[], yticks=[])
 figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -221,9 +222,9 @@ for result in (landmarks, localizability, composability, co_segmentation):
 # In the run that is shown here, two minutes of PEAC taught the dense features where the landmarks of the lungs are: far
 # better than random weights, and still far behind looking at the same position. The rest is a lesson in baselines:
 #
-# - the windows' neighbours are no better than those of the random network beyond doubt, and each cloud of the t-SNE
+# - the windows' neighbors are no better than those of the random network beyond doubt, and each cloud of the t-SNE
 #   picture holds all six landmarks: what it sorts is not the anatomy;
-# - composability looks splendid at .95, and the random network has .99. It does little more than average grey values,
+# - composability looks splendid at .95, and the random network has .99. It does little more than average gray values,
 #   and the mean of a whole *is* the mean of its parts. A figure like .95 alone would prove nothing;
 # - the clusters follow the lungs less than those of position and intensity do, and less than random weights'.
 #

@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Your own method in 60 lines
 #
-# A method of this package says what the network sees and what it is asked, and nothing else: optimisers, schedules,
+# A method of this package says what the network sees and what it is asked, and nothing else: optimizers, schedules,
 # several processes, checkpoints and logs come from the trainer. This tutorial writes one from scratch, checks it with
 # the same tests that the seventeen methods of the package pass, trains it for a minute, and asks what it learned.
 #
@@ -43,28 +43,32 @@ from torch.nn import functional as F
 
 import monai_anat
 from monai_anat import data, engines, evaluation, handlers, methods, networks, schedules, transforms, visualize
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.keys import VIEW_1, VIEW_2
+from monai_anat.methods.base import mean_token
+from monai_anat.transforms.resized_crops import draw_resized_crop_box
+from monai_anat.visualize.figures import PALETTE
 
 # %% [markdown]
 # ## What the network sees
 #
-# One transform makes the whole batch item. `RandViewsd` reads the image, normalises, and has the random state `R`: all
+# One transform makes the whole batch item. `RandViewsd` reads the image, normalizes, and has the random state `R`: all
 # draws come from it, in `randomize`, so that a sample is the same in whatever process and after whatever interruption.
 # The draw is kept, which is handy in tests and pictures.
 
 
 # %%
-class RelativePlaceViewsd(methods.RandViewsd):
+class RandRelativePlaceViewsd(methods.RandViewsd):
     """Two square windows of one radiograph, and how far the second one lies from the first."""
 
-    def __init__(self, keys="image", image_size=64, area=(0.06, 0.15), mean=methods.MEAN, std=methods.STD):
+    def __init__(self, keys="image", image_size=64, area=(0.06, 0.15), mean=CHEST_MEAN, std=CHEST_STD):
         super().__init__(keys, mean, std)
         self.image_size = image_size
         self.area = area
         self.boxes = np.zeros((2, 2, 2), dtype=np.int64)  # of each window: corner, sides
 
     def randomize(self, data):
-        boxes = [transforms.draw_resized_crop_box(self.R, data, self.area, ratio=(1.0, 1.0)) for _ in range(2)]
+        boxes = [draw_resized_crop_box(self.R, data, self.area, ratio=(1.0, 1.0)) for _ in range(2)]
         self.boxes = np.stack(boxes)
 
     def views(self, pixels):
@@ -88,7 +92,7 @@ class RelativePlaceViewsd(methods.RandViewsd):
 class RelativePlaceMethod(methods.SSLMethod):
     """Tell how two windows of one radiograph lie to each other."""
 
-    made_by = "RelativePlaceViewsd"
+    views_name = "RandRelativePlaceViewsd"
 
     def __init__(self, backbone):
         super().__init__()
@@ -97,24 +101,24 @@ class RelativePlaceMethod(methods.SSLMethod):
         self.place_head = nn.Linear(backbone.num_features, 2, bias=False)
 
     def forward(self, batch, progress):
-        view_1, view_2, offset = self.take(batch, VIEW_1, VIEW_2, "offset")
+        view_1, view_2, offset = self.get_tensors(batch, VIEW_1, VIEW_2, "offset")
         place_1, place_2 = self.places(view_1, view_2)
         return {"offset": F.mse_loss(place_2 - place_1, offset)}
 
     def places(self, *views):
         feature_maps = self.forward_together(self.backbone, *views)  # one pass, wherever that is exact
         # single precision also under autocast
-        return [self.place_head(methods.mean_token(feature_map)).float() for feature_map in feature_maps]
+        return [self.place_head(mean_token(feature_map)).float() for feature_map in feature_maps]
 
-    def exported(self):
+    def export_networks(self):
         return {"encoder": self.backbone}
 
 
 # %% [markdown]
-# That is all of it, in less than 60 lines. `self.take` says in a sentence which key a batch lacks; `exported` names
-# what is kept after the training. A teacher (`TeacherStudentMethod`), a queue (`after_step`), terms that are means over
-# something else than samples (`counts`) and stages (`progress.stage`) are further hooks of the same class; most methods
-# need none or one.
+# That is all of it, in less than 60 lines. `self.get_tensors` says in a sentence which key a batch lacks;
+# `export_networks` names what is kept after the training. A teacher (`TeacherStudentMethod`), a queue (`after_step`),
+# terms that are means over something else than samples (`loss_denominators`) and stages (`progress.stage`) are further
+# hooks of the same class; most methods need none or one.
 #
 # ## Look at it
 #
@@ -123,7 +127,7 @@ class RelativePlaceMethod(methods.SSLMethod):
 # %%
 loading = data.radiograph_preprocessing(192, as_uint8=True)
 images = [loading(item) for item in data.pretraining_datalist()]
-views = RelativePlaceViewsd()
+views = RandRelativePlaceViewsd()
 figure, axes = visualize.picture_panels(3, 3, panel_size=2.2)
 for row in range(3):
     sample = views.set_random_state(row)(dict(images[row]))
@@ -132,8 +136,8 @@ for row in range(3):
     titles = ["radiograph", "window 1", f"window 2: {down:+d} % down, {right:+d} % right"]
     for column, (panel, title) in enumerate(zip(panels, titles, strict=True)):
         visualize.show_gray(axes[row, column], panel, title)
-    for (corner, sides), colour in zip(views.boxes, visualize.PALETTE, strict=False):
-        frame = {"fill": False, "edgecolor": colour, "linewidth": 2}
+    for (corner, sides), color in zip(views.boxes, PALETTE, strict=False):
+        frame = {"fill": False, "edgecolor": color, "linewidth": 2}
         axes[row, 0].add_patch(Rectangle(corner[::-1], *sides[::-1], **frame))
 Image(visualize.encode_png(figure, dpi=80))
 
@@ -161,7 +165,7 @@ case = SimpleNamespace(
     **DEFAULTS,
     name="RelativePlaceMethod",
     method=tiny_method,
-    views=lambda: RelativePlaceViewsd(image_size=16),
+    views=lambda: RandRelativePlaceViewsd(image_size=16),
     image=lambda seed: np.random.RandomState(seed).randint(0, 256, (1, 48, 40)).astype(np.uint8),
 )
 for name, test in vars(contract).items():
@@ -209,7 +213,7 @@ test_images = [loading(item) for item in data.segmentation_datalist("test")]  # 
 
 @torch.no_grad()
 def places_of(windows):
-    """The places (N, 2) of windows (N, 64, 64), normalised; up to a shift that all share."""
+    """The places (N, 2) of windows (N, 64, 64), normalized; up to a shift that all share."""
     method.eval()
     (places,) = method.places(windows)
     method.train()
@@ -224,13 +228,13 @@ def explained(count=16):
     return [round(share, 2) for share in (1 - error.square().mean(0) / offset.square().mean(0)).tolist()]
 
 
-def window_neighbours():
-    """Do the embeddings of windows tell which of six landmarks they show? By neighbours in other patients."""
-    frozen = evaluation.FrozenEncoder(backbone, image_size=64, mean=methods.MEAN, std=methods.STD)
+def window_neighbors():
+    """Do the embeddings of windows tell which of six landmarks they show? By neighbors in other patients."""
+    frozen = evaluation.FrozenEncoder(backbone, image_size=64, mean=CHEST_MEAN, std=CHEST_STD)
     return evaluation.LocalizabilityProbe(picture_points=0).run(frozen, data.segmentation_datalist("test"))
 
 
-before = {"explained": explained(), "neighbours": window_neighbours()}
+before = {"explained": explained(), "neighbors": window_neighbors()}
 trainer = engines.SSLTrainer(
     device="cpu",
     max_epochs=40,
@@ -251,7 +255,7 @@ Image(visualize.encode_png(visualize.draw_curves(lines, ["offset"]), dpi=80))
 # offsets that it explains (1 is perfect, 0 is to say "at the same place" always).
 
 # %%
-after = {"explained": explained(), "neighbours": window_neighbours()}
+after = {"explained": explained(), "neighbors": window_neighbors()}
 for when, found in {"before": before, "after": after}.items():
     rows, columns = found["explained"]
     print(f"{when:7} rows {rows:+.2f}, columns {columns:+.2f}")
@@ -288,25 +292,25 @@ for row, image in enumerate(test_images[:2]):
     visualize.show_gray(axes[row, 0], pixels, "where they are from, and where they are placed" if row == 0 else "")
     scale = torch.tensor(pixels.shape[1:])
     for start, end in zip(true * scale, placed * scale, strict=True):
-        axes[row, 0].plot(*zip(start.tolist()[::-1], end.tolist()[::-1], strict=True), c=visualize.PALETTE[0], lw=1.4)
-    axes[row, 0].scatter(*(true * scale).T.flip(0), s=14, color=visualize.PALETTE[1], zorder=3)
+        axes[row, 0].plot(*zip(start.tolist()[::-1], end.tolist()[::-1], strict=True), c=PALETTE[0], lw=1.4)
+    axes[row, 0].scatter(*(true * scale).T.flip(0), s=14, color=PALETTE[1], zorder=3)
     visualize.show_gray(axes[row, 1], together, "put together by the network" if row == 0 else "")
 Image(visualize.encode_png(figure, dpi=80))
 
 # %% [markdown]
 # Then a question that it was not asked. Do windows of one landmark have embeddings that lie together, whoever the
-# patient is? `LocalizabilityProbe` looks for each window's neighbours in *other* patients, beside random weights.
+# patient is? `LocalizabilityProbe` looks for each window's neighbors in *other* patients, beside random weights.
 
 # %%
 for when, found in {"before": before, "after": after}.items():
-    result = found["neighbours"]
+    result = found["neighbors"]
     value = result["metrics"]["knn_accuracy"]
-    ahead = result["comparisons"]["random initialisation"]["knn_accuracy"]
+    ahead = result["comparisons"]["random initialization"]["knn_accuracy"]
     print(
         f"{when:7} {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f}); minus random weights "
         f"{ahead['difference']:+.2f} ({ahead['low']:+.2f} to {ahead['high']:+.2f})"
     )
-position = after["neighbours"]["baselines"]["position"]["knn_accuracy"]["value"]
+position = after["neighbors"]["baselines"]["position"]["knn_accuracy"]["value"]
 print(f"chance is {1 / 6:.2f}; the place of the window alone, which the network is not shown, has {position:.2f}")
 
 # %% [markdown]

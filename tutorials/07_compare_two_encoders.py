@@ -59,24 +59,24 @@ def pretrain(make_method, views, image_size, more_handlers=()):
         train_handlers=list(more_handlers),
     )
     trainer.run()
-    return method.exported()["encoder"]
+    return method.export_networks()["encoder"]
 
 
 popar = pretrain(
     lambda backbone: methods.POPARMethod(backbone, image_size=112),
-    methods.POPARViewsd(grid_size=14, cell_size=8),
+    methods.RandPOPARViewsd(grid_size=14, cell_size=8),
     image_size=112,
 )
 peac = pretrain(
     lambda backbone: methods.PEACMethod(backbone, image_size=112, global_dim=128, local_dim=32),
-    methods.PEACViewsd(grid_size=14, cell_size=8, margin=4),
+    methods.RandPEACViewsd(grid_size=14, cell_size=8, margin=4),
     image_size=152,
     more_handlers=[handlers.TeacherEMA(schedules.CosineSchedule(0.98, 1.0))],
 )
 
 # %% [markdown]
-# Each is saved with the record of its input size and normalisation, so that the evaluation knows how it wants to see an
-# image. Encoders of different size or normalisation may be compared; each is then given images as it was trained.
+# Each is saved with the record of its input size and normalization, so that the evaluation knows how it wants to see an
+# image. Encoders of different size or normalization may be compared; each is then given images as it was trained.
 
 # %%
 out = Path("out/tutorial_07")

@@ -14,9 +14,9 @@ import torch
 from monai.transforms import Randomizable
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..keys import INDEX, PHASE
-from ..processes import rank_and_size
-from ..seeding import mix, sample_seed
+from monai_anat.distributed import get_rank_and_world_size
+from monai_anat.keys import INDEX, PHASE
+from monai_anat.seeding import mix, sample_seed
 
 __all__ = ["ResumableSampler", "SeededDataset", "permutation", "resumable_loader"]
 
@@ -34,15 +34,15 @@ class ResumableSampler(Sampler[tuple[int, ...]]):
     """Infinite map from position to (epoch, index), strided over the processes.
 
     An epoch has ``size // batch_size`` whole batches; which samples are left over differs from epoch to epoch.
-    Position ``p`` of the run belongs to process ``p % world_size``, so the samples of one optimiser step are the same
+    Position ``p`` of the run belongs to process ``p % world_size``, so the samples of one optimizer step are the same
     ones however many processes share it.
 
     Args:
         size: number of samples in the dataset.
-        batch_size: samples per optimiser step, over all processes and micro-batches.
+        batch_size: samples per optimizer step, over all processes and micro-batches.
         seed: the run's seed.
         shuffle: False keeps the dataset's order.
-        with_step: hand out (epoch, index, step), with the optimiser step that the sample is for.
+        with_step: hand out (epoch, index, step), with the optimizer step that the sample is for.
 
     Attributes:
         consumed: samples that the trainer has consumed, over all processes; the next iterator starts there.
@@ -79,8 +79,8 @@ class ResumableSampler(Sampler[tuple[int, ...]]):
         return self.size // self.batch_size * self.batch_size
 
     def local_batch_size(self) -> int:
-        """Samples per optimiser step of this process."""
-        _, world = rank_and_size()
+        """Samples per optimizer step of this process."""
+        _, world = get_rank_and_world_size()
         if self.batch_size % world:
             raise ValueError(
                 f"batch_size is the batch of all processes together and must be a multiple of their number, "
@@ -93,7 +93,7 @@ class ResumableSampler(Sampler[tuple[int, ...]]):
         return self.samples_per_epoch // self.batch_size * self.local_batch_size()
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
-        rank, world = rank_and_size()
+        rank, world = get_rank_and_world_size()
         self.local_batch_size()
         position, order, order_epoch = self.consumed + rank, np.arange(self.size), -1
         while True:
@@ -115,7 +115,7 @@ class SeededDataset(Dataset[dict[str, Any]]):
             first.
         seed: the run's seed.
         phase: maps the epoch to the phase of a phased method, which is written into the sample before the transform.
-        phase_by: "step" hands ``phase`` the optimiser step that the sample is for, and not the epoch.
+        phase_by: "step" hands ``phase`` the optimizer step that the sample is for, and not the epoch.
 
     The sample carries its ``index`` (for the report of a non-finite step), and its ``phase`` if there is one.
 
@@ -193,7 +193,7 @@ def resumable_loader(
 
     Args:
         dataset: what to load; its random transforms are seeded per sample.
-        batch_size: samples per optimiser step over ALL processes and micro-batches; held when the number of processes
+        batch_size: samples per optimizer step over ALL processes and micro-batches; held when the number of processes
             changes.
         seed: the run's seed.
         shuffle: False keeps the dataset's order.

@@ -1,4 +1,4 @@
-"""Optimisers by name, layer-wise adaptive rate scaling, and clipping each tensor by itself."""
+"""Optimizers by name, layer-wise adaptive rate scaling, and clipping each tensor by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..methods.base import SSLMethod
+from monai_anat.methods.base import SSLMethod
 
 __all__ = ["LARS", "build_optimizers", "clip_each_tensor"]
 
@@ -46,7 +46,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; no host synchronisation."""
+        """One update; no host synchronization."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -88,22 +88,22 @@ def build_optimizers(
     others: Mapping[str, Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> dict[str, Optimizer]:
-    """One optimiser for each optimiser name among the method's parameter groups.
+    """One optimizer for each optimizer name among the method's parameter groups.
 
     Adam, AdamW and SGD are the fused ones: they can leave out a non-finite step without asking the host.
 
     Args:
-        method: whose ``param_groups(weight_decay)`` are optimised. A group's ``optimizer`` entry names its optimiser
+        method: whose ``param_groups(weight_decay)`` are optimized. A group's ``optimizer`` entry names its optimizer
             ("main" if absent); a method with an adversary names a second one.
         name: "adamw", "adam", "sgd" or "lars".
         lr: learning rate; a schedule of the trainer overrides it.
         weight_decay: of the groups that decay.
-        others: settings of optimisers other than "main": ``{"adversary": {"name": "adam", "lr": 2e-4}}``, with any
-            options; name and rate are those of "main" where left out, and all is where an optimiser is not named here.
-        options: for the optimiser's class (``betas``, ``momentum``, ...).
+        others: settings of optimizers other than "main": ``{"adversary": {"name": "adam", "lr": 2e-4}}``, with any
+            options; name and rate are those of "main" where left out, and all is where an optimizer is not named here.
+        options: for the optimizer's class (``betas``, ``momentum``, ...).
 
     Raises:
-        ValueError: for an unknown name or option, or an optimiser that no parameter group names.
+        ValueError: for an unknown name or option, or an optimizer that no parameter group names.
     """
     grouped: dict[str, list[dict[str, Any]]] = {}
     for group in method.param_groups(weight_decay):
@@ -112,7 +112,7 @@ def build_optimizers(
     for key, own in (others or {}).items():
         if key not in grouped:
             raise ValueError(
-                f"others must name optimisers of the method's parameter groups, {sorted(grouped)}, got {key!r}"
+                f"others must name optimizers of the method's parameter groups, {sorted(grouped)}, got {key!r}"
             )
         settings[key] = {"name": name, "lr": lr, **own}
     return {key: _build(groups, **settings[key]) for key, groups in grouped.items()}

@@ -1,4 +1,4 @@
-"""The pre-training loop: one Ignite iteration is one optimiser step, however many micro-batches and processes."""
+"""The pre-training loop: one Ignite iteration is one optimizer step, however many micro-batches and processes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ..data.sampling import ResumableSampler
-from ..keys import INDEX
-from ..methods.base import SSLMethod
-from ..processes import rank_and_size, sum_over_processes
-from ..schedules import Progress, Schedule, stage_of
-from ..seeding import seed_step
-from .optimizers import clip_each_tensor
-from .precision import autocast_dtype
+from monai_anat.data.sampling import ResumableSampler
+from monai_anat.distributed import get_rank_and_world_size, sum_over_processes
+from monai_anat.engines.optimizers import clip_each_tensor
+from monai_anat.keys import INDEX
+from monai_anat.methods.base import SSLMethod
+from monai_anat.precision import autocast_dtype
+from monai_anat.schedules import Progress, Schedule, stage_of
+from monai_anat.seeding import seed_step
 
 __all__ = ["SSLEvents", "SSLTrainer"]
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class SSLEvents(EventEnum):
     """Events beyond Ignite's.
 
-    ``OPTIMIZER_STEPPED`` fires once per optimiser step, after the step: the teacher's average moves on it.
+    ``OPTIMIZER_STEPPED`` fires once per optimizer step, after the step: the teacher's average moves on it.
     """
 
     OPTIMIZER_STEPPED = "optimizer_stepped"
@@ -42,11 +42,11 @@ class SSLEvents(EventEnum):
 class SSLTrainer(Trainer):
     """Trains a self-supervised method.
 
-    An iteration takes the batch of one optimiser step, cuts it into micro-batches, calls the (possibly DDP-wrapped)
-    method on each, and steps the optimisers once. The mean over processes and micro-batches equals one joint batch,
-    because what the terms divide by (``method.counts``) is counted over all of them first. Nothing in an iteration
-    waits for the device: a step with non-finite gradients is left out on the device by the fused optimisers, and
-    handlers learn of it from ``state.skipped`` when they next read.
+    An iteration takes the batch of one optimizer step, cuts it into micro-batches, calls the (possibly DDP-wrapped)
+    method on each, and steps the optimizers once. The mean over processes and micro-batches equals one joint batch,
+    because what the terms divide by (``method.loss_denominators``) is counted over all of them first. Nothing in an
+    iteration waits for the device: a step with non-finite gradients is left out on the device by the fused optimizers,
+    and handlers learn of it from ``state.skipped`` when they next read.
 
     ``state.output`` is a list of one dict, ``loss`` and the unweighted terms, on the device: the form of MONAI's own
     trainers, so that its handlers read it by ``from_engine(["loss"], first=True)`` and ``--tracking mlflow`` works.
@@ -56,25 +56,25 @@ class SSLTrainer(Trainer):
         max_epochs: epochs of the run.
         train_data_loader: from ``monai_anat.data.resumable_loader`` for exact resuming; any loader of dicts works.
         method: networks and loss terms; with several processes it is wrapped into ``DistributedDataParallel`` here.
-        optimizers: from ``build_optimizers``, or one optimiser.
+        optimizers: from ``build_optimizers``, or one optimizer.
         schedules: values by step for "lr" and "weight_decay" of every parameter group (scaled by the group's
             ``lr_scale``; left alone where the group says ``scheduled=False``); "<optimizer>.lr" goes before "lr" for
-            that optimiser.
+            that optimizer.
         seed: the run's seed; torch is seeded from (seed, step, rank) at every step.
         precision: "auto", "bf16", "fp16" or "fp32", see :func:`monai_anat.engines.autocast_dtype`.
         micro_batch_size: samples per forward pass of this process; the default is the whole local batch.
-        clip_norm: limit of the gradient norm after unscaling, of each optimiser by itself; None does not clip.
+        clip_norm: limit of the gradient norm after unscaling, of each optimizer by itself; None does not clip.
         clip_each: clip every tensor by itself instead of the global norm.
         compile: compile the student's networks with ``torch.compile``.
         channels_last: convolution weights and images in channels-last memory format.
-        epoch_length: optimiser steps per epoch; the default is the loader's length.
+        epoch_length: optimizer steps per epoch; the default is the loader's length.
         stage_epochs: epochs of each stage of a staged method, which reads the stage from ``Progress``; they add up to
             ``max_epochs``.
         train_handlers: objects with ``attach(trainer)``.
         options: for ``monai.engines.Trainer``.
 
     Raises:
-        ValueError: for a schedule that names no optimiser or value, a micro-batch that does not divide the local
+        ValueError: for a schedule that names no optimizer or value, a micro-batch that does not divide the local
             batch, or stages that do not add up to the run.
     """
 
@@ -125,7 +125,7 @@ class SSLTrainer(Trainer):
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self._owned = [_owned(optimizer, self.method) for optimizer in self.optimizers.values()]
         self._statistics = _running_statistics(self.method)
-        self.rank, self.world_size = rank_and_size()
+        self.rank, self.world_size = get_rank_and_world_size()
         self._failure: BaseException | None = None
         self._check_arguments(max_epochs)
         if channels_last:
@@ -156,7 +156,7 @@ class SSLTrainer(Trainer):
 
     @property
     def batch_size(self) -> int | None:
-        """Samples per optimiser step over all processes, where the loader's sampler knows it."""
+        """Samples per optimizer step over all processes, where the loader's sampler knows it."""
         sampler = getattr(self.data_loader, "sampler", None)
         return sampler.batch_size if isinstance(sampler, ResumableSampler) else None
 
@@ -220,7 +220,7 @@ class SSLTrainer(Trainer):
         """Put the trainer where ``training_state`` was taken.
 
         Raises:
-            ValueError: if the run has another seed, batch size, epoch length, number of images or kind of optimiser, so
+            ValueError: if the run has another seed, batch size, epoch length, number of images or kind of optimizer, so
                 that resuming would not be exact.
         """
         expected = {
@@ -233,7 +233,7 @@ class SSLTrainer(Trainer):
         meanings = {
             "consumed": "the number of consumed samples (batch_size)",
             "images": "the number of images",
-            "optimizer_kinds": "the kind of optimiser",
+            "optimizer_kinds": "the kind of optimizer",
         }
         for name, value in expected.items():
             found = state.get(name, value) if name in ("images", "optimizer_kinds") else state[name]  # new entries
@@ -252,7 +252,7 @@ class SSLTrainer(Trainer):
         self.state.best_metric = state["best_metric"]
         self.state.best_metric_epoch = state["best_metric_epoch"]
 
-    # ------------------------------------------------------------------ one optimiser step
+    # ------------------------------------------------------------------ one optimizer step
 
     # MONAI's trainers make a list of their output behind the iteration
     def _iteration(self, engine: Any, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:  # type: ignore[override]
@@ -314,10 +314,10 @@ class SSLTrainer(Trainer):
         return {"loss": torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum(), **terms}
 
     def _step(self) -> tuple[Tensor, Tensor]:
-        """Clip, and step every optimiser unless a gradient is not finite; returns the norm of all and that flag."""
+        """Clip, and step every optimizer unless a gradient is not finite; returns the norm of all and that flag."""
         for optimizer in self.optimizers.values():
             self.grad_scaler.unscale_(optimizer)
-        # each optimiser's gradients by themselves: the size of an adversary's must not shorten the generator's step
+        # each optimizer's gradients by themselves: the size of an adversary's must not shorten the generator's step
         with_gradient = [[p for p in parameters if p.grad is not None] for parameters in self._owned]
         norms = [self._clip(parameters) for parameters in with_gradient if parameters] or [torch.zeros(())]
         norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
@@ -330,7 +330,7 @@ class SSLTrainer(Trainer):
         return norm, skipped
 
     def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Clip the gradients of one optimiser; returns their norm before that."""
+        """Clip the gradients of one optimizer; returns their norm before that."""
         if self.clip_each and self.clip_norm is not None:
             return clip_each_tensor(parameters, self.clip_norm)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -376,7 +376,7 @@ class SSLTrainer(Trainer):
                 f"{size} samples; nearest is {max(d for d in range(1, micro + 1) if size % d == 0)}"
             )
         number = size // micro
-        counts = self.method.counts(batch)
+        counts = self.method.loss_denominators(batch)
         if counts:
             joint = sum_over_processes(torch.stack([count.float() for count in counts.values()]))
             counts = dict(zip(counts, joint / (number * self.world_size), strict=True))
@@ -446,19 +446,19 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _owned(optimizer: Optimizer, method: SSLMethod) -> list[nn.Parameter]:
-    """The parameters of an optimiser, in the method's own order."""
+    """The parameters of an optimizer, in the method's own order."""
     ids = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return [parameter for parameter in method.parameters() if id(parameter) in ids]
 
 
 def _running_statistics(method: SSLMethod) -> list[Tensor]:
-    """What batch normalisation keeps of the batches it saw: a step that is left out must leave it as it was."""
+    """What batch normalization keeps of the batches it saw: a step that is left out must leave it as it was."""
     norms = (module for module in method.modules() if isinstance(module, _BatchNorm))
     return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
 
 
 def _step_unless(optimizer: Optimizer, skipped: Tensor) -> None:
-    """Step unless ``skipped``: decided on the device by optimisers that can, else by one host read."""
+    """Step unless ``skipped``: decided on the device by optimizers that can, else by one host read."""
     step: Callable[[], Any] = optimizer.step
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.grad_scale = None  # type: ignore[attr-defined]

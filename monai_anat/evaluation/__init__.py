@@ -15,7 +15,7 @@ list give the same form of result:
     ``better`` ("higher", "lower", or None where neither is better) and ``replicates`` (the value in each resample).
     What is undefined is None, and ``why`` says in a sentence why.
 ``baselines``, ``comparisons``
-    name -> metrics of a baseline ("random initialisation", "same position", ...), and name -> metric -> encoder minus
+    name -> metrics of a baseline ("random initialization", "same position", ...), and name -> metric -> encoder minus
     baseline, in the form of :func:`compare_results`.
 ``cases``
     "best", "median", "worst" -> ``score`` and what is needed to draw the case: files, points, masks.
@@ -30,56 +30,49 @@ arms at one number of labels, draw by draw, and has a form of its own; :class:`F
 result in this one.
 """
 
-from .augmentation import augment_batch
-from .bootstrap import PatientBootstrap, undefined_metric
-from .cases import SegmentationCases, load_cases
-from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
-from .classifier_report import report_classifier, write_attributions
-from .co_segmentation import CoSegmentationProbe
-from .collapse import CollapseProbe
-from .comparison import compare_encoders, compare_report, write_comparison
-from .composition import ComposabilityProbe, DecomposabilityProbe
-from .demo import demo_report, few_shot_table
-from .few_shot import FewShotSegmentation
-from .few_shot_curve import FewShotCurve
-from .frozen import CollapsedFeaturesError, FrozenEncoder
-from .frozen_protocol import FrozenProtocol
-from .interpolation import InterpolationProbe
-from .label_fractions import LabelFractionProbe
-from .landmark_lists import LandmarkSet, contour_datalist, load_landmarks, read_contour
-from .landmarks import LandmarkProbe
-from .localizability import LocalizabilityProbe
-from .paired import paired_difference
-from .pictures import case_pictures
-from .protocols import PROTOCOLS, evaluate_encoder
-from .report import Report, ReportFigure, ReportTable
-from .restorations import load_restorations, save_restorations
-from .results import compare_evaluations, compare_results, load_results, save_results
-from .robustness import RobustnessProbe
-from .scale import ScaleConsistencyProbe
-from .symmetry import SymmetryProbe
-from .ten_crop import TenCropInferer, average_crops
-from .training_probe import TrainingProbe
+from monai_anat.evaluation.bootstrap import PatientBootstrap
+from monai_anat.evaluation.cases import SegmentationCases, load_cases
+from monai_anat.evaluation.frozen import FrozenEncoder
+from monai_anat.evaluation.landmark_lists import contour_datalist, load_landmarks
+from monai_anat.evaluation.probes.classification import ClassificationProbe, LinearProbe, NearestNeighborProbe
+from monai_anat.evaluation.probes.co_segmentation import CoSegmentationProbe
+from monai_anat.evaluation.probes.collapse import CollapseProbe
+from monai_anat.evaluation.probes.composition import ComposabilityProbe, DecomposabilityProbe
+from monai_anat.evaluation.probes.few_shot import FewShotSegmentation
+from monai_anat.evaluation.probes.few_shot_curve import FewShotCurve
+from monai_anat.evaluation.probes.interpolation import InterpolationProbe
+from monai_anat.evaluation.probes.label_fractions import LabelFractionProbe
+from monai_anat.evaluation.probes.landmarks import LandmarkProbe
+from monai_anat.evaluation.probes.localizability import LocalizabilityProbe
+from monai_anat.evaluation.probes.robustness import RobustnessProbe
+from monai_anat.evaluation.probes.scale import ScaleConsistencyProbe
+from monai_anat.evaluation.probes.symmetry import SymmetryProbe
+from monai_anat.evaluation.probes.training_probe import TrainingProbe
+from monai_anat.evaluation.protocols import PROTOCOLS, evaluate_encoder
+from monai_anat.evaluation.reports.classifier_report import report_classifier, write_attributions
+from monai_anat.evaluation.reports.comparison import compare_encoders, compare_report
+from monai_anat.evaluation.reports.pictures import case_pictures
+from monai_anat.evaluation.reports.report import Report, ReportFigure, ReportTable
+from monai_anat.evaluation.reports.restorations import load_restorations, save_restorations
+from monai_anat.evaluation.results import compare_evaluations, compare_results, load_results, save_results
+from monai_anat.evaluation.ten_crop import TenCropInferer
 
 __all__ = [
     "PROTOCOLS",
     "ClassificationProbe",
     "CoSegmentationProbe",
     "CollapseProbe",
-    "CollapsedFeaturesError",
     "ComposabilityProbe",
     "DecomposabilityProbe",
     "FewShotCurve",
     "FewShotSegmentation",
     "FrozenEncoder",
-    "FrozenProtocol",
     "InterpolationProbe",
     "LabelFractionProbe",
     "LandmarkProbe",
-    "LandmarkSet",
     "LinearProbe",
     "LocalizabilityProbe",
-    "NearestNeighbourProbe",
+    "NearestNeighborProbe",
     "PatientBootstrap",
     "Report",
     "ReportFigure",
@@ -90,27 +83,19 @@ __all__ = [
     "SymmetryProbe",
     "TenCropInferer",
     "TrainingProbe",
-    "augment_batch",
-    "average_crops",
     "case_pictures",
     "compare_encoders",
     "compare_evaluations",
     "compare_report",
     "compare_results",
     "contour_datalist",
-    "demo_report",
     "evaluate_encoder",
-    "few_shot_table",
     "load_cases",
     "load_landmarks",
     "load_restorations",
     "load_results",
-    "paired_difference",
-    "read_contour",
     "report_classifier",
     "save_restorations",
     "save_results",
-    "undefined_metric",
     "write_attributions",
-    "write_comparison",
 ]

@@ -1,4 +1,4 @@
-"""Light augmentation of a whole batch at once: moves, turns, scales and grey levels, never a mirror image."""
+"""Light augmentation of a whole batch at once: moves, turns, scales and gray levels, never a mirror image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def augment_batch(
     gamma: float = 0.4,
     noise: float = 0.02,
 ) -> tuple[Tensor, Tensor]:
-    """Turn, scale, shift and re-grey each image of a batch by its own draw; labels move along.
+    """Turn, scale, shift and re-gray each image of a batch by its own draw; labels move along.
 
     One call of ``grid_sample`` per tensor: a few milliseconds where a chain of dictionary transforms takes a hundred.
     No flip: the heart is on the left.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-__all__ = ["PatientBootstrap", "undefined_metric"]
+__all__ = ["PatientBootstrap", "interval", "undefined_metric"]
 
 Array = NDArray[np.float64]
 #: weights of the patients in each resample (R, P), and of the draws (R, S) where there are any -> (R,) values

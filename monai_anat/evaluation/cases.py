@@ -1,4 +1,4 @@
-"""Labelled images read once and kept in memory, at the size at which they are evaluated."""
+"""Labeled images read once and kept in memory, at the size at which they are evaluated."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import DatalistError, radiograph_preprocessing
-from ..keys import IMAGE, LABEL
-from .frozen import load_by
-from .frozen_protocol import file_names, patients_of
+from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.reading.preprocessing import radiograph_preprocessing
+from monai_anat.evaluation.frozen import load_by
+from monai_anat.evaluation.frozen_protocol import file_names, patients_of
+from monai_anat.keys import IMAGE, LABEL
 
 __all__ = ["SegmentationCases", "load_cases"]
 

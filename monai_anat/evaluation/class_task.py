@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import DatalistError, read_class_labels
-from ..keys import IMAGE, LABEL
-from ..metrics import area_under_pr, area_under_roc
-from .bootstrap import PatientBootstrap, undefined_metric
-from .frozen_protocol import Items, Measured, Metrics, three_cases
-from .paired import nan_mean
+from monai_anat.data.lists.class_labels import read_class_labels
+from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.evaluation.bootstrap import PatientBootstrap, undefined_metric
+from monai_anat.evaluation.frozen_protocol import Items, Measured, Metrics, three_cases
+from monai_anat.evaluation.paired import nan_mean
+from monai_anat.keys import IMAGE, LABEL
+from monai_anat.metrics.classification import area_under_pr, area_under_roc
 
 __all__ = ["ClassTask", "accuracy", "one_sided", "rarer_patients", "read_class_task", "score_classes"]
 
 Floats = NDArray[np.float64]
 
-_GAPS = 20  # class numbers that no image has, from which on they are taken for something else, such as grey values
+_GAPS = 20  # class numbers that no image has, from which on they are taken for something else, such as gray values
 KINDS: dict[str, tuple[str | None, str]] = {"auroc": ("higher", "AUROC"), "auprc": ("higher", "average precision")}
 
 

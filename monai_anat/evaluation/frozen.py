@@ -17,15 +17,27 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from ..data import radiograph_preprocessing, read_radiograph
-from ..engines import autocast_dtype
-from ..keys import IMAGE
-from ..networks import Backbone, load_encoder, load_heads, read_encoder_record
-from ..seeding import mix
-from .feature_store import FeatureStore, file_key
-from .windows import cut_windows
+from monai_anat.data.reading.preprocessing import radiograph_preprocessing
+from monai_anat.data.reading.radiograph import read_radiograph
+from monai_anat.evaluation.feature_store import FeatureStore, file_key
+from monai_anat.evaluation.windows import cut_windows
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.pretrained.records import load_encoder, load_heads, read_encoder_record
+from monai_anat.precision import autocast_dtype
+from monai_anat.seeding import mix
 
-__all__ = ["CollapsedFeaturesError", "FrozenEncoder", "SmallMapError", "load_by"]
+__all__ = [
+    "CollapsedFeaturesError",
+    "FrozenEncoder",
+    "SmallMapError",
+    "centered",
+    "cosines",
+    "load_by",
+    "random_backbone",
+    "unit",
+]
 
 Items = Sequence[Mapping[str, Any]]
 Floats = NDArray[np.float32]
@@ -47,16 +59,16 @@ class SmallMapError(ValueError):
 class FrozenEncoder:
     """A backbone together with what a user would otherwise have to repeat for every protocol.
 
-    Images are resized to a square of ``image_size``, the grey value is repeated in every channel that the network has,
-    and normalised as in its training. Each feature is computed once per image and kept on disk, in ``cache_dir`` for
+    Images are resized to a square of ``image_size``, the gray value is repeated in every channel that the network has,
+    and normalized as in its training. Each feature is computed once per image and kept on disk, in ``cache_dir`` for
     later processes or in a temporary folder for this object's life; only what a protocol works on is in memory.
 
     Args:
         backbone: any 2D network under the backbone contract (:func:`~monai_anat.networks.as_backbone` brings MONAI's
             there); it is copied.
         image_size: side in pixels at which it sees an image or a window.
-        mean: of the normalisation that it was trained with, one number or one per channel, for images in [0, 1].
-        std: of that normalisation.
+        mean: of the normalization that it was trained with, one number or one per channel, for images in [0, 1].
+        std: of that normalization.
         level: which feature map the dense protocols use; -1 is the last.
         name: stands in the results.
         batch_size: images at a time.
@@ -83,8 +95,8 @@ class FrozenEncoder:
         backbone: Backbone,
         *,
         image_size: int = 224,
-        mean: float | Sequence[float] = 0.5056,
-        std: float | Sequence[float] = 0.252,
+        mean: float | Sequence[float] = CHEST_MEAN,
+        std: float | Sequence[float] = CHEST_STD,
         level: int = -1,
         name: str = "encoder",
         batch_size: int = 16,
@@ -118,7 +130,7 @@ class FrozenEncoder:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], **settings: Any) -> FrozenEncoder:
-        """The encoder that ``save_encoder`` wrote, with the size and normalisation of its record, and its heads.
+        """The encoder that ``save_encoder`` wrote, with the size and normalization of its record, and its heads.
 
         Args:
             folder: the encoder's folder.
@@ -144,8 +156,8 @@ class FrozenEncoder:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the dense map."""
         if self._grid is None:
-            grey = torch.full((1, 1, self.image_size, self.image_size), 0.5)
-            height, width = self._maps(grey).shape[2:]
+            gray = torch.full((1, 1, self.image_size, self.image_size), 0.5)
+            height, width = self._maps(gray).shape[2:]
             self._grid = (height, width)
         return self._grid
 
@@ -175,7 +187,7 @@ class FrozenEncoder:
             image_size=self.image_size,
             **self._normal,
             level=self.level,
-            name=f"{self.name}, random initialisation {seed}",
+            name=f"{self.name}, random initialization {seed}",
             batch_size=self.batch_size,
             precision=self.precision,
             device=self.device,
@@ -213,7 +225,7 @@ class FrozenEncoder:
 
         Args:
             items: N datalist items.
-            change: applied to the batch before normalisation.
+            change: applied to the batch before normalization.
             variant: name of the change, under which its features are kept.
 
         Returns:
@@ -226,7 +238,7 @@ class FrozenEncoder:
 
         Args:
             items: N datalist items; take some at a time where N is large.
-            change: applied to the batch before normalisation.
+            change: applied to the batch before normalization.
             variant: name of the change, under which its features are kept.
 
         Returns:
@@ -320,11 +332,11 @@ class FrozenEncoder:
     @torch.no_grad()
     def _levels(self, images: Tensor, levels: Sequence[int]) -> list[Tensor]:
         """(B, 1, S, S) in [0, 1] -> (B, D, h, w) on the CPU, for each level."""
-        grey = images.to(self.device).expand(-1, self.backbone.in_channels, -1, -1)
+        gray = images.to(self.device).expand(-1, self.backbone.in_channels, -1, -1)
         dtype = autocast_dtype(self.precision, self.device)
         try:
             with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-                maps = self.backbone.forward_features((grey - self.mean) / self.std)
+                maps = self.backbone.forward_features((gray - self.mean) / self.std)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -368,7 +380,7 @@ def load_by(chain: Callable[[Any], Any], item: Mapping[str, Any]) -> dict[str, A
     return sample
 
 
-def centred(features: NDArray[Any], axis: int | tuple[int, ...] = 0) -> NDArray[np.float64]:
+def centered(features: NDArray[Any], axis: int | tuple[int, ...] = 0) -> NDArray[np.float64]:
     """Features minus their mean, at unit length along the last axis.
 
     Raises:
@@ -421,7 +433,7 @@ def random_backbone(backbone: Backbone, seed: int) -> Backbone:
     """The same architecture with random weights.
 
     It is built again from its record; a wrapped network of another library has none and is copied, with every layer
-    initialised again.
+    initialized again.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(21, seed) >> 1)

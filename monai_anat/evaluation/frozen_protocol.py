@@ -14,18 +14,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..data import DatalistError
-from ..keys import IMAGE
-from ..networks import Backbone
-from .bootstrap import PatientBootstrap, undefined_metric
-from .frozen import CollapsedFeaturesError, FrozenEncoder
-from .results import compare_metrics
+from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.evaluation.bootstrap import PatientBootstrap, undefined_metric
+from monai_anat.evaluation.frozen import CollapsedFeaturesError, FrozenEncoder
+from monai_anat.evaluation.results import compare_metrics
+from monai_anat.keys import IMAGE
+from monai_anat.networks.backbones.backbone import Backbone
 
 __all__ = [
+    "RANDOM",
     "FrozenProtocol",
+    "Items",
     "Measured",
+    "Metrics",
     "file_names",
     "image_fingerprint",
+    "json_settings",
     "patient_notes",
     "patients_of",
     "three_cases",
@@ -34,7 +38,7 @@ __all__ = [
 Items = Sequence[Mapping[str, Any]]
 Metrics = dict[str, dict[str, Any]]
 
-RANDOM = "random initialisation"
+RANDOM = "random initialization"
 
 
 @dataclass

@@ -4,7 +4,7 @@ A landmark datalist is a datalist whose items say where each landmark is::
 
     {"test": [{"image": "a.png", "patient": "p1", "landmarks": {"right apex": [31, 70.5], "left apex": [30, 160]}}]}
 
-Row and column are in pixels of the stored image, whose first pixel has its centre at (0, 0). A landmark that cannot be
+Row and column are in pixels of the stored image, whose first pixel has its center at (0, 0). A landmark that cannot be
 seen is left out. "right" and "left" are the patient's; two names that differ in that word only are a pair, for which
 confusions are counted. ``thorax_width``, in pixels, may stand beside ``landmarks``; without it the width is taken from
 the two lateral extremes, and is unknown where they are not there.
@@ -25,12 +25,24 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..data import DatalistError, RadiographReader, is_image_file, read_radiograph
-from ..keys import IMAGE, LABEL
-from ..metrics import LUNG_LANDMARKS, lung_landmarks
-from .feature_store import file_key
+from monai_anat.data.lists.datalists import DatalistError, is_image_file
+from monai_anat.data.reading.radiograph import read_radiograph
+from monai_anat.data.reading.readers import RadiographReader
+from monai_anat.evaluation.feature_store import file_key
+from monai_anat.keys import IMAGE, LABEL
+from monai_anat.metrics.landmarks import LUNG_LANDMARKS, lung_landmarks
 
-__all__ = ["LandmarkSet", "contour_datalist", "has_landmarks", "has_mask", "load_landmarks", "read_contour"]
+__all__ = [
+    "THORAX_WIDTH",
+    "LandmarkSet",
+    "contour_datalist",
+    "from_image",
+    "has_landmarks",
+    "has_mask",
+    "load_landmarks",
+    "read_contour",
+    "to_image",
+]
 
 LANDMARKS = "landmarks"
 THORAX_WIDTH = "thorax_width"
@@ -238,7 +250,7 @@ def contour_datalist(
 
 
 def to_image(points: ArrayLike, shapes: ArrayLike, size: int) -> NDArray[np.float64]:
-    """Pixels of the stored image -> pixels of its square version of side ``size``; centres of pixels are whole.
+    """Pixels of the stored image -> pixels of its square version of side ``size``; centers of pixels are whole.
 
     >>> to_image([[0.5, 1.5]], [2, 4], 8).tolist()
     [[3.5, 3.5]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["paired_difference"]
+__all__ = ["nan_mean", "paired_difference"]
 
 
 def paired_difference(

@@ -14,28 +14,28 @@ from typing import Any
 
 from monai.config import PathLike
 
-from ..data import DatalistError, load_datalist
-from ..networks import Backbone
-from .classification import ClassificationProbe, LinearProbe, NearestNeighbourProbe
-from .co_segmentation import CoSegmentationProbe
-from .collapse import CollapseProbe
-from .composition import ComposabilityProbe, DecomposabilityProbe
-from .few_shot import FewShotSegmentation
-from .few_shot_curve import FewShotCurve
-from .frozen import FrozenEncoder, SmallMapError
-from .frozen_protocol import FrozenProtocol
-from .interpolation import InterpolationProbe
-from .label_fractions import LabelFractionProbe
-from .landmarks import LandmarkProbe
-from .localizability import LocalizabilityProbe
-from .report import Report
-from .results import save_results
-from .robustness import RobustnessProbe
-from .scale import ScaleConsistencyProbe
-from .sections import add_metrics
-from .symmetry import SymmetryProbe
+from monai_anat.data.lists.datalists import DatalistError, load_datalist
+from monai_anat.evaluation.frozen import FrozenEncoder, SmallMapError
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
+from monai_anat.evaluation.probes.classification import ClassificationProbe, LinearProbe, NearestNeighborProbe
+from monai_anat.evaluation.probes.co_segmentation import CoSegmentationProbe
+from monai_anat.evaluation.probes.collapse import CollapseProbe
+from monai_anat.evaluation.probes.composition import ComposabilityProbe, DecomposabilityProbe
+from monai_anat.evaluation.probes.few_shot import FewShotSegmentation
+from monai_anat.evaluation.probes.few_shot_curve import FewShotCurve
+from monai_anat.evaluation.probes.interpolation import InterpolationProbe
+from monai_anat.evaluation.probes.label_fractions import LabelFractionProbe
+from monai_anat.evaluation.probes.landmarks import LandmarkProbe
+from monai_anat.evaluation.probes.localizability import LocalizabilityProbe
+from monai_anat.evaluation.probes.robustness import RobustnessProbe
+from monai_anat.evaluation.probes.scale import ScaleConsistencyProbe
+from monai_anat.evaluation.probes.symmetry import SymmetryProbe
+from monai_anat.evaluation.reports.report import Report
+from monai_anat.evaluation.reports.sections import add_metrics
+from monai_anat.evaluation.results import save_results
+from monai_anat.networks.backbones.backbone import Backbone
 
-__all__ = ["PROTOCOLS", "Evaluation", "evaluate_encoder", "plan_evaluation"]
+__all__ = ["PROTOCOLS", "EncoderLike", "Evaluation", "evaluate_encoder", "plan_evaluation"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ FROZEN: dict[str, type[FrozenProtocol]] = {
 }
 #: protocols on class labels, in training, validation and test images
 CLASSES: dict[str, type[ClassificationProbe]] = {
-    protocol.name: protocol for protocol in (LinearProbe, NearestNeighbourProbe, LabelFractionProbe)
+    protocol.name: protocol for protocol in (LinearProbe, NearestNeighborProbe, LabelFractionProbe)
 }
 #: what evaluate_encoder can run; the word "all" stands for every one that the data allow but few-shot, which takes long
 PROTOCOLS = (*FROZEN, *CLASSES, FewShotCurve.name)
@@ -83,7 +83,7 @@ def evaluate_encoder(
     are computed once and shared by the protocols.
 
     Args:
-        encoder: the folder that ``save_encoder`` wrote, whose record has input size and normalisation; or a
+        encoder: the folder that ``save_encoder`` wrote, whose record has input size and normalization; or a
             :class:`FrozenEncoder`, or a backbone (``as_backbone`` makes one of many networks) at its default settings.
         data: datalist with the sections that the protocols need (a folder or a file): test for those on frozen
             features, training, validation and test for few-shot segmentation (masks) and the probes on class labels.

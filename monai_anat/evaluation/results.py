@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .bootstrap import interval
+from monai_anat.evaluation.bootstrap import interval
 
-__all__ = ["compare_evaluations", "compare_results", "load_results", "save_results"]
+__all__ = ["compare_evaluations", "compare_metrics", "compare_results", "load_results", "save_results"]
 
 RESULTS_NAME = "evaluation.json"
 REPLICATES_NAME = "replicates.npz"
@@ -158,7 +158,7 @@ def _metrics(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, di
 
 
 def _without_encoder(value: Any) -> Any:
-    """Settings without the encoder's own size and normalisation, which may differ, in the form that JSON gives them."""
+    """Settings without the encoder's own size and normalization, which may differ, in the form that JSON gives them."""
     kept = {key: part for key, part in value.items() if key != "encoder"} if isinstance(value, dict) else value
     return json.loads(json.dumps(kept))
 

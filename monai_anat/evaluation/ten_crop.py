@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from monai.inferers import Inferer
 from torch import Tensor
 
-from ..transforms import ten_crops
+from monai_anat.transforms.ten_crop import ten_crops
 
 __all__ = ["TenCropInferer", "average_crops"]
 
@@ -57,7 +57,7 @@ class TenCropInferer(Inferer):
         size: side of a crop in pixels.
         average: ``"prob"`` or ``"logit"``, see :func:`average_crops`.
         exclusive: see :func:`average_crops`.
-        corners: False takes the centre alone.
+        corners: False takes the center alone.
         mirror: False leaves the mirror images out.
 
     >>> inferer = TenCropInferer(2)

@@ -1,13 +1,13 @@
 """Handlers for :class:`monai_anat.engines.SSLTrainer`: what happens around the steps of training."""
 
-from .bundle_command import begin_command, check_choice, command_line_config, root_cause
-from .checkpoint import Checkpointer, save_atomically
-from .encoder_probe import EncoderProbe
-from .guard import NonFiniteGuard
-from .manifest import RunManifest, data_fingerprint
-from .probes import CollapseMonitor
-from .teacher_ema import TeacherEMA, move_teacher
-from .training_log import TrainingLog
+from monai_anat.handlers.bundle_command import check_bundle_arguments, check_choice
+from monai_anat.handlers.checkpoint import Checkpointer
+from monai_anat.handlers.encoder_probe import EncoderProbe
+from monai_anat.handlers.guard import NonFiniteGuard
+from monai_anat.handlers.manifest import RunManifest
+from monai_anat.handlers.probes import CollapseMonitor
+from monai_anat.handlers.teacher_ema import TeacherEMA
+from monai_anat.handlers.training_log import TrainingLog
 
 __all__ = [
     "Checkpointer",
@@ -17,11 +17,6 @@ __all__ = [
     "RunManifest",
     "TeacherEMA",
     "TrainingLog",
-    "begin_command",
+    "check_bundle_arguments",
     "check_choice",
-    "command_line_config",
-    "data_fingerprint",
-    "move_teacher",
-    "root_cause",
-    "save_atomically",
 ]

@@ -15,7 +15,7 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-__all__ = ["begin_command", "check_choice", "command_line_config", "root_cause"]
+__all__ = ["check_bundle_arguments", "check_choice", "command_line_config", "root_cause"]
 
 #: arguments of the command itself
 _OWN = (
@@ -36,7 +36,7 @@ _WRAPPERS = ("Failed to evaluate", "Failed to instantiate", "applying transform"
 _CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 
 
-def begin_command(arguments: Sequence[str] | None = None) -> None:
+def check_bundle_arguments(arguments: Sequence[str] | None = None) -> None:
     """The first step of a bundle: refuse mistyped arguments, and let errors end in the sentence that explains them.
 
     MONAI takes any ``--key value`` without a word, takes ``false`` for a text, which counts as true, and puts errors of
@@ -49,7 +49,7 @@ def begin_command(arguments: Sequence[str] | None = None) -> None:
         ValueError: for an argument that neither the bundle's configuration nor another argument knows, and for
             ``true``, ``false`` and ``null``.
 
-    >>> begin_command(["pytest", "-q"])
+    >>> check_bundle_arguments(["pytest", "-q"])
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = dict(_options(words))
@@ -84,7 +84,7 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     Raises:
         ValueError: for any other value, naming the choices.
 
-    >>> check_choice("test_crops", "ten", ["ten", "centre"])
+    >>> check_choice("test_crops", "ten", ["ten", "center"])
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")

@@ -16,8 +16,8 @@ from typing import IO, Any
 import torch
 from ignite.engine import Events
 
-from ..engines import SSLTrainer
-from ..processes import from_first_process
+from monai_anat.distributed import from_first_process
+from monai_anat.engines.trainer import SSLTrainer
 
 __all__ = ["Checkpointer", "drop_lines_after", "save_atomically", "write_text_atomically"]
 
@@ -95,7 +95,7 @@ class Checkpointer:
     Args:
         folder: where the files ``checkpoint_00000123.pt`` go, named by the step.
         every_epochs: epochs between checkpoints.
-        every_steps: optimiser steps between checkpoints, besides those at epochs.
+        every_steps: optimizer steps between checkpoints, besides those at epochs.
         keep_last: how many to keep.
 
     >>> import tempfile

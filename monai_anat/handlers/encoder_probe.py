@@ -9,8 +9,8 @@ from ignite.engine import Events
 from matplotlib.figure import Figure
 from torch import nn
 
-from ..engines import SSLTrainer
-from ..visualize import rasterize
+from monai_anat.engines.trainer import SSLTrainer
+from monai_anat.visualize.figures import rasterize
 
 __all__ = ["EncoderProbe"]
 
@@ -72,7 +72,7 @@ class EncoderProbe:
         affordable = self.seconds + self._dearest <= self.max_share * (started - self._started)
         if not last and (engine.state.epoch % self.every or not affordable):
             return
-        encoder = engine.method.exported()["encoder"]
+        encoder = engine.method.export_networks()["encoder"]
         training = encoder.training
         scores, picture = self.probe(encoder.eval())
         encoder.train(training)

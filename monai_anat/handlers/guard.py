@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
-from ..engines import SSLTrainer
-from .checkpoint import drop_lines_after
+from monai_anat.engines.trainer import SSLTrainer
+from monai_anat.handlers.checkpoint import drop_lines_after
 
 __all__ = ["NonFiniteGuard"]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from ignite.engine import Events
 
-from ..engines import SSLTrainer
-from .bundle_command import command_line_config
-from .checkpoint import write_text_atomically
+from monai_anat.engines.trainer import SSLTrainer
+from monai_anat.handlers.bundle_command import command_line_config
+from monai_anat.handlers.checkpoint import write_text_atomically
 
 __all__ = ["RunManifest", "data_fingerprint"]
 
@@ -135,7 +135,7 @@ def _tell_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
         listed = "; ".join(f"{key.removeprefix('config#')}: {old.get(key)} -> {new.get(key)}" for key in changed[:8])
         logger.warning(
             f"This run goes on with other settings or data than it was stopped with: {listed}"
-            f"{f' and {len(changed) - 8} more' if len(changed) > 8 else ''}. What the optimisers hold (weight decay, "
+            f"{f' and {len(changed) - 8} more' if len(changed) > 8 else ''}. What the optimizers hold (weight decay, "
             "betas, a rate without schedule) stays that of the checkpoint."
         )
 

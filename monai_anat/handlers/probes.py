@@ -8,9 +8,9 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
-from ..engines import SSLTrainer
-from ..keys import VIEW_1, VIEW_2
-from ..metrics import effective_rank, feature_spread
+from monai_anat.engines.trainer import SSLTrainer
+from monai_anat.keys import VIEW_1, VIEW_2
+from monai_anat.metrics.collapse import effective_rank, feature_spread
 
 __all__ = ["CollapseMonitor"]
 
@@ -26,7 +26,7 @@ class CollapseMonitor:
 
     Args:
         images: how many embeddings to measure; the rank can be no larger.
-        every: optimiser steps between the batches that are embedded.
+        every: optimizer steps between the batches that are embedded.
         min_rank: effective rank below which the embeddings count as collapsed.
 
     >>> CollapseMonitor(min_rank=3.0).min_rank
@@ -51,7 +51,7 @@ class CollapseMonitor:
         views = batch.get(VIEW_2, batch.get(VIEW_1))
         if not isinstance(views, Tensor):
             return
-        encoder = engine.method.exported()["encoder"]
+        encoder = engine.method.export_networks()["encoder"]
         training = encoder.training
         encoder.eval()
         with torch.autocast(engine.device.type, engine.dtype, enabled=engine.dtype is not None):

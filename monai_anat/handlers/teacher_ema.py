@@ -10,9 +10,9 @@ from ignite.engine import Events
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..engines import SSLEvents, SSLTrainer
-from ..methods.base import TeacherStudentMethod
-from ..schedules import ConstantSchedule, Schedule
+from monai_anat.engines.trainer import SSLEvents, SSLTrainer
+from monai_anat.methods.base import TeacherStudentMethod
+from monai_anat.schedules import ConstantSchedule, Schedule
 
 __all__ = ["TeacherEMA", "move_teacher"]
 
@@ -26,7 +26,7 @@ def move_teacher(
 ) -> None:
     r"""Move each teacher towards its student: :math:`\theta_t \leftarrow m\,\theta_t + (1 - m)\,\theta_s`.
 
-    Parameters are paired by name. Buffers (the running statistics of batch normalisation) are copied, since the teacher
+    Parameters are paired by name. Buffers (the running statistics of batch normalization) are copied, since the teacher
     runs in evaluation mode and would otherwise keep its initial ones; or averaged as the parameters are.
 
     Args:
@@ -58,7 +58,7 @@ def _start_statistics(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> None:
             if not (isinstance(seen, _BatchNorm) and isinstance(kept, _BatchNorm)) or seen.momentum is None:
                 continue
             if seen.num_batches_tracked is None or kept.num_batches_tracked is None:
-                continue  # it normalises by the batch at hand
+                continue  # it normalizes by the batch at hand
             batches = seen.num_batches_tracked - kept.num_batches_tracked
             share = torch.pow(1.0 - seen.momentum, batches)  # of where it began
             for name, least in (("running_mean", None), ("running_var", 0.0)):
@@ -97,14 +97,14 @@ def _paired(student: Iterable[tuple[str, Tensor]], teacher: Iterable[tuple[str, 
 
 
 class TeacherEMA:
-    """Moves the teacher of a ``TeacherStudentMethod`` after every optimiser step.
+    """Moves the teacher of a ``TeacherStudentMethod`` after every optimizer step.
 
     A step that was left out for non-finite gradients leaves the student where it was, so the average stays finite.
 
     Args:
         momentum: weight of the old teacher, or a schedule of it (PEAC: cosine from .999 to 1). It must fit the length
             of the run: with 1,000 steps, .999 leaves a third of the random start in the teacher.
-        average_statistics: average the running statistics of batch normalisation as well, instead of copying the
+        average_statistics: average the running statistics of batch normalization as well, instead of copying the
             student's. A queue of keys needs it: keys that change with the student's statistics age at once. The average
             starts from the statistics of the first batch: from the mean 0 and variance 1 that a network is built with
             it would take ``1 / (1 - momentum)`` steps to arrive, and keys would tell their age and not their image.
@@ -133,10 +133,10 @@ class TeacherEMA:
     def _pair(self, engine: SSLTrainer) -> None:
         """Once an epoch: to pair hundreds of tensors by name takes longer than to move them."""
         method = cast(TeacherStudentMethod, engine.method)
-        self._tensors = _pair_up(method.pairs(), self.average_statistics)
+        self._tensors = _pair_up(method.student_teacher_pairs(), self.average_statistics)
 
     def __call__(self, engine: SSLTrainer) -> None:
         """Move the teacher by the momentum of this step."""
         if self.average_statistics and engine.progress.step == 0:
-            _start_statistics(cast(TeacherStudentMethod, engine.method).pairs())
+            _start_statistics(cast(TeacherStudentMethod, engine.method).student_teacher_pairs())
         _move(*self._tensors, self.momentum(engine.progress))

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
-from ..engines import SSLTrainer
-from ..keys import TARGET, VIEW_1, VIEW_2
-from .checkpoint import drop_lines_after
+from monai_anat.engines.trainer import SSLTrainer
+from monai_anat.handlers.checkpoint import drop_lines_after
+from monai_anat.keys import TARGET, VIEW_1, VIEW_2
 
 __all__ = ["TrainingLog"]
 
@@ -36,7 +36,7 @@ class TrainingLog:
 
     Args:
         folder: gets ``metrics.jsonl`` and TensorBoard's event files.
-        every: optimiser steps between lines.
+        every: optimizer steps between lines.
         pictures_every: epochs between pictures; 0 draws none.
         tensorboard: False writes no event files.
         progress_bar: False draws no bar; lines are logged instead.

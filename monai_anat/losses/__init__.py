@@ -1,18 +1,18 @@
-"""Loss terms, each a free function over tensors, float32 inside under autocast; and the centre and queue they use."""
+"""Loss terms, each a free function over tensors, float32 inside under autocast; and the center and queue they use."""
 
-from .adversarial import discriminator_loss, generator_loss
-from .classification import LabelCrossEntropyLoss, label_cross_entropy
-from .consistency import global_consistency, matched_consistency
-from .contrastive import KeyQueue, batch_info_nce, pruned_info_nce
-from .correlation import correlation_agreement, correlation_redundancy, redundancy_reduction
-from .distillation import DistillationCenter, self_distillation
-from .matching import matching_cross_entropy
-from .multi_view import distinct_pairs, multi_view_distillation
-from .ordering import order_cross_entropy
-from .part_whole import composition_distance, decomposition_distance
-from .restoration import masked_cross_entropy, masked_l1, masked_patch_mse, restoration_mse
-from .smooth import smooth_l1
-from .vicreg import covariance, invariance, variance, variance_covariance
+from monai_anat.losses.adversarial import discriminator_loss, generator_loss
+from monai_anat.losses.consistency import global_consistency, matched_consistency
+from monai_anat.losses.contrastive import KeyQueue, batch_info_nce, pruned_info_nce
+from monai_anat.losses.correlation import correlation_agreement, correlation_redundancy, redundancy_reduction
+from monai_anat.losses.cross_entropy import LabelCrossEntropyLoss, label_cross_entropy
+from monai_anat.losses.distillation import DistillationCenter, self_distillation
+from monai_anat.losses.matching import matching_cross_entropy
+from monai_anat.losses.multi_view import distinct_pairs, multi_view_distillation
+from monai_anat.losses.ordering import order_cross_entropy
+from monai_anat.losses.part_whole import composition_distance, decomposition_distance
+from monai_anat.losses.restoration import masked_cross_entropy, masked_l1, masked_patch_mse, restoration_mse
+from monai_anat.losses.smooth import smooth_l1
+from monai_anat.losses.vicreg import variance_covariance, vicreg_covariance, vicreg_invariance, vicreg_variance
 
 __all__ = [
     "DistillationCenter",
@@ -22,13 +22,11 @@ __all__ = [
     "composition_distance",
     "correlation_agreement",
     "correlation_redundancy",
-    "covariance",
     "decomposition_distance",
     "discriminator_loss",
     "distinct_pairs",
     "generator_loss",
     "global_consistency",
-    "invariance",
     "label_cross_entropy",
     "masked_cross_entropy",
     "masked_l1",
@@ -42,6 +40,8 @@ __all__ = [
     "restoration_mse",
     "self_distillation",
     "smooth_l1",
-    "variance",
     "variance_covariance",
+    "vicreg_covariance",
+    "vicreg_invariance",
+    "vicreg_variance",
 ]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import at_least_float32
+from monai_anat.precision import at_least_float32
 
 __all__ = ["discriminator_loss", "generator_loss"]
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import at_least_float32
+from monai_anat.precision import at_least_float32
 
 __all__ = ["global_consistency", "matched_consistency"]
 
@@ -64,7 +64,7 @@ def matched_consistency(
         correspondence: (B, N) int64, the index in view 2 of the cell that shows the same anatomy as cell i of view 1,
             or -1.
         pair_count: divide by this number of pairs and not by those of this batch: the mean over the processes and
-            micro-batches that share one optimiser step, so that the mean of their losses is that of the joint batch.
+            micro-batches that share one optimizer step, so that the mean of their losses is that of the joint batch.
         normalize: compare directions, i.e. scale each token to unit length first.
 
     Returns:

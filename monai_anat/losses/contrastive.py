@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..precision import same_precision
-from ..processes import gather_rows
+from monai_anat.distributed import gather_rows
+from monai_anat.precision import same_precision
 
 __all__ = ["KeyQueue", "batch_info_nce", "pruned_info_nce"]
 
@@ -104,7 +104,7 @@ def batch_info_nce(query: Tensor, keys: Tensor, positives: Tensor, temperature: 
 class KeyQueue(nn.Module):
     """First-in, first-out memory of keys from earlier steps, kept in the state dict.
 
-    The forward passes of one optimiser step (micro-batches) hand in their keys with :meth:`observe`; :meth:`update`
+    The forward passes of one optimizer step (micro-batches) hand in their keys with :meth:`observe`; :meth:`update`
     enqueues those of all processes at once, from ``after_step``. Nothing is enqueued in evaluation, nor where a key is
     not finite.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..precision import same_precision
+from monai_anat.precision import same_precision
 
 __all__ = ["correlation_agreement", "correlation_redundancy", "redundancy_reduction"]
 
@@ -16,7 +16,7 @@ def correlation_agreement(z_1: Tensor, z_2: Tensor) -> Tensor:
     C is the cross-correlation matrix of the two embeddings over the batch: Barlow Twins (Zbontar et al., ICML 2021,
     arXiv:2103.03230), equations 1 and 2, the invariance term.
 
-    Differs from ``monai.losses.BarlowTwinsLoss``: that one standardises by the unbiased deviation and divides by B, so
+    Differs from ``monai.losses.BarlowTwinsLoss``: that one standardizes by the unbiased deviation and divides by B, so
     that equal views have (B - 1) / B on the diagonal and a loss of at least D / B^2, 8 at D 8192 and B 32. Here, as in
     the paper, the deviation is the biased one and equal views give 0.
 
@@ -92,7 +92,7 @@ def redundancy_reduction(z_1: Tensor, z_2: Tensor, redundancy_weight: float = 5e
 
 
 def _diagonal(z_1: Tensor, z_2: Tensor) -> Tensor:
-    """(D,), the correlation of each dimension of two standardised embeddings with itself."""
+    """(D,), the correlation of each dimension of two standardized embeddings with itself."""
     return (z_1 * z_2).mean(0)
 
 

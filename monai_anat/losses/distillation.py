@@ -1,4 +1,4 @@
-"""Self-distillation: the student's soft assignment to prototypes follows the teacher's sharpened, centred one."""
+"""Self-distillation: the student's soft assignment to prototypes follows the teacher's sharpened, centered one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..precision import same_precision
-from ..processes import sum_over_processes
+from monai_anat.distributed import sum_over_processes
+from monai_anat.precision import same_precision
 
 __all__ = ["DistillationCenter", "check_temperatures", "self_distillation"]
 
@@ -37,11 +37,11 @@ def self_distillation(
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    r"""Cross-entropy of the sharpened, centred teacher and the student, averaged over rows.
+    r"""Cross-entropy of the sharpened, centered teacher and the student, averaged over rows.
 
     .. math:: -\frac{1}{B} \sum_b \mathrm{softmax}((t_b - c) / \tau_t) \cdot \log \mathrm{softmax}(s_b / \tau_s)
 
-    DINO (Caron et al., ICCV 2021, arXiv:2104.14294), equation 1 with the centring of section 3.1. No gradient flows
+    DINO (Caron et al., ICCV 2021, arXiv:2104.14294), equation 1 with the centering of section 3.1. No gradient flows
     into the teacher's side.
 
     Args:
@@ -76,13 +76,13 @@ def self_distillation(
 class DistillationCenter(nn.Module):
     r"""Running mean of the teacher's logits, over all processes: ``c <- m c + (1 - m) mean``.
 
-    DINO (arXiv:2104.14294), equation 4. The forward passes of one optimiser step (micro-batches) hand in what they saw
-    with :meth:`observe`; :meth:`update` moves the centre once, from ``after_step``. Logits that are not finite leave
-    the centre where it is.
+    DINO (arXiv:2104.14294), equation 4. The forward passes of one optimizer step (micro-batches) hand in what they saw
+    with :meth:`observe`; :meth:`update` moves the center once, from ``after_step``. Logits that are not finite leave
+    the center where it is.
 
     Args:
         num_prototypes: K.
-        momentum: weight m of the old centre.
+        momentum: weight m of the old center.
 
     Raises:
         ValueError: for a momentum outside [0, 1).
@@ -113,7 +113,7 @@ class DistillationCenter(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the centre to what was observed since the last call; nothing where nothing was."""
+        """Move the center to what was observed since the last call; nothing where nothing was."""
         if not self._seen:
             return
         joint = sum_over_processes(torch.stack(self._seen).sum(0))

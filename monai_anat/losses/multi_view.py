@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import same_precision
-from .distillation import check_temperatures
+from monai_anat.losses.distillation import check_temperatures
+from monai_anat.precision import same_precision
 
 __all__ = ["distinct_pairs", "multi_view_distillation"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import at_least_float32
+from monai_anat.precision import at_least_float32
 
 __all__ = ["order_cross_entropy"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import same_precision
+from monai_anat.precision import same_precision
 
 __all__ = ["composition_distance", "decomposition_distance"]
 
@@ -58,7 +58,7 @@ def decomposition_distance(decomposed: Tensor, parts: Tensor, reduction: Literal
 
     Differs from the released code: every predicted part has unit length. There, all P of them together have, so that
     even a perfect prediction scores :math:`(1 - 1/\sqrt{P})^2` per part: with P = 4 and their mean over D = 2048,
-    1.22e-4, a fifth of the value at random initialisation. And the sum over D, as in :func:`composition_distance`.
+    1.22e-4, a fifth of the value at random initialization. And the sum over D, as in :func:`composition_distance`.
 
     Args:
         decomposed: (B, P, D), predicted by the student from the whole.

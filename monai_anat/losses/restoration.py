@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import at_least_float32, same_precision
+from monai_anat.precision import at_least_float32, same_precision
 
 __all__ = ["masked_cross_entropy", "masked_l1", "masked_patch_mse", "restoration_mse"]
 
@@ -17,8 +17,8 @@ def restoration_mse(restored: Tensor, target: Tensor) -> Tensor:
     The appearance-recovery term of POPAR (Pang et al., DART 2022) and PEAC (arXiv:2312.00335). No pixel is masked.
 
     Args:
-        restored: (B, C, H, W[, D]) output of the restoration head, in units of the normalised image.
-        target: the clean, unshuffled, normalised view, of the same shape.
+        restored: (B, C, H, W[, D]) output of the restoration head, in units of the normalized image.
+        target: the clean, unshuffled, normalized view, of the same shape.
 
     Returns:
         A scalar, float32 or wider.
@@ -48,7 +48,7 @@ def masked_l1(restored: Tensor, target: Tensor, mask: Tensor, mask_count: Tensor
         target: of the same shape.
         mask: (B, N) bool, True for a hidden cell.
         mask_count: divide by this number of hidden cells and not by that of this batch: the mean over the processes and
-            micro-batches that share one optimiser step, so that the mean of their losses is that of the joint batch.
+            micro-batches that share one optimizer step, so that the mean of their losses is that of the joint batch.
 
     Returns:
         A scalar, float32 or wider; 0 with a gradient path if nothing is hidden.
@@ -77,7 +77,7 @@ def masked_patch_mse(
 
     MAE (He et al., CVPR 2022, arXiv:2111.06377, section 3, "Reconstruction target"): the mean of a patch's pixels is
     subtracted and the rest divided by their deviation (over all P pixels, not P - 1), so that what counts is structure
-    and not grey level.
+    and not gray level.
 
     Args:
         predicted: (B, N, P).

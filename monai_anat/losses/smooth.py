@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import same_precision
+from monai_anat.precision import same_precision
 
 __all__ = ["smooth_l1"]
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..precision import at_least_float32
+from monai_anat.precision import at_least_float32
 
-__all__ = ["covariance", "invariance", "variance", "variance_covariance"]
+__all__ = ["variance_covariance", "vicreg_covariance", "vicreg_invariance", "vicreg_variance"]
 
 
-def invariance(z_1: Tensor, z_2: Tensor) -> Tensor:
+def vicreg_invariance(z_1: Tensor, z_2: Tensor) -> Tensor:
     """Say how far the embeddings of two views lie apart: the mean squared difference over images and dimensions.
 
     VICReg (Bardes et al., ICLR 2022, arXiv:2105.04906), equation 5, divided by D as in its loss.
@@ -26,7 +26,7 @@ def invariance(z_1: Tensor, z_2: Tensor) -> Tensor:
     Raises:
         ValueError: if the two are not of one shape (B, D).
 
-    >>> invariance(torch.zeros(2, 4), torch.full((2, 4), 3.0)).item()
+    >>> vicreg_invariance(torch.zeros(2, 4), torch.full((2, 4), 3.0)).item()
     9.0
     """
     if z_1.ndim != 2 or z_1.shape != z_2.shape:
@@ -36,7 +36,7 @@ def invariance(z_1: Tensor, z_2: Tensor) -> Tensor:
     return F.mse_loss(at_least_float32(z_1), at_least_float32(z_2))
 
 
-def variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
+def vicreg_variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
     r"""Hold the spread of every dimension over the batch at 1 or more: a hinge against collapse, mean over the views.
 
     .. math:: v(z) = \frac1D \sum_d \max\bigl(0, 1 - \sqrt{\mathrm{Var}(z_d) + \epsilon}\bigr)
@@ -53,7 +53,7 @@ def variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
     Raises:
         ValueError: if a view is not (B, D) or has one row.
 
-    >>> variance(torch.tensor([[1.0, 5.0], [1.0, -5.0]])).item()  # the first dimension is constant
+    >>> vicreg_variance(torch.tensor([[1.0, 5.0], [1.0, -5.0]])).item()  # the first dimension is constant
     0.4950000047683716
     """
     _check_rows("variance", embeddings)
@@ -61,7 +61,7 @@ def variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
     return torch.stack(hinges).mean()
 
 
-def covariance(*embeddings: Tensor) -> Tensor:
+def vicreg_covariance(*embeddings: Tensor) -> Tensor:
     r"""Say how far the dimensions repeat each other: squared covariances off the diagonal, summed over the views.
 
     .. math:: c(z) = \frac1D \sum_{i \ne j} C_{ij}^2, \qquad C = \frac{1}{B - 1} \bar z^\top \bar z
@@ -79,7 +79,7 @@ def covariance(*embeddings: Tensor) -> Tensor:
     Raises:
         ValueError: if a view is not (B, D) or has one row.
 
-    >>> covariance(torch.tensor([[1.0, 1.0], [-1.0, -1.0]])).item()  # C is 2 everywhere
+    >>> vicreg_covariance(torch.tensor([[1.0, 1.0], [-1.0, -1.0]])).item()  # C is 2 everywhere
     4.0
     """
     _check_rows("covariance", embeddings)
@@ -96,8 +96,8 @@ def variance_covariance(
 ) -> Tensor:
     """Add up the three terms of VICReg.
 
-    ``invariance_weight * invariance(z_1, z_2) + variance_weight * variance(z_1, z_2) + covariance_weight *
-    covariance(z_1, z_2)``: VICReg (Bardes et al., ICLR 2022, arXiv:2105.04906), equation 6, as MLVICX
+    ``invariance_weight * vicreg_invariance(z_1, z_2) + variance_weight * vicreg_variance(z_1, z_2) + covariance_weight
+    * vicreg_covariance(z_1, z_2)``: VICReg (Bardes et al., ICLR 2022, arXiv:2105.04906), equation 6, as MLVICX
     (arXiv:2403.11504) uses it on its global and on its local embedding. The variance averages the views, the
     covariance sums them, as in the code of both. The statistics are those of the rows given: with several processes
     hand in the rows of all (:func:`monai_anat.processes.gather_rows`).
@@ -120,9 +120,9 @@ def variance_covariance(
     24.75
     """
     return (
-        invariance_weight * invariance(z_1, z_2)
-        + variance_weight * variance(z_1, z_2, eps=eps)
-        + covariance_weight * covariance(z_1, z_2)
+        invariance_weight * vicreg_invariance(z_1, z_2)
+        + variance_weight * vicreg_variance(z_1, z_2, eps=eps)
+        + covariance_weight * vicreg_covariance(z_1, z_2)
     )
 
 

@@ -11,36 +11,34 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import CROP_OFFSET, IMAGE, VIEW_1, VIEW_2
-from ..losses import DistillationCenter, matching_cross_entropy, self_distillation
-from ..losses.distillation import check_temperatures
-from ..networks import Backbone, DenseHead, DownsamplingHead, PrototypeHead, UpsamplingHead, masked_mean, to_tokens
-from ..precision import at_least_float32
-from ..schedules import Progress
-from ..transforms import (
-    Appearance,
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import CROP_OFFSET, IMAGE, VIEW_1, VIEW_2
+from monai_anat.losses.distillation import DistillationCenter, check_temperatures, self_distillation
+from monai_anat.losses.matching import matching_cross_entropy
+from monai_anat.methods.base import TeacherStudentMethod, check_view, token_grid, used_terms
+from monai_anat.methods.contrast_views import check_area
+from monai_anat.methods.views import RandViewsd
+from monai_anat.networks.backbones.backbone import Backbone, to_tokens
+from monai_anat.networks.heads.matching_heads import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
+from monai_anat.networks.heads.prototypes import PrototypeHead
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress
+from monai_anat.transforms.appearance import Appearance, RandAppearance, change_appearance
+from monai_anat.transforms.cell_matches import shifted_inside, soft_match_targets
+from monai_anat.transforms.draws import check_prob
+from monai_anat.transforms.geometry import per_axis
+from monai_anat.transforms.local_contrast import equalize_regions, sharpen
+from monai_anat.transforms.part_whole_crops import (
     PartWholeCropsDraw,
-    RandAppearance,
-    change_appearance,
     check_part_whole_grid,
-    check_prob,
     cut_part_whole_crops,
     draw_part_whole_crops,
-    draw_resized_crop_box,
-    equalize_regions,
-    per_axis,
-    resized_crop,
-    sharpen,
-    shifted_inside,
-    soft_match_targets,
 )
-from .base import TeacherStudentMethod, check_view, token_grid, used_terms
-from .contrast_views import check_area
-from .views import MEAN, STD, RandViewsd
+from monai_anat.transforms.resized_crops import draw_resized_crop_box, resized_crop
 
-__all__ = ["ACEMethod", "ACEViewsd"]
+__all__ = ["ACEMethod", "RandACEViewsd"]
 
-#: sharpening and limit of the equalisation where they are drawn, as commonly set for photographs
+#: sharpening and limit of the equalization where they are drawn, as commonly set for photographs
 _SHARPEN_AMOUNT, _EQUALIZE_CLIP = (0.2, 0.5), (1.0, 4.0)
 #: cells around the matching one that count softly as matches, on the large crop's grid and on the small one's
 _DECOMPOSITION_RADIUS, _COMPOSITION_RADIUS = 2, 1
@@ -48,7 +46,7 @@ _DECOMPOSITION_RADIUS, _COMPOSITION_RADIUS = 2, 1
 _DECOMPOSITION_ALPHA, _COMPOSITION_ALPHA = 0.99, 0.9
 
 
-class ACEViewsd(RandViewsd):
+class RandACEViewsd(RandViewsd):
     """Make the batch item of :class:`ACEMethod`: a large and a small crop, and how far they are apart.
 
     A random part of the image (``area`` of it) is resampled to ``source_grid`` cells per side. The large crop covers
@@ -58,7 +56,7 @@ class ACEViewsd(RandViewsd):
     each crop change independently; student and teacher see the same images. No flip: the heart is on the left. ACE
     (arXiv:2501.10131).
 
-    The sample gets ``view_1`` (large) and ``view_2`` (small), (C, h, w) each and normalised, and ``crop_offset`` (2,),
+    The sample gets ``view_1`` (large) and ``view_2`` (small), (C, h, w) each and normalized, and ``crop_offset`` (2,),
     cells from the first cell of the large crop to that of the small one (row, column).
 
     Differs from the released code: coordinates are (row, column) throughout (there, with the scale of 2, 8.64 % of the
@@ -74,14 +72,14 @@ class ACEViewsd(RandViewsd):
         appearance: brightness, contrast and blur; by default up to .2, each with probability .5. ``blur_sigma`` is in
             pixels, so views of another size want another.
         sharpen_prob: share of crops that are sharpened.
-        equalize_prob: share of crops whose local contrast is equalised (CLAHE).
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        equalize_prob: share of crops whose local contrast is equalized (CLAHE).
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
 
     Raises:
         ValueError: for grids that do not fit each other, a probability outside [0, 1], or (when called) a volume.
 
-    >>> views = ACEViewsd(grid_size=4, cell_size=8, source_grid=10).set_random_state(0)
+    >>> views = RandACEViewsd(grid_size=4, cell_size=8, source_grid=10).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 90, 96)})
     >>> {key: tuple(value.shape) for key, value in sample.items()}
     {'view_1': (1, 32, 32), 'view_2': (1, 32, 32), 'crop_offset': (2,)}
@@ -101,8 +99,8 @@ class ACEViewsd(RandViewsd):
         appearance: RandAppearance | None = None,
         sharpen_prob: float = 0.3,
         equalize_prob: float = 0.3,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
     ) -> None:
         super().__init__(keys, mean, std)
         _check_scale(scale)
@@ -117,7 +115,7 @@ class ACEViewsd(RandViewsd):
         self.equalize_prob = equalize_prob
         self.box = np.zeros((2, 0), np.int64)
         self.crops = PartWholeCropsDraw((), ())
-        #: of each crop: brightness, contrast and blur; sharpening; limit of the equalisation; 0 where not
+        #: of each crop: brightness, contrast and blur; sharpening; limit of the equalization; 0 where not
         self.changes: list[tuple[Appearance, float, float]] = []
 
     def randomize(self, data: Sequence[int]) -> None:
@@ -165,14 +163,14 @@ class ACEMethod(TeacherStudentMethod):
     directions of matching, as in the paper. 2D only.
 
     Differs from the released code: tokens are matched by their true overlap (there, rows and columns are exchanged and
-    8.64 % of the pairs show the same anatomy); the centre observes and the prototype head sees the rows of the overlap
+    8.64 % of the pairs show the same anatomy); the center observes and the prototype head sees the rows of the overlap
     alone; the student's predictions are scaled to unit length (``normalize_student=False`` gives the released scale);
     statistics of the dense head are those of all processes; the teacher uses the running ones.
 
     Args:
         backbone: any 2D backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
         image_size: side of a view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
-        scale: that of :class:`ACEViewsd`.
+        scale: that of :class:`RandACEViewsd`.
         num_prototypes: of the prototype head; a small run wants fewer.
         head_features: width of the prototype head's hidden layers.
         bottleneck_features: width of its last layer.
@@ -183,7 +181,7 @@ class ACEMethod(TeacherStudentMethod):
         normalize_student: scale the up- and down-sampled tokens to unit length, so that no logit exceeds 1 / tau.
         student_temperature: of the self-distillation.
         teacher_temperature: of its target.
-        center_momentum: of the centre of the teacher's scores.
+        center_momentum: of the center of the teacher's scores.
         frozen_prototype_epochs: first epochs in which the prototypes stay where they are.
 
     Raises:
@@ -198,7 +196,7 @@ class ACEMethod(TeacherStudentMethod):
     ['composition', 'decomposition', 'global_consistency']
     """
 
-    made_by = "ACEViewsd"
+    views_name = "RandACEViewsd"
 
     def __init__(
         self,
@@ -272,7 +270,8 @@ class ACEMethod(TeacherStudentMethod):
         """Compute the terms of ``view_1`` (large), ``view_2`` (small), (B, C, H, W) each, and ``crop_offset`` (B, 2).
 
         Args:
-            batch: what :class:`ACEViewsd` makes, collated. Without any matching cells the targets are 0, and so is the
+            batch: what :class:`RandACEViewsd` makes, collated. Without any matching cells the targets are 0, and so is
+            the
                 mean token of the overlap.
             progress: its epoch says whether the prototypes are frozen.
 
@@ -311,22 +310,22 @@ class ACEMethod(TeacherStudentMethod):
         return terms
 
     def after_step(self, progress: Progress) -> None:
-        """Move the centre of the teacher's scores."""
+        """Move the center of the teacher's scores."""
         if "global_consistency" in self.loss_weights:
             self.center.update()
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the student's backbone."""
         return {"encoder": self.backbone}
 
     def _inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        large, small, offset = self.take(batch, VIEW_1, VIEW_2, CROP_OFFSET)
-        check_view(VIEW_1, large, self.image_size, self.made_by)
-        check_view(VIEW_2, small, self.image_size, self.made_by)
+        large, small, offset = self.get_tensors(batch, VIEW_1, VIEW_2, CROP_OFFSET)
+        check_view(VIEW_1, large, self.image_size, self.views_name)
+        check_view(VIEW_2, small, self.image_size, self.views_name)
         if offset.shape != (len(large), 2):
             raise ValueError(
                 f"{CROP_OFFSET} must be (B, 2), cells (row, column) from the large crop to the small one, got "
-                f"{tuple(offset.shape)} for {len(large)} images; {self.made_by} makes it"
+                f"{tuple(offset.shape)} for {len(large)} images; {self.views_name} makes it"
             )
         return large, small, offset
 

@@ -12,15 +12,19 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import IMAGE, PHASE, VIEW_1, VIEW_2
-from ..networks import Backbone
-from ..schedules import Progress
-from ..transforms import RandAppearance, anatomy_cell_boxes, bisection_grid, draw_resized_crop_box, per_axis
-from .contrast_views import ViewDraw, alter_view, check_area, cut_view
-from .momentum_contrast import MomentumContrastMethod
-from .views import MEAN, STD, RandViewsd
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE, PHASE, VIEW_1, VIEW_2
+from monai_anat.methods.contrast_views import ViewDraw, alter_view, check_area, cut_view
+from monai_anat.methods.momentum_contrast import MomentumContrastMethod
+from monai_anat.methods.views import RandViewsd
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.schedules import Progress
+from monai_anat.transforms.anatomy_cells import anatomy_cell_boxes, bisection_grid
+from monai_anat.transforms.appearance import RandAppearance
+from monai_anat.transforms.geometry import per_axis
+from monai_anat.transforms.resized_crops import draw_resized_crop_box
 
-__all__ = ["AdamMethod", "AdamViewsd"]
+__all__ = ["AdamMethod", "RandAdamViewsd"]
 
 #: a level of the anatomy decomposer: the number of bisections, or the grid as (rows, columns[, depth])
 Level = int | Sequence[int]
@@ -28,17 +32,17 @@ Level = int | Sequence[int]
 LEVELS: tuple[Level, ...] = (0, 2, 4)
 
 
-class AdamViewsd(RandViewsd):
+class RandAdamViewsd(RandViewsd):
     """Make the batch item of :class:`AdamMethod`: two views of one anatomical cell of the image.
 
     The stage, which ``SeededDataset`` writes into the sample as its ``phase`` (0 without one), says how fine the cells
     are. One cell is chosen uniformly; each view is a random crop of it resampled to ``image_size``, with brightness,
     contrast, sharpness and angle of its own. No flip: the heart is on the left. The sample gets ``view_1`` and
-    ``view_2``, (C, H, W[, D]) each and normalised. Adam, sections 2 and 3 (Hosseinzadeh Taher et al., MICCAI DART
+    ``view_2``, (C, H, W[, D]) each and normalized. Adam, sections 2 and 3 (Hosseinzadeh Taher et al., MICCAI DART
     2023, arXiv:2309.15358).
 
-    Differs from the released code: saturation and hue are left out, since they do nothing on grey images; rotations
-    are interpolated, not by the nearest pixel; what they bring into view is black, as there, before normalisation.
+    Differs from the released code: saturation and hue are left out, since they do nothing on gray images; rotations
+    are interpolated, not by the nearest pixel; what they bring into view is black, as there, before normalization.
 
     Args:
         keys: the key of the image: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
@@ -46,15 +50,15 @@ class AdamViewsd(RandViewsd):
         levels: the level of each stage: a number of bisections, or (rows, columns[, depth]).
         area: smallest and largest share of the cell that a view shows.
         ratio: smallest and largest ratio of width (and depth) to height of what it shows.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         appearance: the change of appearance; the paper's by default.
 
     Raises:
         ValueError: for no levels, or (when called) if the sample is of a further stage or the cells have fewer pixels
             than a view.
 
-    >>> sample = AdamViewsd(image_size=16).set_random_state(0)({"image": torch.rand(1, 64, 64), "phase": 2})
+    >>> sample = RandAdamViewsd(image_size=16).set_random_state(0)({"image": torch.rand(1, 64, 64), "phase": 2})
     >>> sorted(sample), tuple(sample["view_1"].shape)
     (['phase', 'view_1', 'view_2'], (1, 16, 16))
     """
@@ -67,8 +71,8 @@ class AdamViewsd(RandViewsd):
         *,
         area: tuple[float, float] = (0.2, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         appearance: RandAppearance | None = None,
     ) -> None:
         super().__init__(keys, mean, std)
@@ -136,12 +140,12 @@ class AdamMethod(MomentumContrastMethod):
     Differs from the released code: the teacher moves and keys enter the queue in training only (there, validation moves
     both); pruning is one masked cross-entropy (4 times faster for 64 queries and 65,536 keys, with the same result);
     a stage starts to prune when its own keys fill the queue; the teacher is in evaluation mode, so no statistics of a
-    batch betray the positive key and keys need not be shuffled between devices. With batch normalisation, let
+    batch betray the positive key and keys need not be shuffled between devices. With batch normalization, let
     ``TeacherEMA(average_statistics=True)`` move it: statistics that are copied make old keys useless.
 
     Args:
         backbone: any backbone of the contract, 2D or 3D; ResNet-50 in the paper.
-        levels: the level of each stage, as :class:`AdamViewsd` has them.
+        levels: the level of each stage, as :class:`RandAdamViewsd` has them.
         embedding_dim: width D of the contrasted embeddings.
         hidden_dim: width of the projection's hidden layer; that of the backbone if not given.
         queue_size: keys K that are kept; a multiple of the batch over all processes.
@@ -160,7 +164,7 @@ class AdamMethod(MomentumContrastMethod):
     ['contrast']
     """
 
-    made_by = "AdamViewsd"
+    views_name = "RandAdamViewsd"
     level_keys: Tensor
 
     def __init__(
@@ -194,7 +198,7 @@ class AdamMethod(MomentumContrastMethod):
         """Compute "contrast" of ``view_1`` and ``view_2`` (B, C, H, W[, D]); in training, remember the keys.
 
         Args:
-            batch: what :class:`AdamViewsd` makes, collated.
+            batch: what :class:`RandAdamViewsd` makes, collated.
             progress: its stage says which level the views are of.
 
         Returns:
@@ -204,7 +208,7 @@ class AdamMethod(MomentumContrastMethod):
             KeyError: if a view is missing.
             ValueError: if the run has more stages than the method has levels, or the views differ in shape.
         """
-        view_1, view_2 = self.take_pair(batch)
+        view_1, view_2 = self.get_view_pair(batch)
         return {"contrast": self.contrast(self.backbone(view_1), view_2, self._threshold(progress))}
 
     def after_step(self, progress: Progress) -> None:
@@ -213,7 +217,7 @@ class AdamMethod(MomentumContrastMethod):
             self.level_keys.zero_()
         self.level_keys += self.queue.update()
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the student's backbone; the paper's embedding (Eve) is the mean of its last map."""
         return {"encoder": self.backbone}
 

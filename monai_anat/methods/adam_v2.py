@@ -12,31 +12,24 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import IMAGE, LOCAL_VIEWS, PARTS, PHASE, VIEW_1, VIEW_2
-from ..losses import (
-    DistillationCenter,
-    composition_distance,
-    decomposition_distance,
-    distinct_pairs,
-)
-from ..losses.distillation import check_temperatures
-from ..networks import Backbone, CompositionHead, DecompositionHead, PrototypeHead
-from ..schedules import Progress
-from ..transforms import (
-    Appearance,
-    RandAppearance,
-    change_appearance,
-    draw_boxes,
-    draw_concentric_boxes,
-    draw_resized_crop_box,
-    part_boxes,
-    resized_crop,
-)
-from .base import TeacherStudentMethod, mean_token, used_terms
-from .multi_crop import distill_views, embed_crops, embed_views
-from .views import MEAN, STD, RandViewsd
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE, LOCAL_VIEWS, PARTS, PHASE, VIEW_1, VIEW_2
+from monai_anat.losses.distillation import DistillationCenter, check_temperatures
+from monai_anat.losses.multi_view import distinct_pairs
+from monai_anat.losses.part_whole import composition_distance, decomposition_distance
+from monai_anat.methods.base import TeacherStudentMethod, mean_token, used_terms
+from monai_anat.methods.multi_crop import distill_views, embed_crops, embed_views
+from monai_anat.methods.views import RandViewsd
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
+from monai_anat.networks.heads.prototypes import PrototypeHead
+from monai_anat.schedules import Progress
+from monai_anat.transforms.appearance import Appearance, RandAppearance, change_appearance
+from monai_anat.transforms.draws import draw_boxes
+from monai_anat.transforms.part_whole import draw_concentric_boxes, part_boxes
+from monai_anat.transforms.resized_crops import draw_resized_crop_box, resized_crop
 
-__all__ = ["AdamV2Method", "AdamV2Viewsd"]
+__all__ = ["AdamV2Method", "RandAdamV2Viewsd"]
 
 #: of the crops around the middle of a structure, the large one first: share of its pixels, width to height
 CONCENTRIC_AREAS = ((0.8, 1.0), (0.05, 0.1), *((tenth / 10, tenth / 10 + 0.1) for tenth in range(1, 8)))
@@ -55,7 +48,7 @@ class StructureView:
     appearance: Appearance
 
 
-class AdamV2Viewsd(RandViewsd):
+class RandAdamV2Viewsd(RandViewsd):
     """Make the batch item of :class:`AdamV2Method`: crops of one anatomical structure, and later on its parts.
 
     A structure of granularity g has 1 / 2^g of the sides of the image. Adam-v2 (Hosseinzadeh Taher et al., CVPR 2024,
@@ -68,7 +61,7 @@ class AdamV2Viewsd(RandViewsd):
       bands, from 5 - 10 % to 70 - 80 %); ``parts`` (P, C, H, W) tile it row by row.
 
     Each view is resampled by cubic interpolation, gets its own contrast, brightness, blur and rotation, and is
-    normalised. There is no flip: the heart is on the left. Which stage it is stands in the sample as ``phase``, written
+    normalized. There is no flip: the heart is on the left. Which stage it is stands in the sample as ``phase``, written
     by ``SeededDataset(phase=StagePhase(stage_epochs))``; without it, it is the first.
 
     Args:
@@ -78,18 +71,18 @@ class AdamV2Viewsd(RandViewsd):
         stages: kind and granularity of each stage.
         border: pixels of the image at its edges in which no structure of a stage "LCD" lies where it fits without.
         parts_per_side: 2 for four parts.
-        brightness: largest change of the factor of the grey levels.
+        brightness: largest change of the factor of the gray levels.
         contrast: largest change of the factor of their distance from the mean.
         blur_sigma: smallest and largest standard deviation of the blur, pixels of the view.
         angles: largest rotation to either side in stages "L" and "LCD", degrees.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
 
     Raises:
         ValueError: for a stage of another kind or a number out of range; when called, for a volume, an image smaller
             than its parts, or a phase that is no stage.
 
-    >>> views = AdamV2Viewsd(image_size=32, local_size=16, stages=[("L", 0), ("LCD", 0)]).set_random_state(0)
+    >>> views = RandAdamV2Viewsd(image_size=32, local_size=16, stages=[("L", 0), ("LCD", 0)]).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 48, 40), "phase": 1})
     >>> {name: tuple(sample[name].shape) for name in ("view_1", "local_views", "parts")}
     {'view_1': (1, 32, 32), 'local_views': (8, 1, 16, 16), 'parts': (4, 1, 32, 32)}
@@ -110,8 +103,8 @@ class AdamV2Viewsd(RandViewsd):
         contrast: float = 0.4,
         blur_sigma: tuple[float, float] = (0.1, 2.0),
         angles: tuple[float, float] = (30.0, 10.0),
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
     ) -> None:
         super().__init__(keys, mean, std)
         if not stages or any(kind not in ("L", "LCD") or granularity < 0 for kind, granularity in stages):
@@ -154,7 +147,7 @@ class AdamV2Viewsd(RandViewsd):
         if not 0 <= self.phase < len(self.stages):
             raise ValueError(
                 f"phase must be one of the {len(self.stages)} stages, got {self.phase}; "
-                "stage_epochs must have one number for each of the stages of AdamV2Viewsd"
+                "stage_epochs must have one number for each of the stages of RandAdamV2Viewsd"
             )
         return super().__call__(data)
 
@@ -226,12 +219,12 @@ class AdamV2Method(TeacherStudentMethod):
     - "composability": :math:`\lVert n(C(f_s(p_1), .., f_s(p_P))) - n(f_t(w)) \rVert^2`.
     - "decomposability": the mean over the parts i of :math:`\lVert n(D(f_s(w))_i) - n(f_t(p_i)) \rVert^2`.
 
-    Which stage it is, the batch says: :class:`AdamV2Viewsd` puts ``parts`` into those of the later stages. The other
-    two terms take part there only.
+    Which stage it is, the batch says: :class:`RandAdamV2Viewsd` puts ``parts`` into those of the later stages. The
+    other two terms take part there only.
 
     Differs from the released code: every predicted part is scaled to unit length by itself, and squares are summed
     over the width of an embedding, see :func:`~monai_anat.losses.decomposition_distance`; the teacher sees the whole
-    once and not twice; it is in evaluation mode, so with batch normalisation let
+    once and not twice; it is in evaluation mode, so with batch normalization let
     ``TeacherEMA(average_statistics=True)`` move it.
 
     Args:
@@ -243,7 +236,7 @@ class AdamV2Method(TeacherStudentMethod):
         bottleneck_features: width of its last layer but one.
         student_temperature: of the student's assignment to prototypes.
         teacher_temperature: of the teacher's.
-        center_momentum: weight of the old centre of the teacher's logits.
+        center_momentum: weight of the old center of the teacher's logits.
         frozen_prototype_epochs: epochs at the start in which the prototypes stay as they are.
         localizability_weight: of "localizability". A weight of 0 leaves the term and its head away, here and below.
         composability_weight: of "composability".
@@ -264,7 +257,7 @@ class AdamV2Method(TeacherStudentMethod):
     ['composability', 'decomposability', 'localizability']
     """
 
-    made_by = "AdamV2Viewsd"
+    views_name = "RandAdamV2Viewsd"
     find_unused_parameters = True
 
     def __init__(
@@ -321,7 +314,7 @@ class AdamV2Method(TeacherStudentMethod):
         """Compute the terms of ``view_1``, ``view_2`` (B, C, H, W), ``local_views`` and, in later stages, ``parts``.
 
         Args:
-            batch: what :class:`AdamV2Viewsd` makes, collated.
+            batch: what :class:`RandAdamV2Viewsd` makes, collated.
             progress: its epoch says whether the prototypes are still frozen.
 
         Returns:
@@ -331,23 +324,24 @@ class AdamV2Method(TeacherStudentMethod):
             KeyError: if a key is missing.
             ValueError: if the parts do not fit the method, or there is nothing to learn from the batch.
         """
-        view_1, view_2, local_views = self.take(batch, VIEW_1, VIEW_2, LOCAL_VIEWS)
+        view_1, view_2, local_views = self.get_tensors(batch, VIEW_1, VIEW_2, LOCAL_VIEWS)
         frozen = progress.epoch < self.frozen_prototype_epochs
         if PARTS in batch:
             return self._part_whole_terms(view_1, view_2, local_views, self._parts(batch, view_1), frozen)
         if "localizability" not in self.loss_weights:
             raise ValueError(
-                "a batch without parts has only the term localizability, whose weight is 0; give AdamV2Viewsd stages "
+                "a batch without parts has only the term localizability, whose weight is 0; give "
+                "RandAdamV2Viewsd stages "
                 '"LCD" only, or the term a weight'
             )
         return {"localizability": self._localizability(view_1, view_2, local_views, frozen)}
 
     def after_step(self, progress: Progress) -> None:
-        """Move the centre."""
+        """Move the center."""
         if "localizability" in self.loss_weights:
             self.center.update()
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the teacher's backbone, as the authors do, and the heads between parts and wholes."""
         heads = ("composition_head", "decomposition_head")
         return {"encoder": self.teacher["backbone"]} | {
@@ -359,7 +353,8 @@ class AdamV2Method(TeacherStudentMethod):
         if parts.ndim != 5 or parts.shape[1] != self.num_parts or parts.shape[2:] != whole.shape[1:]:
             raise ValueError(
                 f"parts must be (B, {self.num_parts}, C, H, W), of the size of view_1 {tuple(whole.shape)}, got "
-                f"{tuple(parts.shape)}; build the method with num_parts = the square of AdamV2Viewsd's parts_per_side"
+                f"{tuple(parts.shape)}; build the method with num_parts = the square of RandAdamV2Viewsd's "
+                f"parts_per_side"
             )
         return parts.unbind(1)
 

@@ -7,14 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..losses import correlation_agreement, correlation_redundancy
-from ..networks import Backbone, ExpanderHead
-from ..precision import at_least_float32
-from ..processes import gather_rows
-from ..schedules import Progress
-from .base import SSLMethod, mean_token, used_terms
+from monai_anat.distributed import gather_rows
+from monai_anat.losses.correlation import correlation_agreement, correlation_redundancy
+from monai_anat.methods.base import SSLMethod, mean_token, used_terms
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.heads.expander import ExpanderHead
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress
 
-__all__ = ["BarlowTwinsMethod"]
+__all__ = ["REDUNDANCY_WEIGHT", "BarlowTwinsMethod", "barlow_projector", "barlow_terms"]
 
 #: published weight of "redundancy" beside "agreement"
 REDUNDANCY_WEIGHT = 5e-3
@@ -27,18 +28,18 @@ class BarlowTwinsMethod(SSLMethod):
     and .005: Zbontar et al., "Barlow Twins", ICML 2021, arXiv:2103.03230, equation 1. C is a statistic of the batch: it
     and the BatchNorms of the projector are over all processes, and micro-batches change it.
 
-    The views are :class:`ContrastViewsd` with ``appearance=asymmetric_appearances()``, as published without colour.
+    The views are :class:`RandContrastViewsd` with ``appearance=asymmetric_appearances()``, as published without color.
     ``monai.losses.BarlowTwinsLoss`` is not used: its value for equal views is D / B^2 and not 0, which for the batches
     of one workstation outweighs what is to be learned (:func:`~monai_anat.losses.correlation_agreement`).
 
-    Biases and normalisation layers learn at a rate of their own, as published: .0048 where weights have .2.
+    Biases and normalization layers learn at a rate of their own, as published: .0048 where weights have .2.
 
     Args:
         backbone: any backbone of the contract; ResNet-50 in the paper.
         embedding_dim: width of the three layers of the projector.
         agreement_weight: of "agreement".
         redundancy_weight: of "redundancy".
-        undecayed_lr_scale: learning rate of biases and normalisation layers, as a factor.
+        undecayed_lr_scale: learning rate of biases and normalization layers, as a factor.
 
     Raises:
         ValueError: for a width below 1, a weight below 0, a factor that is not positive, or (when called) views of
@@ -52,7 +53,7 @@ class BarlowTwinsMethod(SSLMethod):
     ['agreement', 'redundancy']
     """
 
-    made_by = "ContrastViewsd"
+    views_name = "RandContrastViewsd"
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class BarlowTwinsMethod(SSLMethod):
         """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
 
         Args:
-            batch: what :class:`ContrastViewsd` makes, collated.
+            batch: what :class:`RandContrastViewsd` makes, collated.
             progress: not used.
 
         Returns:
@@ -85,17 +86,17 @@ class BarlowTwinsMethod(SSLMethod):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
         """
-        view_1, view_2 = self.take_pair(batch, at_least=2)
+        view_1, view_2 = self.get_view_pair(batch, at_least=2)
         maps = self.forward_together(self.backbone, view_1, view_2)
         terms = barlow_terms(self.projector, *maps)
         return {name: term for name, term in terms.items() if name in self.loss_weights}
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Give what does not decay, biases and normalisation layers, its own learning rate."""
+        """Give what does not decay, biases and normalization layers, its own learning rate."""
         groups = super().param_groups(weight_decay)
         return [group if group["decayed"] else {**group, "lr_scale": self.undecayed_lr_scale} for group in groups]
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}
 
@@ -118,6 +119,6 @@ def barlow_terms(projector: nn.Module, map_1: Tensor, map_2: Tensor) -> dict[str
         map_1: (B, D, h, w[, d]), the backbone's last map of one view.
         map_2: of the other view.
     """
-    # one after the other: each view is normalised by its own statistics
+    # one after the other: each view is normalized by its own statistics
     z_1, z_2 = (gather_rows(at_least_float32(projector(mean_token(feature_map)))) for feature_map in (map_1, map_2))
     return {"agreement": correlation_agreement(z_1, z_2), "redundancy": correlation_redundancy(z_1, z_2)}

@@ -1,4 +1,4 @@
-"""What every pre-training method is: networks and named loss terms, without optimiser, loop, device or logging."""
+"""What every pre-training method is: networks and named loss terms, without optimizer, loop, device or logging."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..keys import VIEW_1, VIEW_2
-from ..networks import Backbone
-from ..precision import at_least_float32
-from ..processes import rank_and_size
-from ..schedules import Progress
+from monai_anat.distributed import get_rank_and_world_size
+from monai_anat.keys import VIEW_1, VIEW_2
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress
 
 __all__ = [
     "SSLMethod",
@@ -45,12 +45,12 @@ class SSLMethod(nn.Module, ABC):
     Attributes:
         loss_weights: the weight of each term by name; ``forward`` returns terms of these names.
         find_unused_parameters: True for methods of which some steps leave parameters out (phases or stages).
-        made_by: what makes the batches; named where a key is missing.
+        views_name: what makes the batches; named where a key is missing.
     """
 
     loss_weights: dict[str, float]
     find_unused_parameters: bool = False
-    made_by: str = "the method's views transform"
+    views_name: str = "the method's views transform"
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
@@ -65,17 +65,17 @@ class SSLMethod(nn.Module, ABC):
         """
 
     @abstractmethod
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Name the networks that are kept after pre-training: ``{"encoder": ...}`` at least."""
 
-    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def loss_denominators(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Count what the terms divide by, where it is not the number of samples.
 
         The trainer takes the counts of the whole local batch, averages them over processes and micro-batches and puts
         them into each micro-batch under these keys, so that the mean over all of them equals one joint batch.
 
         Args:
-            batch: the batch of this process for one optimiser step.
+            batch: the batch of this process for one optimizer step.
 
         Returns:
             Scalars by key; none here.
@@ -83,9 +83,9 @@ class SSLMethod(nn.Module, ABC):
         return {}
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Split the trainable parameters into groups for an optimiser, each parameter in exactly one.
+        """Split the trainable parameters into groups for an optimizer, each parameter in exactly one.
 
-        Biases, one-dimensional parameters (those of the normalisation layers) and learned tokens and position
+        Biases, one-dimensional parameters (those of the normalization layers) and learned tokens and position
         embeddings do not decay. An entry may also carry ``lr_scale``, ``scheduled=False`` (schedules leave it alone)
         and another ``optimizer`` than "main".
 
@@ -109,7 +109,7 @@ class SSLMethod(nn.Module, ABC):
         return [group for group in groups if group["params"]]
 
     def after_step(self, progress: Progress) -> None:
-        """Move queues and centres, after a real optimiser step and only in training; nothing here.
+        """Move queues and centers, after a real optimizer step and only in training; nothing here.
 
         Args:
             progress: the step that was made.
@@ -140,7 +140,7 @@ class SSLMethod(nn.Module, ABC):
         for child in self.children():
             yield from child.children() if isinstance(child, nn.ModuleDict | nn.ModuleList) else (child,)
 
-    def take(self, batch: Mapping[str, Any], *keys: str) -> tuple[Tensor, ...]:
+    def get_tensors(self, batch: Mapping[str, Any], *keys: str) -> tuple[Tensor, ...]:
         """Read tensors from a batch.
 
         Args:
@@ -155,10 +155,10 @@ class SSLMethod(nn.Module, ABC):
         """
         missing = [key for key in keys if key not in batch]
         if missing:
-            raise KeyError(f"batch lacks {missing}; it holds {sorted(map(str, batch))}. {self.made_by} makes them")
+            raise KeyError(f"batch lacks {missing}; it holds {sorted(map(str, batch))}. {self.views_name} makes them")
         return tuple(batch[key] for key in keys)
 
-    def take_pair(self, batch: Mapping[str, Any], at_least: int = 1) -> tuple[Tensor, Tensor]:
+    def get_view_pair(self, batch: Mapping[str, Any], at_least: int = 1) -> tuple[Tensor, Tensor]:
         """Read ``view_1`` and ``view_2``, two views of the same images row by row, from a batch.
 
         Args:
@@ -172,13 +172,13 @@ class SSLMethod(nn.Module, ABC):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape, or there are fewer images.
         """
-        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
+        view_1, view_2 = self.get_tensors(batch, VIEW_1, VIEW_2)
         if view_1.shape != view_2.shape:
             raise ValueError(
                 f"view_1 and view_2 must have one shape, got {tuple(view_1.shape)} and {tuple(view_2.shape)}; "
-                f"{self.made_by} makes both of its image_size"
+                f"{self.views_name} makes both of its image_size"
             )
-        images = len(view_1) * rank_and_size()[1]
+        images = len(view_1) * get_rank_and_world_size()[1]
         if images < at_least:
             raise ValueError(
                 f"the batch must hold at least {at_least} images, since the terms are statistics over it, got "
@@ -187,7 +187,7 @@ class SSLMethod(nn.Module, ABC):
             )
         return view_1, view_2
 
-    def take_cells(self, batch: Mapping[str, Any], key: str, grid: Sequence[int]) -> Tensor:
+    def get_cells(self, batch: Mapping[str, Any], key: str, grid: Sequence[int]) -> Tensor:
         """Read a map over the cells of a view, with one entry per token of the backbone.
 
         Args:
@@ -202,12 +202,13 @@ class SSLMethod(nn.Module, ABC):
             KeyError: if it is missing.
             ValueError: if it is of another length, naming both and the way out.
         """
-        (cells,) = self.take(batch, key)
+        (cells,) = self.get_tensors(batch, key)
         if cells.ndim != 2 or cells.shape[1] != prod(grid):
             shape = " x ".join(map(str, grid))
             raise ValueError(
                 f"{key} must be (B, {prod(grid)}), one entry for each of the backbone's {shape} tokens, got "
-                f"{tuple(cells.shape)}; give {self.made_by} cell_size = strides[-1] of the backbone and its grid_size "
+                f"{tuple(cells.shape)}; give {self.views_name} cell_size = strides[-1] of the backbone and its "
+                f"grid_size "
                 f"({shape})"
             )
         return cells
@@ -216,7 +217,7 @@ class SSLMethod(nn.Module, ABC):
     def forward_together(network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
         """Send views through a network, in one concatenated forward wherever that is exact.
 
-        Layers that normalise by the statistics of the batch (BatchNorm in training) tell one concatenated forward from
+        Layers that normalize by the statistics of the batch (BatchNorm in training) tell one concatenated forward from
         several; with them the views go one by one.
 
         Args:
@@ -236,8 +237,8 @@ class TeacherStudentMethod(SSLMethod):
     """A method whose student learns from a moving average of itself.
 
     The teacher is frozen, in evaluation mode whatever ``train`` says, no part of ``param_groups``, and moved by the
-    handler ``TeacherEMA`` alone, which reads :meth:`pairs`. Run it under ``torch.no_grad()`` and only for what a term
-    uses.
+    handler ``TeacherEMA`` alone, which reads :meth:`student_teacher_pairs`. Run it under ``torch.no_grad()`` and only
+    for what a term uses.
 
     Attributes:
         teacher: the teacher of each student module that has one, by the attribute that the student's is: the backbone,
@@ -246,14 +247,14 @@ class TeacherStudentMethod(SSLMethod):
 
     teacher: nn.ModuleDict
 
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+    def student_teacher_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Pair each student module with its teacher."""
         return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
 
     def train(self, mode: bool = True) -> Self:
         """Switch the student between training and evaluation; the teacher stays in evaluation."""
         super().train(mode)
-        for _, teacher in self.pairs():
+        for _, teacher in self.student_teacher_pairs():
             teacher.eval()
         return self
 
@@ -295,14 +296,14 @@ def token_grid(backbone: Backbone, image_size: int | Sequence[int]) -> tuple[int
     return tuple(side // cell for side in sides)
 
 
-def check_view(name: str, view: Tensor, image_size: Sequence[int], made_by: str) -> None:
+def check_view(name: str, view: Tensor, image_size: Sequence[int], views_name: str) -> None:
     """Raise unless a view (B, C, H, W[, D]) has the size that the heads were built for.
 
     Args:
         name: key of the view in the batch.
         view: the view.
         image_size: pixels per axis.
-        made_by: the transform that makes the view.
+        views_name: the transform that makes the view.
 
     Raises:
         ValueError: naming both sizes and the way out.
@@ -311,7 +312,7 @@ def check_view(name: str, view: Tensor, image_size: Sequence[int], made_by: str)
         sides = " x ".join(map(str, image_size))
         raise ValueError(
             f"{name} must be (B, C, {sides.replace(' x ', ', ')}), got {tuple(view.shape)}; build the method with the "
-            f"views' image_size, or {made_by} with grid_size x cell_size = {sides}"
+            f"views' image_size, or {views_name} with grid_size x cell_size = {sides}"
         )
 
 
@@ -380,7 +381,7 @@ def used_terms(**weights: float) -> dict[str, float]:
 
 
 def uses_batch_statistics(network: nn.Module) -> bool:
-    """Say whether a layer normalises by the statistics of the batch at hand, so that views must not share a pass.
+    """Say whether a layer normalizes by the statistics of the batch at hand, so that views must not share a pass.
 
     Args:
         network: any network.

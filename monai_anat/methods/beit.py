@@ -8,25 +8,28 @@ from typing import Any, Literal
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import IMAGE, MASK_COUNT, TARGET, VIEW_1
-from ..losses import masked_cross_entropy, restoration_mse
-from ..networks import VisualTokenizer, ViTBackbone, to_tokens
-from ..schedules import Progress
-from ..transforms import RandCutSwap, RandDistort, draw_block_mask
-from .base import check_view, split_groups
-from .masked_image import MaskedImageMethod
-from .masked_views import MaskedViewsd
-from .views import MEAN, STD
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE, MASK_COUNT, TARGET, VIEW_1
+from monai_anat.losses.restoration import masked_cross_entropy, restoration_mse
+from monai_anat.methods.base import check_view, split_groups
+from monai_anat.methods.masked_image import MaskedImageMethod
+from monai_anat.methods.masked_views import RandMaskedViewsd
+from monai_anat.networks.backbones.backbone import to_tokens
+from monai_anat.networks.backbones.vit import ViTBackbone
+from monai_anat.networks.heads.visual_tokenizer import VisualTokenizer
+from monai_anat.schedules import Progress
+from monai_anat.transforms.distortions import RandCutSwap, RandDistort
+from monai_anat.transforms.masks import draw_block_mask
 
-__all__ = ["BEiTMethod", "BEiTViewsd"]
+__all__ = ["BEiTMethod", "RandBEiTViewsd"]
 
 
-class BEiTViewsd(MaskedViewsd):
+class RandBEiTViewsd(RandMaskedViewsd):
     """Crop an image at random and hide blocks of patches of the crop: the views of BEiT.
 
-    :class:`MaskedViewsd` with the masking of Bao et al., ICLR 2022, arXiv:2106.08254 (algorithm 1), see
+    :class:`RandMaskedViewsd` with the masking of Bao et al., ICLR 2022, arXiv:2106.08254 (algorithm 1), see
     :func:`~monai_anat.transforms.draw_block_mask`, and without flip. The sample gets ``view_1`` and ``target``
-    (C, h, w), both normalised, and ``mask`` (N,), True for a hidden patch. How many are hidden differs from sample to
+    (C, h, w), both normalized, and ``mask`` (N,), True for a hidden patch. How many are hidden differs from sample to
     sample.
 
     Args:
@@ -37,16 +40,16 @@ class BEiTViewsd(MaskedViewsd):
         min_cells: patches of the smallest block; the paper has 16 of 14 x 14.
         area: smallest and largest share of the image that the view shows.
         flip_prob: probability of exchanging left and right; the paper has .5, on photographs.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         distorter: what distorts the view that the network sees; the words are those of the clean crop.
         mode: of the resampling, "bilinear" or "bicubic".
 
     Raises:
-        ValueError: as :class:`MaskedViewsd`; when called, for a volume or a ratio that might hide all patches.
+        ValueError: as :class:`RandMaskedViewsd`; when called, for a volume or a ratio that might hide all patches.
 
     >>> import torch
-    >>> views = BEiTViewsd(image_size=32, cell_size=4, min_cells=4).set_random_state(0)
+    >>> views = RandBEiTViewsd(image_size=32, cell_size=4, min_cells=4).set_random_state(0)
     >>> bool(0.4 * 64 < views({"image": torch.rand(1, 80, 64)})["mask"].sum() <= 0.4 * 64 + 4)
     True
     """
@@ -63,8 +66,8 @@ class BEiTViewsd(MaskedViewsd):
         min_cells: int = 16,
         area: tuple[float, float] = (0.08, 1.0),
         flip_prob: float = 0.0,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         distorter: RandDistort | RandCutSwap | None = None,
         mode: Literal["bilinear", "bicubic"] = "bilinear",
     ) -> None:
@@ -95,7 +98,7 @@ class BEiTMethod(MaskedImageMethod):
     - Stage 0 trains the tokenizer, an autoencoder :math:`d(q(e(x)))` with a codebook: "reconstruction" is the mean of
       :math:`(d(q(e(x))) - x)^2`, "commitment" that of :math:`(e(x) - q(e(x)))^2`, which moves the encoder only (van den
       Oord et al., arXiv:1711.00937, equation 3). The codebook follows the encodings, see
-      :class:`~monai_anat.networks.JointQuantizer`. The tokenizer has an optimiser of its own, ``tokenizer``.
+      :class:`~monai_anat.networks.JointQuantizer`. The tokenizer has an optimizer of its own, ``tokenizer``.
     - From stage 1 on it is a frozen teacher. A learned token replaces the hidden patches :math:`M` of a view; a linear
       head says which of the K words :math:`z_j` of the clean view each of them was. "prediction" is
 
@@ -104,7 +107,7 @@ class BEiTMethod(MaskedImageMethod):
     (Bao et al., "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022, arXiv:2106.08254, equation 1).
 
     Differs from the paper: its vocabulary comes from a discrete variational autoencoder of photographs; this one is a
-    vector-quantised autoencoder (MONAI's) trained on the same radiographs, and sees the view at its own size and not at
+    vector-quantized autoencoder (MONAI's) trained on the same radiographs, and sees the view at its own size and not at
     half of it.
 
     Args:
@@ -130,7 +133,7 @@ class BEiTMethod(MaskedImageMethod):
     ['prediction']
     """
 
-    made_by = "BEiTViewsd"
+    views_name = "RandBEiTViewsd"
     find_unused_parameters = True
 
     def __init__(
@@ -155,7 +158,7 @@ class BEiTMethod(MaskedImageMethod):
         """Compute the terms of ``view_1``, ``target`` (B, C, H, W) and ``mask`` (B, N).
 
         Args:
-            batch: what :class:`BEiTViewsd` makes, collated; with ``mask_count`` "prediction" divides by it.
+            batch: what :class:`RandBEiTViewsd` makes, collated; with ``mask_count`` "prediction" divides by it.
             progress: its ``stage`` says whether the tokenizer learns or teaches.
 
         Returns:
@@ -165,9 +168,9 @@ class BEiTMethod(MaskedImageMethod):
             KeyError: if a key is missing.
             ValueError: without stages, or if a view or mask has another size than the method was built for.
         """
-        view, target = self.take(batch, VIEW_1, TARGET)
+        view, target = self.get_tensors(batch, VIEW_1, TARGET)
         mask = self.take_mask(batch)
-        check_view(TARGET, target, self.image_size, self.made_by)
+        check_view(TARGET, target, self.image_size, self.views_name)
         if progress.stage_steps == 0:
             raise ValueError(
                 "BEiT needs two stages, got a run without; give SSLTrainer stage_epochs=[epochs of the tokenizer, "
@@ -189,11 +192,11 @@ class BEiTMethod(MaskedImageMethod):
         return {"codebook_perplexity": self.tokenizer.codebook.perplexity()}
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Give the tokenizer groups of its own, for the optimiser ``tokenizer`` and without decay."""
+        """Give the tokenizer groups of its own, for the optimizer ``tokenizer`` and without decay."""
         groups = super().param_groups(weight_decay)
         return split_groups(groups, self.tokenizer, "tokenizer", optimizer="tokenizer", weight_decay=0.0, decayed=False)
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the backbone, and the tokenizer for another run with the same words."""
         return {"encoder": self.backbone, "tokenizer": self.tokenizer}
 

@@ -11,23 +11,16 @@ import numpy.typing as npt
 from monai.config import KeysCollection
 from torch import Tensor
 
-from ..keys import IMAGE, VIEW_1, VIEW_2
-from ..transforms import (
-    Appearance,
-    Distortion,
-    RandAppearance,
-    RandCutSwap,
-    RandDistort,
-    change_appearance,
-    check_prob,
-    distort,
-    draw_resized_crop_box,
-    plain_tensor,
-    resized_crop,
-)
-from .views import MEAN, STD, RandViewsd
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE, VIEW_1, VIEW_2
+from monai_anat.methods.views import RandViewsd
+from monai_anat.transforms.appearance import Appearance, RandAppearance, change_appearance
+from monai_anat.transforms.array_kinds import plain_tensor
+from monai_anat.transforms.distortions import Distortion, RandCutSwap, RandDistort, distort
+from monai_anat.transforms.draws import check_prob
+from monai_anat.transforms.resized_crops import draw_resized_crop_box, resized_crop
 
-__all__ = ["ContrastViewsd", "ViewDraw", "alter_view", "asymmetric_appearances", "check_area", "cut_view"]
+__all__ = ["RandContrastViewsd", "ViewDraw", "alter_view", "asymmetric_appearances", "check_area", "cut_view"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +52,14 @@ def cut_view(
 
 
 def alter_view(crop: Tensor, draw: ViewDraw) -> Tensor:
-    """Apply what a draw changes of the grey levels: appearance, then distortion; pure.
+    """Apply what a draw changes of the gray levels: appearance, then distortion; pure.
 
     Args:
         crop: what :func:`cut_view` made.
         draw: the same draw.
 
     Returns:
-        The view as the network sees it, before normalisation, in [0, 1].
+        The view as the network sees it, before normalization, in [0, 1].
     """
     return plain_tensor(distort(change_appearance(crop, draw.appearance), draw.distortion))
 
@@ -88,7 +81,7 @@ def check_area(name: str, area: tuple[float, float]) -> None:
 def asymmetric_appearances(
     blur_sigma: tuple[float, float] = (0.1, 2.0),
 ) -> tuple[RandAppearance, RandAppearance]:
-    """The two augmentations of BYOL (arXiv:2006.07733), which VICReg and Barlow Twins share, on grey images.
+    """The two augmentations of BYOL (arXiv:2006.07733), which VICReg and Barlow Twins share, on gray images.
 
     Args:
         blur_sigma: smallest and largest standard deviation of the blur in pixels; published for views of 224.
@@ -103,23 +96,23 @@ def asymmetric_appearances(
     )
 
 
-class ContrastViewsd(RandViewsd):
-    """Make two views of one image, each by its own draws: the augmentation of MoCo v2 on grey images.
+class RandContrastViewsd(RandViewsd):
+    """Make two views of one image, each by its own draws: the augmentation of MoCo v2 on gray images.
 
     A random box is cut out and resampled, flipped with ``flip_prob``, changed in brightness and contrast, blurred, and
-    distorted if a ``distorter`` is given (Chen et al., 2020, arXiv:2003.04297). Saturation, hue and greyscale do
+    distorted if a ``distorter`` is given (Chen et al., 2020, arXiv:2003.04297). Saturation, hue and grayscale do
     nothing on one channel. The published flip probability is .5; here it is 0, since the heart is on the left. With
     the distorter of an anatomy method, a comparison with that method is one of objectives and not of augmentation.
 
-    The sample gets ``view_1`` and ``view_2``, each (C, h, w[, d]) and normalised.
+    The sample gets ``view_1`` and ``view_2``, each (C, h, w[, d]) and normalized.
 
     Args:
         keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         image_size: side of a view in pixels, one number or one per axis.
         area: smallest and largest share of the image that a view shows.
         flip_prob: probability of exchanging left and right, for each view by itself.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         appearance: what else changes, for both views or one for each; the jitter and blur of MoCo v2 by default.
         distorter: what distorts the views after that; nothing by default.
         mode: of the resampling, "bilinear" or "bicubic".
@@ -127,7 +120,7 @@ class ContrastViewsd(RandViewsd):
     Raises:
         ValueError: for a probability outside [0, 1], or shares outside (0, 1].
 
-    >>> views = ContrastViewsd(image_size=32).set_random_state(0)
+    >>> views = RandContrastViewsd(image_size=32).set_random_state(0)
     >>> sample = views({"image": np.zeros((1, 80, 64), np.uint8)})
     >>> {key: tuple(value.shape) for key, value in sample.items()}
     {'view_1': (1, 32, 32), 'view_2': (1, 32, 32)}
@@ -140,8 +133,8 @@ class ContrastViewsd(RandViewsd):
         *,
         area: tuple[float, float] = (0.2, 1.0),
         flip_prob: float = 0.0,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         appearance: RandAppearance | tuple[RandAppearance, RandAppearance] | None = None,
         distorter: RandDistort | RandCutSwap | None = None,
         mode: Literal["bilinear", "bicubic"] = "bilinear",

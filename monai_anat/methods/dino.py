@@ -9,31 +9,40 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import IMAGE, LOCAL_VIEWS, VIEW_1, VIEW_2
-from ..losses import DistillationCenter, distinct_pairs
-from ..losses.distillation import check_temperatures
-from ..networks import Backbone, PrototypeHead
-from ..schedules import Progress, linear
-from ..transforms import RandAppearance, RandCutSwap, RandDistort
-from .base import TeacherStudentMethod
-from .contrast_views import ContrastViewsd, ViewDraw, alter_view, asymmetric_appearances, check_area, cut_view
-from .multi_crop import distill_views, embed_views
-from .views import MEAN, STD
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE, LOCAL_VIEWS, VIEW_1, VIEW_2
+from monai_anat.losses.distillation import DistillationCenter, check_temperatures
+from monai_anat.losses.multi_view import distinct_pairs
+from monai_anat.methods.base import TeacherStudentMethod
+from monai_anat.methods.contrast_views import (
+    RandContrastViewsd,
+    ViewDraw,
+    alter_view,
+    asymmetric_appearances,
+    check_area,
+    cut_view,
+)
+from monai_anat.methods.multi_crop import distill_views, embed_views
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.heads.prototypes import PrototypeHead
+from monai_anat.schedules import Progress, linear
+from monai_anat.transforms.appearance import RandAppearance
+from monai_anat.transforms.distortions import RandCutSwap, RandDistort
 
-__all__ = ["DINOMethod", "DINOViewsd"]
+__all__ = ["DINOMethod", "RandDINOViewsd"]
 
 
-class DINOViewsd(ContrastViewsd):
+class RandDINOViewsd(RandContrastViewsd):
     """Make the batch item of :class:`DINOMethod`: two large crops of one image and several small ones.
 
-    The multi-crop augmentation of DINO (Caron et al., ICCV 2021, arXiv:2104.14294, section 3.1) on grey images: each
+    The multi-crop augmentation of DINO (Caron et al., ICCV 2021, arXiv:2104.14294, section 3.1) on gray images: each
     crop is resampled by cubic interpolation and gets its own brightness and contrast. The first large crop is always
     blurred, the second in a tenth of the draws, and solarised in a fifth; a small one is blurred in half of the draws.
-    Saturation, hue and greyscale do nothing on one channel. The published flip probability is .5; here it is 0, since
+    Saturation, hue and grayscale do nothing on one channel. The published flip probability is .5; here it is 0, since
     the heart is on the left. With the ``distorter`` of an anatomy method, which changes every crop, a comparison with
     that method is one of objectives and not of augmentation.
 
-    The sample gets ``view_1`` and ``view_2`` (C, H, W[, D]) and ``local_views`` (V, C, h, w[, d]), normalised.
+    The sample gets ``view_1`` and ``view_2`` (C, H, W[, D]) and ``local_views`` (V, C, h, w[, d]), normalized.
 
     Args:
         keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
@@ -43,8 +52,8 @@ class DINOViewsd(ContrastViewsd):
         local_area: that of a small crop; .05 to .4 for ResNet.
         local_crops: how many small crops.
         flip_prob: probability of exchanging left and right, for each crop by itself.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         blur_sigma: smallest and largest standard deviation of the blur in pixels; published for crops of 224.
         distorter: what distorts the crops after that; nothing by default.
         mode: of the resampling, "bilinear" or "bicubic".
@@ -52,7 +61,7 @@ class DINOViewsd(ContrastViewsd):
     Raises:
         ValueError: for a probability outside [0, 1], shares outside (0, 1], or no small crop.
 
-    >>> views = DINOViewsd(image_size=32, local_size=16, local_crops=3).set_random_state(0)
+    >>> views = RandDINOViewsd(image_size=32, local_size=16, local_crops=3).set_random_state(0)
     >>> sample = views({"image": torch.zeros(1, 80, 64)})
     >>> {key: tuple(value.shape) for key, value in sample.items()}
     {'view_1': (1, 32, 32), 'view_2': (1, 32, 32), 'local_views': (3, 1, 16, 16)}
@@ -68,8 +77,8 @@ class DINOViewsd(ContrastViewsd):
         local_area: tuple[float, float] = (0.05, 0.25),
         local_crops: int = 8,
         flip_prob: float = 0.0,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         blur_sigma: tuple[float, float] = (0.1, 2.0),
         distorter: RandDistort | RandCutSwap | None = None,
         mode: Literal["bilinear", "bicubic"] = "bicubic",
@@ -118,12 +127,12 @@ class DINOMethod(TeacherStudentMethod):
         \mathrm{softmax}\Big(\frac{t(u) - c}{\tau_t}\Big) \cdot \log \mathrm{softmax}\Big(\frac{s(v)}{\tau_s}\Big)
 
     averaged over the batch: Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021,
-    arXiv:2104.14294, equation 3. Sharpening (:math:`\tau_t < \tau_s`) and centring together prevent a collapse. The
+    arXiv:2104.14294, equation 3. Sharpening (:math:`\tau_t < \tau_s`) and centering together prevent a collapse. The
     temperature of the teacher rises by equal steps from epoch to epoch. :class:`AdamV2Method` learns localizability in
     the same way.
 
     Differs from the paper: the embedding of a ViT is the mean of its patches and not a class token, as in all
-    methods here; the teacher is in evaluation mode; the centre moves once per optimiser step.
+    methods here; the teacher is in evaluation mode; the center moves once per optimizer step.
 
     Args:
         backbone: any backbone of the contract that takes images of several sizes, 2D or 3D; ViT-S/16 in the paper.
@@ -134,7 +143,7 @@ class DINOMethod(TeacherStudentMethod):
         teacher_temperature: :math:`\tau_t` after the warm-up.
         warmup_teacher_temperature: :math:`\tau_t` in the first epoch.
         warmup_temperature_epochs: epochs of the rise; 0 begins with ``teacher_temperature``.
-        center_momentum: weight of the old centre of the teacher's scores.
+        center_momentum: weight of the old center of the teacher's scores.
         frozen_prototype_epochs: epochs at the start in which the prototypes stay as they are.
 
     Raises:
@@ -148,7 +157,7 @@ class DINOMethod(TeacherStudentMethod):
     ['distillation']
     """
 
-    made_by = "DINOViewsd"
+    views_name = "RandDINOViewsd"
 
     def __init__(
         self,
@@ -196,7 +205,7 @@ class DINOMethod(TeacherStudentMethod):
         """Compute "distillation" of ``view_1``, ``view_2`` (B, C, H, W[, D]) and ``local_views``.
 
         Args:
-            batch: what :class:`DINOViewsd` makes, collated.
+            batch: what :class:`RandDINOViewsd` makes, collated.
             progress: its epoch gives the teacher's temperature, and whether the prototypes are still frozen.
 
         Returns:
@@ -206,7 +215,7 @@ class DINOMethod(TeacherStudentMethod):
             KeyError: if a view is missing.
             ValueError: if the shapes do not fit.
         """
-        views = self.take(batch, VIEW_1, VIEW_2, LOCAL_VIEWS)
+        views = self.get_tensors(batch, VIEW_1, VIEW_2, LOCAL_VIEWS)
         student, teacher = embed_views(self.backbone, self.teacher["backbone"], *views)
         distillation = distill_views(
             (self.head, self.teacher["head"]),
@@ -225,9 +234,9 @@ class DINOMethod(TeacherStudentMethod):
         return linear(progress.epoch, rise, self.warmup_teacher_temperature, self.teacher_temperature)
 
     def after_step(self, progress: Progress) -> None:
-        """Move the centre."""
+        """Move the center."""
         self.center.update()
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the teacher's backbone, which is better than the student's all along (section 5.2 of the paper)."""
         return {"encoder": self.teacher["backbone"]}

@@ -11,19 +11,22 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..keys import IMAGE, TARGET
-from ..losses import discriminator_loss, generator_loss, restoration_mse
-from ..networks import Backbone, BackboneUNet
-from ..precision import at_least_float32
-from ..schedules import Progress
-from ..transforms import RandAppearance, RandCutSwap, RandDistort
-from .barlow_twins import REDUNDANCY_WEIGHT, barlow_projector, barlow_terms
-from .base import TeacherStudentMethod, split_groups, used_terms
-from .contrast_views import ContrastViewsd
-from .momentum_contrast import MomentumContrastMethod
-from .simsiam import siamese_heads, stopped_similarity
+from monai_anat.keys import IMAGE, TARGET
+from monai_anat.losses.adversarial import discriminator_loss, generator_loss
+from monai_anat.losses.restoration import restoration_mse
+from monai_anat.methods.barlow_twins import REDUNDANCY_WEIGHT, barlow_projector, barlow_terms
+from monai_anat.methods.base import TeacherStudentMethod, split_groups, used_terms
+from monai_anat.methods.contrast_views import RandContrastViewsd
+from monai_anat.methods.momentum_contrast import MomentumContrastMethod
+from monai_anat.methods.simsiam import siamese_heads, stopped_similarity
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.heads.unet import BackboneUNet
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress
+from monai_anat.transforms.appearance import RandAppearance
+from monai_anat.transforms.distortions import RandCutSwap, RandDistort
 
-__all__ = ["DiRAMethod", "DiRAViewsd"]
+__all__ = ["DiRAMethod", "RandDiRAViewsd"]
 
 Discriminative = Literal["moco_v2", "simsiam", "barlow_twins"]
 
@@ -31,7 +34,7 @@ Discriminative = Literal["moco_v2", "simsiam", "barlow_twins"]
 EMBEDDING_DIMS: dict[Discriminative, int] = {"moco_v2": 128, "simsiam": 2048, "barlow_twins": 8192}
 
 
-class DiRAViewsd(ContrastViewsd):
+class RandDiRAViewsd(RandContrastViewsd):
     """Make the batch item of :class:`DiRAMethod`: two distorted views, and what the first one was.
 
     Each view is a random box, resampled, flipped with ``flip_prob``, changed in brightness, contrast and sharpness,
@@ -40,7 +43,7 @@ class DiRAViewsd(ContrastViewsd):
     2022, arXiv:2204.10437).
 
     The sample gets ``view_1``, ``view_2`` and ``target``, each (C, h, w). The target stays in [0, 1], where the
-    restoring network ends; the views are not normalised either, as published, unless ``mean`` and ``std`` say so.
+    restoring network ends; the views are not normalized either, as published, unless ``mean`` and ``std`` say so.
 
     Differs from the released code: the target is flipped with its view (there, it is the mirror image in half of the
     draws); swapped blocks never overlap. ``flip_prob`` is .5 as published; 0 is the anatomy preset of this package,
@@ -51,15 +54,15 @@ class DiRAViewsd(ContrastViewsd):
         image_size: side of a view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
         area: smallest and largest share of the image that a view shows.
         flip_prob: probability of exchanging left and right, for each view by itself.
-        mean: of the grey levels in [0, 1], for normalisation of the views.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization of the views.
+        std: of the gray levels in [0, 1].
         appearance: jitter and blur; those of MoCo v2 by default.
         distorter: what distorts the views; DiRA's by default.
 
     Raises:
         ValueError: for a probability outside [0, 1], or (when called) a volume.
 
-    >>> views = DiRAViewsd(image_size=32).set_random_state(0)
+    >>> views = RandDiRAViewsd(image_size=32).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 80, 64)})
     >>> {key: tuple(value.shape) for key, value in sample.items()}
     {'view_1': (1, 32, 32), 'view_2': (1, 32, 32), 'target': (1, 32, 32)}
@@ -111,11 +114,11 @@ class DiRAMethod(MomentumContrastMethod):
     Image Analysis", CVPR 2022, arXiv:2204.10437). Both players learn in one step: the generator's term sees the
     discriminator's weights, and the discriminator's term the restoration, as constants, so that one backward pass gives
     the gradients of the published pair of updates (first the U-Net, then the discriminator on the same restoration).
-    The discriminator has an optimiser of its own, ``adversary``. DiRA trains in two stages: without adversary ("dir",
+    The discriminator has an optimizer of its own, ``adversary``. DiRA trains in two stages: without adversary ("dir",
     stage 0 of the trainer's ``stage_epochs``) and with it ("dira", stage 1).
 
     Differs from the released code: keys go through the encoder only; the discriminator's convolutions before a
-    normalisation have no bias, which it would subtract; see :class:`MomentumContrastMethod` and :class:`DiRAViewsd`
+    normalization have no bias, which it would subtract; see :class:`MomentumContrastMethod` and :class:`RandDiRAViewsd`
     for the rest. The paper writes the logarithmic game (``criterion="bce"``), its code plays least squares. The code
     has MoCo v2 only; heads and settings of the other two are those of their own papers.
 
@@ -130,7 +133,7 @@ class DiRAMethod(MomentumContrastMethod):
         queue_size: how many keys of MoCo v2 wait; the batch over all processes must divide it.
         temperature: of the contrast of MoCo v2.
         decoder_channels: of the U-Net's decoder, coarse to fine.
-        norm: normalisation in the decoder.
+        norm: normalization in the decoder.
         discriminator_channels: of its first convolution; the next three double them.
         adversarial_stage: the stage from which on the adversary plays; 0 from the beginning.
         criterion: of the game, "least_squares" or "bce".
@@ -154,7 +157,7 @@ class DiRAMethod(MomentumContrastMethod):
     ['adversarial', 'discrimination', 'discriminator', 'restoration']
     """
 
-    made_by = "DiRAViewsd"
+    views_name = "RandDiRAViewsd"
 
     def __init__(
         self,
@@ -217,7 +220,7 @@ class DiRAMethod(MomentumContrastMethod):
         """Compute the terms of ``view_1``, ``view_2`` and ``target`` (B, C, H, W).
 
         Args:
-            batch: what :class:`DiRAViewsd` makes, collated.
+            batch: what :class:`RandDiRAViewsd` makes, collated.
             progress: its ``stage`` says whether the adversary plays.
 
         Returns:
@@ -227,8 +230,8 @@ class DiRAMethod(MomentumContrastMethod):
             KeyError: if a key is missing.
             ValueError: if the views or the target do not fit the network.
         """
-        (target,) = self.take(batch, TARGET)
-        view_1, view_2 = self.take_pair(batch, at_least=1 if self.discriminative == "moco_v2" else 2)
+        (target,) = self.get_tensors(batch, TARGET)
+        view_1, view_2 = self.get_view_pair(batch, at_least=1 if self.discriminative == "moco_v2" else 2)
         stages = self.network.encode(view_1)
         logits = self.network.decode(stages)
         restored = torch.sigmoid(at_least_float32(logits))  # (B, C, H, W) in [0, 1]
@@ -257,9 +260,9 @@ class DiRAMethod(MomentumContrastMethod):
         terms = barlow_terms(self.projection, map_1, map_2)
         return terms["agreement"] + REDUNDANCY_WEIGHT * terms["redundancy"]
 
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+    def student_teacher_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Pair backbone and projection with those that make the keys of MoCo v2; the others have no teacher."""
-        return super().pairs() if self.discriminative == "moco_v2" else []
+        return super().student_teacher_pairs() if self.discriminative == "moco_v2" else []
 
     def after_step(self, progress: Progress) -> None:
         """Enqueue the keys of the step, where there is a queue."""
@@ -270,7 +273,7 @@ class DiRAMethod(MomentumContrastMethod):
         """Both players' terms; each takes what the other one owns as a constant."""
         fixed = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         taken_in: Tensor = functional_call(self.discriminator, fixed, (restored,))[-1]
-        # one forward for both: its normalisation looks at each image by itself
+        # one forward for both: its normalization looks at each image by itself
         real, restorations = self.discriminator(torch.cat([target, restored.detach()]))[-1].chunk(2)
         return {
             "adversarial": generator_loss(taken_in, self.criterion),
@@ -278,7 +281,7 @@ class DiRAMethod(MomentumContrastMethod):
         }
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Give the discriminator groups of its own, for the optimiser ``adversary`` and without decay.
+        """Give the discriminator groups of its own, for the optimizer ``adversary`` and without decay.
 
         The learning rate of SimSiam's predictor stays, as in :class:`SimSiamMethod`.
         """
@@ -291,6 +294,6 @@ class DiRAMethod(MomentumContrastMethod):
             groups, self.discriminator, "adversary", optimizer="adversary", weight_decay=0.0, decayed=False
         )
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the student's backbone and the decoder; both load strictly into another ``BackboneUNet``."""
         return {"encoder": self.network.backbone, "decoder": self.network.decoder}

@@ -9,25 +9,33 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..keys import AUGMENTED_1, AUGMENTED_2, CORRESPONDENCE, ORDER, PAIR_COUNT, QUADRANTS, VIEW_1, VIEW_2, WINDOWS
-from ..losses import DistillationCenter, matched_consistency, order_cross_entropy, self_distillation, smooth_l1
-from ..losses.distillation import check_temperatures
-from ..networks import (
-    Backbone,
-    CompositionHead,
-    ContextDecoder,
-    DecompositionHead,
-    OrderHead,
-    ProjectionHead,
-    PrototypeHead,
-    ViTBackbone,
-    to_tokens,
+from monai_anat.keys import (
+    AUGMENTED_1,
+    AUGMENTED_2,
+    CORRESPONDENCE,
+    ORDER,
+    PAIR_COUNT,
+    QUADRANTS,
+    VIEW_1,
+    VIEW_2,
+    WINDOWS,
 )
-from ..precision import at_least_float32
-from ..schedules import Progress, TurnPhase
-from ..transforms import crop_windows, join_cells, per_axis, split_cells, window_cells
-from .base import TeacherStudentMethod, check_view, token_grid, used_terms
-from .lamps_views import OBJECTIVES, check_objectives
+from monai_anat.losses.consistency import matched_consistency
+from monai_anat.losses.distillation import DistillationCenter, check_temperatures, self_distillation
+from monai_anat.losses.ordering import order_cross_entropy
+from monai_anat.losses.smooth import smooth_l1
+from monai_anat.methods.base import TeacherStudentMethod, check_view, token_grid, used_terms
+from monai_anat.methods.lamps_views import OBJECTIVES, check_objectives
+from monai_anat.networks.backbones.backbone import Backbone, to_tokens
+from monai_anat.networks.backbones.vit import ViTBackbone
+from monai_anat.networks.heads.context_decoder import ContextDecoder
+from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
+from monai_anat.networks.heads.projection import OrderHead, ProjectionHead
+from monai_anat.networks.heads.prototypes import PrototypeHead
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress, TurnPhase
+from monai_anat.transforms.geometry import join_cells, per_axis, split_cells
+from monai_anat.transforms.windows import crop_windows, window_cells
 
 __all__ = ["LampsMethod"]
 
@@ -59,7 +67,7 @@ class LampsMethod(TeacherStudentMethod):
 
     ("Lamps: Learning Anatomy from Multiple Perspectives via Self-supervision in Chest Radiographs", arXiv 2512.22872).
     One objective per epoch or per step (``alternate``); the batch must have been made for it, see
-    :class:`LampsViewsd`. In 3D, quadrants are octants.
+    :class:`RandLampsViewsd`. In 3D, quadrants are octants.
 
     Differs from the released code: the target of the order objective is the teacher's map in the shuffled order (there,
     all tokens of a sample have one and the same target, the standard deviation of the targets is 0); consistency takes
@@ -81,7 +89,7 @@ class LampsMethod(TeacherStudentMethod):
         decoder_heads: its attention heads.
         student_temperature: of the self-distillation.
         teacher_temperature: of the self-distillation.
-        center_momentum: weight of the old centre of the self-distillation.
+        center_momentum: weight of the old center of the self-distillation.
         frozen_prototype_epochs: first epochs of the run in which the prototypes stay as they are.
         distillation_weight: of "distillation". A weight of 0 leaves the term and its head away, here and below.
         local_weight: of "local_consistency".
@@ -104,7 +112,7 @@ class LampsMethod(TeacherStudentMethod):
     ['order', 'order_consistency']
     """
 
-    made_by = "LampsViewsd"
+    views_name = "RandLampsViewsd"
 
     def __init__(
         self,
@@ -166,7 +174,7 @@ class LampsMethod(TeacherStudentMethod):
         self._add_simple_heads(features, 2 ** len(self.grid))
 
     def _add_distillation(self, num_prototypes: int, hidden_features: int, center_momentum: float) -> None:
-        """The head of the self-distillation, its teacher and its centre."""
+        """The head of the self-distillation, its teacher and its center."""
         student, teacher = self.temperatures
         check_temperatures(student_temperature=student, teacher_temperature=teacher)
         self.prototype_head = PrototypeHead(self.backbone.num_features, num_prototypes, hidden_features=hidden_features)
@@ -197,7 +205,8 @@ class LampsMethod(TeacherStudentMethod):
         """Compute the terms of the objectives whose turn it is.
 
         Args:
-            batch: what :class:`LampsViewsd` makes for them, collated; with ``pair_count`` "local_consistency" divides
+            batch: what :class:`RandLampsViewsd` makes for them, collated; with ``pair_count`` "local_consistency"
+            divides
                 by it.
             progress: its epoch or step says whose turn it is.
 
@@ -227,18 +236,18 @@ class LampsMethod(TeacherStudentMethod):
             terms |= self._hierarchy(batch, augmented, teacher)
         return terms
 
-    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def loss_denominators(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Count the matched cells of the batch, by which "local_consistency" divides."""
         if "local_consistency" not in self.loss_weights or CORRESPONDENCE not in batch:
             return {}
-        return {PAIR_COUNT: (self.take_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
+        return {PAIR_COUNT: (self.get_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
 
     def after_step(self, progress: Progress) -> None:
-        """Move the centre of the self-distillation, if this step saw any."""
+        """Move the center of the self-distillation, if this step saw any."""
         if "distillation" in self.loss_weights:
             self.center.update()
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the student's backbone, and its heads between quadrants and wholes."""
         heads = ("composition_head", "decomposition_head")
         return {"encoder": self.backbone} | {name: getattr(self, name) for name in heads if hasattr(self, name)}
@@ -257,7 +266,7 @@ class LampsMethod(TeacherStudentMethod):
             terms["distillation"] = self_distillation(logits, crossed, self.center.center, *self.temperatures)
             self.center.observe(targets)
         if "local_consistency" in self.loss_weights:
-            correspondence, count = self.take_cells(batch, CORRESPONDENCE, self.grid), batch.get(PAIR_COUNT)
+            correspondence, count = self.get_cells(batch, CORRESPONDENCE, self.grid), batch.get(PAIR_COUNT)
             s1, s2 = self.local_head(student).chunk(2)
             with torch.no_grad():
                 t1, t2 = self.teacher["local_head"](teacher).chunk(2)
@@ -267,11 +276,11 @@ class LampsMethod(TeacherStudentMethod):
         return terms
 
     def _extrapolation(self, batch: Mapping[str, Any], views: Tensor, teacher: Tensor) -> Tensor:
-        (windows,) = self.take(batch, WINDOWS)
+        (windows,) = self.get_tensors(batch, WINDOWS)
         if windows.shape != (len(views) // 2, 2, len(self.grid)):
             raise ValueError(
                 f"{WINDOWS} must be {(len(views) // 2, 2, len(self.grid))}, the first kept cell of both views, got "
-                f"{tuple(windows.shape)}; {self.made_by} makes it"
+                f"{tuple(windows.shape)}; {self.views_name} makes it"
             )
         offsets = windows.transpose(0, 1).flatten(0, 1)  # (2B, d)
         cells = window_cells(offsets, self.kept, self.grid)
@@ -283,7 +292,7 @@ class LampsMethod(TeacherStudentMethod):
         return smooth_l1(self.decoder(shown, cells), teacher, missing)
 
     def _order(self, batch: Mapping[str, Any], views: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        order = self.take_cells(batch, ORDER, self.grid).repeat(2, 1)  # both views of an image are shuffled alike
+        order = self.get_cells(batch, ORDER, self.grid).repeat(2, 1)  # both views of an image are shuffled alike
         cells = split_cells(views, self.backbone.strides[-1], len(self.grid))  # (2B, N, C, h, w[, d])
         shuffled = cells[torch.arange(len(views), device=views.device)[:, None], order]
         student = self._student_tokens(join_cells(shuffled, self.grid))
@@ -296,14 +305,14 @@ class LampsMethod(TeacherStudentMethod):
         return terms
 
     def _hierarchy(self, batch: Mapping[str, Any], augmented: Tensor | None, teacher: Tensor) -> dict[str, Tensor]:
-        (quadrants,) = self.take(batch, QUADRANTS)
+        (quadrants,) = self.get_tensors(batch, QUADRANTS)
         count, halves = 2 ** len(self.grid), tuple(side // 2 for side in self.image_size)
         if quadrants.ndim != len(self.grid) + 3 or quadrants.shape[1] != 2 * count:
             raise ValueError(
                 f"{QUADRANTS} must be (B, {2 * count}, C, {', '.join(map(str, halves))}), got "
-                f"{tuple(quadrants.shape)}; {self.made_by} makes them"
+                f"{tuple(quadrants.shape)}; {self.views_name} makes them"
             )
-        check_view(QUADRANTS, quadrants.flatten(0, 1), halves, self.made_by)
+        check_view(QUADRANTS, quadrants.flatten(0, 1), halves, self.views_name)
         parts = quadrants.unflatten(1, (2, count)).transpose(0, 1).flatten(0, 2)  # (2B * 2^d, C, h, w[, d])
         terms = {}
         if "composition" in self.loss_weights:
@@ -322,9 +331,9 @@ class LampsMethod(TeacherStudentMethod):
         return to_tokens(torch.cat(self.forward_together(self.backbone, *images.chunk(2))))
 
     def _pair(self, batch: Mapping[str, Any], *keys: str) -> Tensor:
-        views = self.take(batch, *keys)
+        views = self.get_tensors(batch, *keys)
         for key, view in zip(keys, views, strict=True):
-            check_view(key, view, self.image_size, self.made_by)
+            check_view(key, view, self.image_size, self.views_name)
         return torch.cat(views)
 
 

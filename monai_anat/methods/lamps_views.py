@@ -13,7 +13,8 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor
 
-from ..keys import (
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import (
     AUGMENTED_1,
     AUGMENTED_2,
     CORRESPONDENCE,
@@ -25,30 +26,18 @@ from ..keys import (
     VIEW_2,
     WINDOWS,
 )
-from ..transforms import (
-    Appearance,
-    ElasticDraw,
-    GridCropsDraw,
-    RandAppearance,
-    RandElastic,
-    change_appearance,
-    crop_slices,
-    displacement_field,
-    draw_grid_crops,
-    draw_integers,
-    draw_resized_crop_box,
-    match_cells,
-    per_axis,
-    pixel_positions,
-    required_shape,
-    sample_at,
-    split_quadrants,
-)
-from .contrast_views import check_area
-from .peac import check_margin
-from .views import MEAN, STD, RandViewsd
+from monai_anat.methods.contrast_views import check_area
+from monai_anat.methods.peac import check_margin
+from monai_anat.methods.views import RandViewsd
+from monai_anat.transforms.appearance import Appearance, RandAppearance, change_appearance
+from monai_anat.transforms.draws import draw_integers
+from monai_anat.transforms.elastic import ElasticDraw, RandElastic, displacement_field, pixel_positions, sample_at
+from monai_anat.transforms.geometry import crop_slices, match_cells, per_axis, required_shape
+from monai_anat.transforms.grid_crops import GridCropsDraw, draw_grid_crops
+from monai_anat.transforms.resized_crops import draw_resized_crop_box
+from monai_anat.transforms.windows import split_quadrants
 
-__all__ = ["OBJECTIVES", "LampsDraw", "LampsViewsd", "check_objectives", "source_region"]
+__all__ = ["OBJECTIVES", "LampsDraw", "RandLampsViewsd", "check_objectives", "source_region"]
 
 #: in the order in which they take turns by default
 OBJECTIVES = ("consistency", "extrapolation", "order", "hierarchy")
@@ -77,13 +66,13 @@ class LampsDraw:
     order: npt.NDArray[np.int64] | None = None
 
 
-class LampsViewsd(RandViewsd):
+class RandLampsViewsd(RandViewsd):
     """Make the batch item of :class:`LampsMethod`: two overlapping views on one grid, and what the phase needs of them.
 
     A box of the image (RandomResizedCrop) is resampled to a canvas of ``grid_size + margin + 1`` cells, and with some
     probability deformed by ONE displacement field in the same resampling; only then are the views and their quadrants
-    cut, as :class:`PEACViewsd` places them, so that part and whole stay in register. Contrast, brightness and sharpness
-    of each augmented view and quadrant change by themselves. No flip: the heart is on the left. Lamps (arXiv
+    cut, as :class:`RandPEACViewsd` places them, so that part and whole stay in register. Contrast, brightness and
+    sharpness of each augmented view and quadrant change by themselves. No flip: the heart is on the left. Lamps (arXiv
     2512.22872).
 
     The sample gets ``view_1`` and ``view_2``, clean, each (C, h, w[, d]), and by objective
@@ -113,14 +102,14 @@ class LampsViewsd(RandViewsd):
         ratio: smallest and largest aspect ratio of the box.
         elastic: the deformation; that of the paper by default.
         appearance: the change of appearance; that of the paper by default.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
 
     Raises:
         ValueError: for a margin that lets the views lie apart, a window that leaves no cell missing, an odd grid for
             quadrants, unknown objectives, or (when called) an image smaller than the grid or a phase that is none.
 
-    >>> views = LampsViewsd(grid_size=4, cell_size=8, margin=1, kept=3).set_random_state(0)
+    >>> views = RandLampsViewsd(grid_size=4, cell_size=8, margin=1, kept=3).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 48, 48), "phase": 3})
     >>> {key: tuple(value.shape) for key, value in sample.items() if key in ("view_1", "augmented_2", "quadrants")}
     {'view_1': (1, 32, 32), 'augmented_2': (1, 32, 32), 'quadrants': (8, 1, 16, 16)}
@@ -139,8 +128,8 @@ class LampsViewsd(RandViewsd):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         elastic: RandElastic | None = None,
         appearance: RandAppearance | None = None,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
     ) -> None:
         super().__init__(keys, mean, std)
         check_margin(margin, grid_size)

@@ -10,23 +10,25 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import IMAGE, MASK, TARGET, VIEW_1, VISIBLE
-from ..losses import masked_patch_mse
-from ..networks import ContextDecoder, ViTBackbone
-from ..schedules import Progress
-from ..transforms import RandCutSwap, RandDistort, split_cells
-from .base import SSLMethod, check_view, token_grid
-from .masked_views import MaskedViewsd
-from .views import MEAN, STD
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE, MASK, TARGET, VIEW_1, VISIBLE
+from monai_anat.losses.restoration import masked_patch_mse
+from monai_anat.methods.base import SSLMethod, check_view, token_grid
+from monai_anat.methods.masked_views import RandMaskedViewsd
+from monai_anat.networks.backbones.vit import ViTBackbone
+from monai_anat.networks.heads.context_decoder import ContextDecoder
+from monai_anat.schedules import Progress
+from monai_anat.transforms.distortions import RandCutSwap, RandDistort
+from monai_anat.transforms.geometry import split_cells
 
-__all__ = ["MAEMethod", "MAEViewsd"]
+__all__ = ["MAEMethod", "RandMAEViewsd"]
 
 
-class MAEViewsd(MaskedViewsd):
+class RandMAEViewsd(RandMaskedViewsd):
     """Crop an image at random and draw which patches of the crop the encoder is given: the views of MAE.
 
-    :class:`MaskedViewsd` with the settings of He et al., CVPR 2022, arXiv:2111.06377 (appendix A.1), but without flip.
-    Instead of ``mask`` the sample gets ``visible`` (K,) int64, the numbers of the patches that are not hidden.
+    :class:`RandMaskedViewsd` with the settings of He et al., CVPR 2022, arXiv:2111.06377 (appendix A.1), but without
+    flip. Instead of ``mask`` the sample gets ``visible`` (K,) int64, the numbers of the patches that are not hidden.
 
     Args:
         keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
@@ -35,15 +37,15 @@ class MAEViewsd(MaskedViewsd):
         mask_ratio: share of hidden patches; their number is rounded.
         area: smallest and largest share of the image that the view shows.
         flip_prob: probability of exchanging left and right; the paper has .5, on photographs.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         distorter: what distorts the view that the encoder is given; the target stays clean.
         mode: of the resampling, "bilinear" or "bicubic".
 
     Raises:
-        ValueError: as :class:`MaskedViewsd`.
+        ValueError: as :class:`RandMaskedViewsd`.
 
-    >>> views = MAEViewsd(image_size=32, cell_size=8).set_random_state(0)
+    >>> views = RandMAEViewsd(image_size=32, cell_size=8).set_random_state(0)
     >>> views({"image": torch.rand(1, 80, 64)})["visible"].shape
     torch.Size([4])
     """
@@ -57,8 +59,8 @@ class MAEViewsd(MaskedViewsd):
         mask_ratio: float = 0.75,
         area: tuple[float, float] = (0.2, 1.0),
         flip_prob: float = 0.0,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         distorter: RandDistort | RandCutSwap | None = None,
         mode: Literal["bilinear", "bicubic"] = "bicubic",
     ) -> None:
@@ -85,7 +87,7 @@ class MAEViewsd(MaskedViewsd):
 class MAEMethod(SSLMethod):
     r"""A masked autoencoder: the encoder is given the visible patches only, the decoder a token in place of the others.
 
-    The term "restoration" is the mean squared error of the hidden patches, each normalised by the mean and deviation of
+    The term "restoration" is the mean squared error of the hidden patches, each normalized by the mean and deviation of
     its own pixels (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, arXiv:2111.06377, section
     3). Every sample hides equally many patches, so plain means over micro-batches are those of the joint batch.
 
@@ -117,7 +119,7 @@ class MAEMethod(SSLMethod):
     ['restoration']
     """
 
-    made_by = "MAEViewsd"
+    views_name = "RandMAEViewsd"
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class MAEMethod(SSLMethod):
         super().__init__()
         if not isinstance(backbone, ViTBackbone):
             raise TypeError(
-                "backbone must be a ViTBackbone, whose tokens do without their neighbours, got "
+                "backbone must be a ViTBackbone, whose tokens do without their neighbors, got "
                 f"{type(backbone).__name__}; SimMIM takes a Swin"
             )
         self.grid = token_grid(backbone, image_size)
@@ -151,7 +153,7 @@ class MAEMethod(SSLMethod):
         """Compute "restoration" of ``view_1``, ``target`` (B, C, H, W[, D]) and ``visible`` (B, K).
 
         Args:
-            batch: what :class:`MAEViewsd` makes, collated.
+            batch: what :class:`RandMAEViewsd` makes, collated.
             progress: not used.
 
         Returns:
@@ -161,12 +163,13 @@ class MAEMethod(SSLMethod):
             KeyError: if a key is missing.
             ValueError: if the view has another size than the method was built for, or nothing is hidden.
         """
-        view, target, visible = self.take(batch, VIEW_1, TARGET, VISIBLE)
-        check_view(VIEW_1, view, self.image_size, self.made_by)
+        view, target, visible = self.get_tensors(batch, VIEW_1, TARGET, VISIBLE)
+        check_view(VIEW_1, view, self.image_size, self.views_name)
         if visible.ndim != 2 or not 0 < visible.shape[1] < prod(self.grid):
             raise ValueError(
                 f"{VISIBLE} must be (B, K) with at least one of {prod(self.grid)} patches visible and one hidden, got "
-                f"{tuple(visible.shape)}; give {self.made_by} cell_size={self.backbone.patch_size} and mask_ratio=.75"
+                f"{tuple(visible.shape)}; give {self.views_name} cell_size={self.backbone.patch_size} and "
+                f"mask_ratio=.75"
             )
         predicted = self.restore(view, visible)
         patches = split_cells(target, self.backbone.patch_size, len(self.grid)).flatten(2)  # (B, N, P)
@@ -179,6 +182,6 @@ class MAEMethod(SSLMethod):
         predicted: Tensor = self.patch_head(self.decoder(tokens, visible))
         return predicted
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}

@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..keys import MASK, MASK_COUNT, VIEW_1
-from ..networks import MaskToken, SwinBackbone, ViTBackbone
-from ..transforms import grid_shape
-from .base import SSLMethod, check_view, token_grid
+from monai_anat.keys import MASK, MASK_COUNT, VIEW_1
+from monai_anat.methods.base import SSLMethod, check_view, token_grid
+from monai_anat.networks.backbones.mask_token import MaskToken
+from monai_anat.networks.backbones.swin import SwinBackbone
+from monai_anat.networks.backbones.vit import ViTBackbone
+from monai_anat.transforms.geometry import grid_shape
 
 __all__ = ["MaskedImageMethod"]
 
@@ -28,7 +30,7 @@ class MaskedImageMethod(SSLMethod):
         ValueError: if patches, cells and view do not tile each other.
     """
 
-    made_by = "MaskedViewsd"
+    views_name = "RandMaskedViewsd"
 
     def __init__(
         self, backbone: SwinBackbone | ViTBackbone, *, image_size: int | tuple[int, ...], cell_size: int
@@ -58,7 +60,7 @@ class MaskedImageMethod(SSLMethod):
         Raises:
             ValueError: if the view has another size than the method was built for.
         """
-        check_view(VIEW_1, view, self.image_size, self.made_by)
+        check_view(VIEW_1, view, self.image_size, self.views_name)
         self.backbone.check_input(view)
         patches = self.mask_token(self.backbone.patch_embed(view), mask, self.grid)  # (B, h, w, E)
         return self.backbone.forward_patches(patches)[-1]
@@ -76,18 +78,19 @@ class MaskedImageMethod(SSLMethod):
             KeyError: if there is none.
             ValueError: if it is of another grid than the method was built for.
         """
-        (mask,) = self.take(batch, MASK)
+        (mask,) = self.get_tensors(batch, MASK)
         if mask.ndim != 2 or mask.shape[1] != prod(self.grid):
             raise ValueError(
                 f"{MASK} must be (B, {prod(self.grid)}), one entry for each cell of {self.cell_size} pixels, got "
-                f"{tuple(mask.shape)}; give {self.made_by} image_size={self.image_size} and cell_size={self.cell_size}"
+                f"{tuple(mask.shape)}; give {self.views_name} image_size={self.image_size} and "
+                f"cell_size={self.cell_size}"
             )
         return mask
 
-    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def loss_denominators(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Count the hidden cells of the batch, by which the term about them divides."""
         return {MASK_COUNT: self.take_mask(batch).sum()}
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}

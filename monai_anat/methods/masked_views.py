@@ -10,23 +10,20 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor
 
-from ..keys import IMAGE, MASK, TARGET, VIEW_1
-from ..transforms import (
-    Distortion,
-    RandCutSwap,
-    RandDistort,
-    check_prob,
-    draw_random_mask,
-    draw_resized_crop_box,
-    per_axis,
-)
-from .contrast_views import ViewDraw, alter_view, check_area, cut_view
-from .views import MEAN, STD, RandViewsd
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE, MASK, TARGET, VIEW_1
+from monai_anat.methods.contrast_views import ViewDraw, alter_view, check_area, cut_view
+from monai_anat.methods.views import RandViewsd
+from monai_anat.transforms.distortions import Distortion, RandCutSwap, RandDistort
+from monai_anat.transforms.draws import check_prob
+from monai_anat.transforms.geometry import per_axis
+from monai_anat.transforms.masks import draw_random_mask
+from monai_anat.transforms.resized_crops import draw_resized_crop_box
 
-__all__ = ["MaskedViewsd"]
+__all__ = ["RandMaskedViewsd"]
 
 
-class MaskedViewsd(RandViewsd):
+class RandMaskedViewsd(RandViewsd):
     """Crop an image at random and draw which cells of the crop are hidden: the views of SimMIM.
 
     A random box is cut out, resampled, and flipped with ``flip_prob``; then a share of its cells is drawn (Xie et al.,
@@ -36,7 +33,7 @@ class MaskedViewsd(RandViewsd):
     of objectives and not of augmentation.
 
     The sample gets ``view_1`` and ``target`` (C, h, w[, d]), the crop as the network may see it and clean, both
-    normalised, and ``mask`` (N,), True for a hidden cell.
+    normalized, and ``mask`` (N,), True for a hidden cell.
 
     Args:
         keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
@@ -45,8 +42,8 @@ class MaskedViewsd(RandViewsd):
         mask_ratio: share of hidden cells; their number is rounded.
         area: smallest and largest share of the image that the view shows.
         flip_prob: probability of exchanging left and right.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         distorter: what distorts the view; nothing by default.
         mode: of the resampling, "bilinear" or "bicubic".
 
@@ -54,7 +51,7 @@ class MaskedViewsd(RandViewsd):
         ValueError: for a probability outside [0, 1], shares outside (0, 1], cells that do not tile the view, or (when
             called) a ratio that hides no cell or all.
 
-    >>> views = MaskedViewsd(image_size=32, cell_size=8).set_random_state(0)
+    >>> views = RandMaskedViewsd(image_size=32, cell_size=8).set_random_state(0)
     >>> sample = views({"image": np.zeros((1, 80, 64), np.uint8)})
     >>> tuple(sample["view_1"].shape), int(sample["mask"].sum())
     ((1, 32, 32), 10)
@@ -69,8 +66,8 @@ class MaskedViewsd(RandViewsd):
         mask_ratio: float = 0.6,
         area: tuple[float, float] = (0.67, 1.0),
         flip_prob: float = 0.0,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         distorter: RandDistort | RandCutSwap | None = None,
         mode: Literal["bilinear", "bicubic"] = "bilinear",
     ) -> None:

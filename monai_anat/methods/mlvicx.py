@@ -9,34 +9,37 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor
 
-from ..keys import IMAGE
-from ..losses import covariance, invariance, variance
-from ..networks import Backbone, ExpanderHead, FusionHead, GatedBackbone
-from ..precision import at_least_float32
-from ..processes import gather_rows
-from ..schedules import Progress
-from ..transforms import RandDistort
-from .base import SSLMethod, mean_token, used_terms, uses_batch_statistics
-from .contrast_views import ContrastViewsd, asymmetric_appearances
-from .views import MEAN, STD
+from monai_anat.distributed import gather_rows
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE
+from monai_anat.losses.vicreg import vicreg_covariance, vicreg_invariance, vicreg_variance
+from monai_anat.methods.base import SSLMethod, mean_token, used_terms, uses_batch_statistics
+from monai_anat.methods.contrast_views import RandContrastViewsd, asymmetric_appearances
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.backbones.gates import GatedBackbone
+from monai_anat.networks.heads.expander import ExpanderHead
+from monai_anat.networks.heads.fusion import FusionHead
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress
+from monai_anat.transforms.distortions import RandDistort
 
-__all__ = ["MLVICXMethod", "MLVICXViewsd"]
+__all__ = ["MLVICXMethod", "RandMLVICXViewsd"]
 
 #: share of the image that a view shows, and the probability that it is flipped
 PRESETS: dict[str, tuple[tuple[float, float], float]] = {"published": ((0.08, 1.0), 0.5), "anatomy": ((0.4, 1.0), 0.0)}
 
 
-class MLVICXViewsd(ContrastViewsd):
-    """Make the batch item of :class:`MLVICXMethod`: VICReg's asymmetric pair of views on a grey image.
+class RandMLVICXViewsd(RandContrastViewsd):
+    """Make the batch item of :class:`MLVICXMethod`: VICReg's asymmetric pair of views on a gray image.
 
     Each view is a random crop, resampled by cubic interpolation, flipped, and changed in brightness and contrast; view
     1 is always blurred and never solarised, view 2 is blurred once in ten times and solarised once in five (MLVICX,
-    arXiv:2403.11504, after VICReg, arXiv:2105.04906). Saturation, hue and greyscale do nothing on one channel.
+    arXiv:2403.11504, after VICReg, arXiv:2105.04906). Saturation, hue and grayscale do nothing on one channel.
 
     The published settings are those of photographs: crops of 8 to 100 % of the area, and flips, which exchange the
     sides of the heart. The preset "anatomy" is a suggestion: crops of 40 to 100 %, no flip.
 
-    The sample gets ``view_1`` and ``view_2``, each (C, H, W) and normalised.
+    The sample gets ``view_1`` and ``view_2``, each (C, H, W) and normalized.
 
     Args:
         keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
@@ -45,15 +48,15 @@ class MLVICXViewsd(ContrastViewsd):
         area: smallest and largest share of the image that a view shows; the preset's if not given.
         flip_prob: probability of exchanging left and right, for each view by itself; the preset's if not given.
         blur_sigma: smallest and largest standard deviation of the blur in pixels; published for views of 224.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         distorter: what distorts the views after that; nothing by default.
 
     Raises:
         ValueError: for an unknown preset, a probability outside [0, 1] or shares outside (0, 1]; when called, for a
             volume.
 
-    >>> sample = MLVICXViewsd(image_size=32).set_random_state(0)({"image": torch.rand(1, 80, 64)})
+    >>> sample = RandMLVICXViewsd(image_size=32).set_random_state(0)({"image": torch.rand(1, 80, 64)})
     >>> {key: tuple(value.shape) for key, value in sample.items()}
     {'view_1': (1, 32, 32), 'view_2': (1, 32, 32)}
     """
@@ -69,8 +72,8 @@ class MLVICXViewsd(ContrastViewsd):
         area: tuple[float, float] | None = None,
         flip_prob: float | None = None,
         blur_sigma: tuple[float, float] = (0.1, 2.0),
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         distorter: RandDistort | None = None,
     ) -> None:
         if preset not in PRESETS:
@@ -98,8 +101,8 @@ class MLVICXMethod(SSLMethod):
 
     .. math:: V(z_1, z_2) = 25\, s(z_1, z_2) + 25\, \tfrac12 [v(z_1) + v(z_2)] + c(z_1) + c(z_2)
 
-    (:func:`~monai_anat.losses.invariance`, :func:`~monai_anat.losses.variance`,
-    :func:`~monai_anat.losses.covariance`) the loss is :math:`V_{global} + \lambda V_{local}` (MLVICX,
+    (:func:`~monai_anat.losses.vicreg_invariance`, :func:`~monai_anat.losses.vicreg_variance`,
+    :func:`~monai_anat.losses.vicreg_covariance`) the loss is :math:`V_{global} + \lambda V_{local}` (MLVICX,
     arXiv:2403.11504). The terms are "global_invariance", "global_variance", "global_covariance" and the same of
     "local". Variance and covariance are statistics of the batch: they are taken over the rows of all processes, and
     micro-batches change them.
@@ -137,7 +140,7 @@ class MLVICXMethod(SSLMethod):
     ['global_covariance', 'global_invariance', 'global_variance']
     """
 
-    made_by = "MLVICXViewsd"
+    views_name = "RandMLVICXViewsd"
 
     def __init__(
         self,
@@ -188,7 +191,7 @@ class MLVICXMethod(SSLMethod):
         """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W).
 
         Args:
-            batch: what :class:`MLVICXViewsd` makes, collated.
+            batch: what :class:`RandMLVICXViewsd` makes, collated.
             progress: not used.
 
         Returns:
@@ -198,7 +201,7 @@ class MLVICXMethod(SSLMethod):
             KeyError: if a key is missing.
             ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
         """
-        view_1, view_2 = self.take_pair(batch, at_least=2)
+        view_1, view_2 = self.get_view_pair(batch, at_least=2)
         maps_1, maps_2 = self._maps(view_1, view_2)
         pairs = {"global": tuple(self.global_head(mean_token(maps[-1])) for maps in (maps_1, maps_2))}
         if hasattr(self, "local_head"):
@@ -206,13 +209,13 @@ class MLVICXMethod(SSLMethod):
         terms = {}
         for level, embeddings in pairs.items():
             z_1, z_2 = (gather_rows(at_least_float32(z)) for z in embeddings)
-            for term in (invariance, variance, covariance):
-                name = f"{level}_{term.__name__}"
+            for term in (vicreg_invariance, vicreg_variance, vicreg_covariance):
+                name = f"{level}_{term.__name__.removeprefix('vicreg_')}"
                 if name in self.loss_weights:
                     terms[name] = term(z_1, z_2)
         return terms
 
-    def exported(self) -> dict[str, torch.nn.Module]:
+    def export_networks(self) -> dict[str, torch.nn.Module]:
         """Keep the backbone, gates included."""
         return {"encoder": self.backbone}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..networks import Backbone
-from ..schedules import Progress
-from .momentum_contrast import MomentumContrastMethod
+from monai_anat.methods.momentum_contrast import MomentumContrastMethod
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.schedules import Progress
 
 __all__ = ["MoCoV2Method"]
 
@@ -24,7 +24,7 @@ class MoCoV2Method(MomentumContrastMethod):
 
     averaged over the batch: He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020,
     arXiv:1911.05722, equation 1, with the head and the augmentation of Chen et al., 2020, arXiv:2003.04297. The views
-    are :class:`ContrastViewsd`. :class:`AdamMethod` is the same contrast of anatomical cells, with a pruned queue.
+    are :class:`RandContrastViewsd`. :class:`AdamMethod` is the same contrast of anatomical cells, with a pruned queue.
 
     Differs from the released code: see :class:`MomentumContrastMethod`.
 
@@ -46,7 +46,7 @@ class MoCoV2Method(MomentumContrastMethod):
     ['contrast']
     """
 
-    made_by = "ContrastViewsd"
+    views_name = "RandContrastViewsd"
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class MoCoV2Method(MomentumContrastMethod):
         """Compute "contrast" of ``view_1`` and ``view_2`` (B, C, H, W[, D]); in training, remember the keys.
 
         Args:
-            batch: what :class:`ContrastViewsd` makes, collated.
+            batch: what :class:`RandContrastViewsd` makes, collated.
             progress: not used.
 
         Returns:
@@ -81,9 +81,9 @@ class MoCoV2Method(MomentumContrastMethod):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape.
         """
-        view_1, view_2 = self.take_pair(batch)
+        view_1, view_2 = self.get_view_pair(batch)
         return {"contrast": self.contrast(self.backbone(view_1), view_2)}
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the student's backbone."""
         return {"encoder": self.backbone}

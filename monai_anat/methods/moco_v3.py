@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..losses import batch_info_nce
-from ..networks import Backbone, ExpanderHead, ViTBackbone
-from ..precision import at_least_float32
-from ..processes import gather_rows, rank_and_size
-from ..schedules import Progress
-from .base import TeacherStudentMethod, mean_token
+from monai_anat.distributed import gather_rows, get_rank_and_world_size
+from monai_anat.losses.contrastive import batch_info_nce
+from monai_anat.methods.base import TeacherStudentMethod, mean_token
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.backbones.vit import ViTBackbone
+from monai_anat.networks.heads.expander import ExpanderHead
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress
 
 __all__ = ["MoCoV3Method"]
 
@@ -30,10 +32,10 @@ class MoCoV3Method(TeacherStudentMethod):
 
     with the images j of the batches of all processes: Chen, Xie and He, "An Empirical Study of Training Self-Supervised
     Vision Transformers", ICCV 2021, arXiv:2104.02057, equation 1 and algorithm 1. The views are
-    :class:`ContrastViewsd` with ``appearance=asymmetric_appearances()``. Negatives are images of the same batch, and
-    micro-batches change them; the heads normalise by the batch over all processes, that of the teacher too.
+    :class:`RandContrastViewsd` with ``appearance=asymmetric_appearances()``. Negatives are images of the same batch,
+    and micro-batches change them; the heads normalize by the batch over all processes, that of the teacher too.
 
-    Differs from the paper: the embedding of a ViT is the mean of its patches and not a class token; batch normalisation
+    Differs from the paper: the embedding of a ViT is the mean of its patches and not a class token; batch normalization
     inside the teacher's backbone (ResNet) uses running statistics.
 
     Args:
@@ -58,7 +60,7 @@ class MoCoV3Method(TeacherStudentMethod):
     ['contrast']
     """
 
-    made_by = "ContrastViewsd"
+    views_name = "RandContrastViewsd"
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class MoCoV3Method(TeacherStudentMethod):
         """Compute "contrast" of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
 
         Args:
-            batch: what :class:`ContrastViewsd` makes, collated.
+            batch: what :class:`RandContrastViewsd` makes, collated.
             progress: not used.
 
         Returns:
@@ -110,8 +112,8 @@ class MoCoV3Method(TeacherStudentMethod):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape, or for a batch of one.
         """
-        view_1, view_2 = self.take_pair(batch, at_least=2)
-        # the heads one view after the other: each is normalised by its own statistics
+        view_1, view_2 = self.get_view_pair(batch, at_least=2)
+        # the heads one view after the other: each is normalized by its own statistics
         q_1, q_2 = (
             _unit(self.prediction(self.projection(mean_token(feature_map))))
             for feature_map in self.forward_together(self.backbone, view_1, view_2)
@@ -121,18 +123,18 @@ class MoCoV3Method(TeacherStudentMethod):
                 gather_rows(_unit(self.teacher["projection"](mean_token(feature_map))))
                 for feature_map in self.forward_together(self.teacher["backbone"], view_1, view_2)
             )
-        rank, processes = rank_and_size()
+        rank, processes = get_rank_and_world_size()
         own = torch.arange(len(q_1), device=q_1.device) * processes + rank  # rows of the joint batch
         contrast = batch_info_nce(q_1, k_2, own, self.temperature) + batch_info_nce(q_2, k_1, own, self.temperature)
         return {"contrast": 2 * self.temperature * contrast}
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the student's backbone."""
         return {"encoder": self.backbone}
 
 
 def _head(in_features: int, out_features: int, hidden_features: tuple[int, ...]) -> ExpanderHead:
-    """Linear and BatchNorm in every layer; the last one has no ReLU, and a normalisation without weight and bias."""
+    """Linear and BatchNorm in every layer; the last one has no ReLU, and a normalization without weight and bias."""
     head = ExpanderHead(
         in_features, out_features, hidden_features, bias=False, final_norm=True, running_statistics=False
     )

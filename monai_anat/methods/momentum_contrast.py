@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..losses import KeyQueue, pruned_info_nce
-from ..networks import Backbone
-from ..precision import at_least_float32
-from ..schedules import Progress
-from .base import TeacherStudentMethod, mean_token
+from monai_anat.losses.contrastive import KeyQueue, pruned_info_nce
+from monai_anat.methods.base import TeacherStudentMethod, mean_token
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress
 
 __all__ = ["MomentumContrastMethod"]
 
@@ -22,11 +22,11 @@ class MomentumContrastMethod(TeacherStudentMethod):
     map goes through Linear, ReLU, Linear to a unit vector, the *query*; the moving average of backbone and projection
     makes the *key* of the other view; keys of earlier steps wait in a queue as negatives.
 
-    Differs from the released code: the teacher is in evaluation mode and normalises by the student's running
-    statistics, which leaves nothing to shuffle between devices; keys are enqueued after the optimiser step, and only in
+    Differs from the released code: the teacher is in evaluation mode and normalizes by the student's running
+    statistics, which leaves nothing to shuffle between devices; keys are enqueued after the optimizer step, and only in
     training; the batch over all processes must divide the queue.
 
-    A subclass registers the backbone and names it in ``exported``.
+    A subclass registers the backbone and names it in ``export_networks``.
 
     Args:
         backbone: any backbone of the contract.
@@ -74,9 +74,9 @@ class MomentumContrastMethod(TeacherStudentMethod):
         self.queue.observe(key)
         return pruned_info_nce(query, key, self.queue.keys, self.temperature, prune_threshold)
 
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+    def student_teacher_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Pair backbone and projection with those that make the keys."""
-        students = {"backbone": self.exported()["encoder"], "projection": self.projection}
+        students = {"backbone": self.export_networks()["encoder"], "projection": self.projection}
         return [(students[name], teacher) for name, teacher in self.teacher.items()]
 
     def after_step(self, progress: Progress) -> None:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..losses import DistillationCenter, multi_view_distillation
-from ..networks import PrototypeHead
-from .base import mean_token
+from monai_anat.losses.distillation import DistillationCenter
+from monai_anat.losses.multi_view import multi_view_distillation
+from monai_anat.methods.base import mean_token
+from monai_anat.networks.heads.prototypes import PrototypeHead
 
 __all__ = ["distill_views", "embed_crops", "embed_views"]
 
 
 def embed_crops(network: nn.Module, crops: Tensor) -> tuple[Tensor, ...]:
-    """Embed crops of one size in one forward pass, also where that is one batch to normalise.
+    """Embed crops of one size in one forward pass, also where that is one batch to normalize.
 
     Args:
         network: a backbone, (B, C, h, w[, d]) -> (B, D, ...).
@@ -72,7 +73,7 @@ def distill_views(
     pairs: Sequence[tuple[int, int]],
     frozen_prototypes: bool = False,
 ) -> Tensor:
-    """Score embeddings by prototypes and let the student's scores follow the teacher's; the centre takes note.
+    """Score embeddings by prototypes and let the student's scores follow the teacher's; the center takes note.
 
     Args:
         heads: of the student and of the teacher.

@@ -11,25 +11,23 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import CORRESPONDENCE, IMAGE, ORDER, PAIR_COUNT, TARGET, VIEW_1, VIEW_2
-from ..losses import global_consistency, matched_consistency, order_cross_entropy, restoration_mse
-from ..networks import Backbone, OrderHead, ProjectionHead, RestorationHead, to_tokens
-from ..schedules import Progress
-from ..transforms import (
-    GridCropsDraw,
-    RandDistort,
-    check_prob,
-    crop_slices,
-    draw_grid_crops,
-    match_cells,
-    per_axis,
-    required_shape,
-)
-from .base import TeacherStudentMethod, check_view, mean_token, token_grid, used_terms
-from .popar import Corruption, corrupt, draw_corruption, order_of
-from .views import MEAN, STD, RandViewsd
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import CORRESPONDENCE, IMAGE, ORDER, PAIR_COUNT, TARGET, VIEW_1, VIEW_2
+from monai_anat.losses.consistency import global_consistency, matched_consistency
+from monai_anat.losses.ordering import order_cross_entropy
+from monai_anat.losses.restoration import restoration_mse
+from monai_anat.methods.base import TeacherStudentMethod, check_view, mean_token, token_grid, used_terms
+from monai_anat.methods.popar import Corruption, corrupt, draw_corruption, order_of
+from monai_anat.methods.views import RandViewsd
+from monai_anat.networks.backbones.backbone import Backbone, to_tokens
+from monai_anat.networks.heads.projection import OrderHead, ProjectionHead, RestorationHead
+from monai_anat.schedules import Progress
+from monai_anat.transforms.distortions import RandDistort
+from monai_anat.transforms.draws import check_prob
+from monai_anat.transforms.geometry import crop_slices, match_cells, per_axis, required_shape
+from monai_anat.transforms.grid_crops import GridCropsDraw, draw_grid_crops
 
-__all__ = ["PEACMethod", "PEACViewsd", "check_margin"]
+__all__ = ["PEACMethod", "RandPEACViewsd", "check_margin"]
 
 
 def check_margin(margin: int | Sequence[int], grid_size: int | Sequence[int]) -> None:
@@ -49,7 +47,7 @@ def check_margin(margin: int | Sequence[int], grid_size: int | Sequence[int]) ->
         )
 
 
-class PEACViewsd(RandViewsd):
+class RandPEACViewsd(RandViewsd):
     """Make the batch item of :class:`PEACMethod`: two overlapping crops on one grid, and which cells match.
 
     A grid of ``grid_size + margin`` cells is placed uniformly over all that fit into the image; each crop starts at a
@@ -58,7 +56,7 @@ class PEACViewsd(RandViewsd):
     View 2 stays clean. PEAC (Zhou et al., BMVC 2023, arXiv:2312.00335); PEAC^-1 is ``margin=3, corrupt="both"``.
 
     The sample gets ``view_1`` (what the network sees), ``view_2``, ``target`` (clean view 1), each (C, h, w[, d]) and
-    normalised; ``order`` (N,), the identity where nothing is shuffled; ``correspondence`` (N,), the cell of view 2 that
+    normalized; ``order`` (N,), the identity where nothing is shuffled; ``correspondence`` (N,), the cell of view 2 that
     shows the same anatomy as cell i of view 1 or -1, and -1 throughout where view 1 is shuffled.
 
     Differs from the released code: rows and columns are not exchanged in the correspondence.
@@ -71,15 +69,15 @@ class PEACViewsd(RandViewsd):
         distort_prob: probability of distorting and not shuffling.
         corrupt: "first" leaves view 2 clean; "both" distorts it too (by a draw of its own) or shuffles it by the same
             order, as PEAC^-1 does.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         distorter: the distortion chain; the papers' by default.
 
     Raises:
         ValueError: for a margin that lets the views lie apart, an unknown ``corrupt``, a probability outside [0, 1],
             or (when called) an image that is smaller than the grid.
 
-    >>> views = PEACViewsd(grid_size=4, cell_size=8, margin=1).set_random_state(0)
+    >>> views = RandPEACViewsd(grid_size=4, cell_size=8, margin=1).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 48, 48)})
     >>> {key: tuple(value.shape) for key, value in sample.items() if key in ("view_1", "correspondence")}
     {'view_1': (1, 32, 32), 'correspondence': (16,)}
@@ -94,8 +92,8 @@ class PEACViewsd(RandViewsd):
         *,
         distort_prob: float = 0.5,
         corrupt: Literal["first", "both"] = "first",
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         distorter: RandDistort | None = None,
     ) -> None:
         super().__init__(keys, mean, std)
@@ -153,7 +151,7 @@ class PEACMethod(TeacherStudentMethod):
       local embeddings of matched cells, over the samples that are not shuffled
 
     (Zhou et al., "Learning Anatomically Consistent Embedding for Chest Radiography", BMVC 2023, arXiv:2312.00335).
-    Student and teacher see each view once: two concatenated forwards wherever the normalisation layers allow it.
+    Student and teacher see each view once: two concatenated forwards wherever the normalization layers allow it.
 
     Differs from the released code: cells are matched by their true overlap (there, rows and columns are exchanged and
     85 % of the pairs show different anatomy); the teacher is always in evaluation mode and leaves out what no term
@@ -183,7 +181,7 @@ class PEACMethod(TeacherStudentMethod):
     ['global_consistency', 'local_consistency', 'order', 'restoration']
     """
 
-    made_by = "PEACViewsd"
+    views_name = "RandPEACViewsd"
 
     def __init__(
         self,
@@ -233,7 +231,7 @@ class PEACMethod(TeacherStudentMethod):
         """Compute the terms of ``view_1``, ``view_2``, ``target`` (B, C, H, W[, D]), ``order``, ``correspondence``.
 
         Args:
-            batch: what :class:`PEACViewsd` makes, collated; with ``pair_count`` the local term divides by it.
+            batch: what :class:`RandPEACViewsd` makes, collated; with ``pair_count`` the local term divides by it.
             progress: not used.
 
         Returns:
@@ -249,34 +247,34 @@ class PEACMethod(TeacherStudentMethod):
             teacher_1, teacher_2 = self.forward_together(self.teacher["backbone"], view_1, view_2)
         terms = {}
         if "order" in self.loss_weights:
-            order = self.take_cells(batch, ORDER, self.grid)
+            order = self.get_cells(batch, ORDER, self.grid)
             terms["order"] = order_cross_entropy(self.order_head(to_tokens(student_1)), order)
         if "restoration" in self.loss_weights:
-            (target,) = self.take(batch, TARGET)
+            (target,) = self.get_tensors(batch, TARGET)
             terms["restoration"] = restoration_mse(self.restoration_head(student_1), target)
         if "global_consistency" in self.loss_weights:
             terms["global_consistency"] = self._global_term(student_1, student_2, teacher_1, teacher_2)
         if "local_consistency" in self.loss_weights:
-            correspondence = self.take_cells(batch, CORRESPONDENCE, self.grid)
+            correspondence = self.get_cells(batch, CORRESPONDENCE, self.grid)
             terms["local_consistency"] = self._local_term(
                 student_1, student_2, teacher_1, teacher_2, correspondence, batch.get(PAIR_COUNT)
             )
         return terms
 
-    def counts(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def loss_denominators(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Count the matched cells of the batch, by which "local_consistency" divides."""
         if "local_consistency" not in self.loss_weights:
             return {}
-        return {PAIR_COUNT: (self.take_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
+        return {PAIR_COUNT: (self.get_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the student's backbone."""
         return {"encoder": self.backbone}
 
     def _views(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        view_1, view_2 = self.take(batch, VIEW_1, VIEW_2)
-        check_view(VIEW_1, view_1, self.image_size, self.made_by)
-        check_view(VIEW_2, view_2, self.image_size, self.made_by)
+        view_1, view_2 = self.get_tensors(batch, VIEW_1, VIEW_2)
+        check_view(VIEW_1, view_1, self.image_size, self.views_name)
+        check_view(VIEW_2, view_2, self.image_size, self.views_name)
         return view_1, view_2
 
     def _global_term(self, student_1: Tensor, student_2: Tensor, teacher_1: Tensor, teacher_2: Tensor) -> Tensor:

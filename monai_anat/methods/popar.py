@@ -12,24 +12,22 @@ import torch
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from ..keys import IMAGE, ORDER, TARGET, VIEW_1
-from ..losses import order_cross_entropy, restoration_mse
-from ..networks import Backbone, OrderHead, RestorationHead, to_tokens
-from ..schedules import Progress
-from ..transforms import (
-    Distortion,
-    RandDistort,
-    check_prob,
-    distort,
-    per_axis,
-    plain_tensor,
-    required_shape,
-    shuffle_patches,
-)
-from .base import SSLMethod, check_view, token_grid, used_terms
-from .views import MEAN, STD, RandViewsd
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.keys import IMAGE, ORDER, TARGET, VIEW_1
+from monai_anat.losses.ordering import order_cross_entropy
+from monai_anat.losses.restoration import restoration_mse
+from monai_anat.methods.base import SSLMethod, check_view, token_grid, used_terms
+from monai_anat.methods.views import RandViewsd
+from monai_anat.networks.backbones.backbone import Backbone, to_tokens
+from monai_anat.networks.heads.projection import OrderHead, RestorationHead
+from monai_anat.schedules import Progress
+from monai_anat.transforms.array_kinds import plain_tensor
+from monai_anat.transforms.distortions import Distortion, RandDistort, distort
+from monai_anat.transforms.draws import check_prob
+from monai_anat.transforms.geometry import per_axis, required_shape
+from monai_anat.transforms.patch_shuffle import shuffle_patches
 
-__all__ = ["Corruption", "POPARMethod", "POPARViewsd", "corrupt", "draw_corruption", "order_of"]
+__all__ = ["Corruption", "POPARMethod", "RandPOPARViewsd", "corrupt", "draw_corruption", "order_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +67,7 @@ def corrupt(pixels: Tensor, corruption: Corruption, cell_size: int | Sequence[in
         cell_size: pixels per side of a cell.
 
     Returns:
-        The view as the network sees it, before normalisation: codes stay codes where it is shuffled.
+        The view as the network sees it, before normalization: codes stay codes where it is shuffled.
     """
     if corruption.distortion is not None:
         return plain_tensor(distort(pixels, corruption.distortion))
@@ -78,12 +76,12 @@ def corrupt(pixels: Tensor, corruption: Corruption, cell_size: int | Sequence[in
     return pixels
 
 
-class POPARViewsd(RandViewsd):
+class RandPOPARViewsd(RandViewsd):
     """Make the batch item of :class:`POPARMethod` of a whole image: distorted or shuffled, and clean.
 
     With probability ``distort_prob`` the network sees the image through the distortion chain, else its cells in a
     uniformly random order; never both. No flip: the heart is on the left. The sample gets ``view_1`` (what the network
-    sees), ``target`` (the clean image), both (C, H, W[, D]) and normalised, and ``order`` (N,), the identity where
+    sees), ``target`` (the clean image), both (C, H, W[, D]) and normalized, and ``order`` (N,), the identity where
     nothing is shuffled. POPAR, section 2 (Pang et al., DART 2022, PMC9728135).
 
     Args:
@@ -92,14 +90,14 @@ class POPARViewsd(RandViewsd):
         grid_size: cells per side, one number or one per axis.
         cell_size: pixels per side of a cell, the last stride of the backbone.
         distort_prob: probability of distorting and not shuffling.
-        mean: of the grey levels in [0, 1], for normalisation.
-        std: of the grey levels in [0, 1].
+        mean: of the gray levels in [0, 1], for normalization.
+        std: of the gray levels in [0, 1].
         distorter: the distortion chain; the papers' by default.
 
     Raises:
         ValueError: if a probability lies outside [0, 1], or (when called) the image has another size.
 
-    >>> sample = POPARViewsd(grid_size=2, cell_size=4).set_random_state(0)({"image": torch.rand(1, 8, 8)})
+    >>> sample = RandPOPARViewsd(grid_size=2, cell_size=4).set_random_state(0)({"image": torch.rand(1, 8, 8)})
     >>> sorted(sample), tuple(sample["view_1"].shape)
     (['order', 'target', 'view_1'], (1, 8, 8))
     """
@@ -111,8 +109,8 @@ class POPARViewsd(RandViewsd):
         cell_size: int | Sequence[int] = 32,
         *,
         distort_prob: float = 0.5,
-        mean: float = MEAN,
-        std: float = STD,
+        mean: float = CHEST_MEAN,
+        std: float = CHEST_STD,
         distorter: RandDistort | None = None,
     ) -> None:
         super().__init__(keys, mean, std)
@@ -158,7 +156,7 @@ class POPARMethod(SSLMethod):
     Medical Image Analysis", DART 2022, PMC9728135; Medical Image Analysis 2025, 103720). There is no teacher.
 
     Differs from the released code: float32 or bf16 instead of float64; one channel by default, so the pixel shuffle
-    makes no colour noise.
+    makes no color noise.
 
     Args:
         backbone: any backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
@@ -178,7 +176,7 @@ class POPARMethod(SSLMethod):
     ['order', 'restoration']
     """
 
-    made_by = "POPARViewsd"
+    views_name = "RandPOPARViewsd"
 
     def __init__(
         self,
@@ -207,7 +205,7 @@ class POPARMethod(SSLMethod):
         """Compute "order" and "restoration" of ``view_1``, ``target`` (B, C, H, W[, D]) and ``order`` (B, N).
 
         Args:
-            batch: what :class:`POPARViewsd` makes, collated.
+            batch: what :class:`RandPOPARViewsd` makes, collated.
             progress: not used.
 
         Returns:
@@ -217,9 +215,9 @@ class POPARMethod(SSLMethod):
             KeyError: if a key is missing.
             ValueError: if the views or the order do not fit the backbone.
         """
-        view, target, _ = self.take(batch, VIEW_1, TARGET, ORDER)
-        check_view(VIEW_1, view, self.image_size, self.made_by)
-        order = self.take_cells(batch, ORDER, self.grid)
+        view, target, _ = self.get_tensors(batch, VIEW_1, TARGET, ORDER)
+        check_view(VIEW_1, view, self.image_size, self.views_name)
+        order = self.get_cells(batch, ORDER, self.grid)
         feature_map = self.backbone(view)  # (B, D, h, w)
         terms = {}
         if "order" in self.loss_weights:
@@ -228,6 +226,6 @@ class POPARMethod(SSLMethod):
             terms["restoration"] = restoration_mse(self.restoration_head(feature_map), target)
         return terms
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}

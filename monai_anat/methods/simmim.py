@@ -7,18 +7,20 @@ from typing import Any
 
 from torch import Tensor
 
-from ..keys import MASK_COUNT, TARGET, VIEW_1
-from ..losses import masked_l1
-from ..networks import RestorationHead, SwinBackbone, ViTBackbone
-from ..schedules import Progress
-from ..transforms import split_cells
-from .masked_image import MaskedImageMethod
+from monai_anat.keys import MASK_COUNT, TARGET, VIEW_1
+from monai_anat.losses.restoration import masked_l1
+from monai_anat.methods.masked_image import MaskedImageMethod
+from monai_anat.networks.backbones.swin import SwinBackbone
+from monai_anat.networks.backbones.vit import ViTBackbone
+from monai_anat.networks.heads.projection import RestorationHead
+from monai_anat.schedules import Progress
+from monai_anat.transforms.geometry import split_cells
 
 __all__ = ["SimMIMMethod"]
 
 
 class SimMIMMethod(MaskedImageMethod):
-    r"""Masked image modelling in its simplest form: hidden cells, a linear head, the absolute difference.
+    r"""Masked image modeling in its simplest form: hidden cells, a linear head, the absolute difference.
 
     A learned token replaces the embedded patches of the hidden cells, and a 1x1 convolution with PixelShuffle paints
     the view from the last feature map. With :math:`M` the pixels of the hidden cells, the term "restoration" is
@@ -26,7 +28,7 @@ class SimMIMMethod(MaskedImageMethod):
     .. math:: \frac{1}{|M|} \lVert y_M - x_M \rVert_1
 
     (Xie et al., "SimMIM: A Simple Framework for Masked Image Modeling", CVPR 2022, arXiv:2111.09886, equation 2). The
-    views are :class:`MaskedViewsd`. There is no teacher.
+    views are :class:`RandMaskedViewsd`. There is no teacher.
 
     ``monai.networks.nets.ViTAutoEnc`` is not used: it hides pixels and not patches, and has no Swin.
 
@@ -66,7 +68,7 @@ class SimMIMMethod(MaskedImageMethod):
         """Compute "restoration" of ``view_1``, ``target`` (B, C, H, W[, D]) and ``mask`` (B, N).
 
         Args:
-            batch: what :class:`MaskedViewsd` makes, collated; with ``mask_count`` the term divides by it.
+            batch: what :class:`RandMaskedViewsd` makes, collated; with ``mask_count`` the term divides by it.
             progress: not used.
 
         Returns:
@@ -76,7 +78,7 @@ class SimMIMMethod(MaskedImageMethod):
             KeyError: if a key is missing.
             ValueError: if the view or the mask has another size than the method was built for.
         """
-        view, target = self.take(batch, VIEW_1, TARGET)
+        view, target = self.get_tensors(batch, VIEW_1, TARGET)
         mask = self.take_mask(batch)
         restored = self.restoration_head(self.masked_map(view, mask))  # (B, C, H, W)
         painted, clean = (split_cells(image, self.cell_size, len(self.grid)) for image in (restored, target))

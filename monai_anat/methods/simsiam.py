@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..losses import global_consistency
-from ..networks import Backbone, ExpanderHead, JointBatchNorm
-from ..schedules import Progress
-from .base import SSLMethod, mean_token, split_groups
+from monai_anat.losses.consistency import global_consistency
+from monai_anat.methods.base import SSLMethod, mean_token, split_groups
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.heads.expander import ExpanderHead
+from monai_anat.networks.heads.global_batch_norm import GlobalBatchNorm
+from monai_anat.schedules import Progress
 
-__all__ = ["SimSiamMethod"]
+__all__ = ["SimSiamMethod", "siamese_heads", "stopped_similarity"]
 
 
 class SimSiamMethod(SSLMethod):
@@ -23,14 +25,14 @@ class SimSiamMethod(SSLMethod):
     .. math:: -\tfrac12 \left[ \cos(p_1, \mathrm{sg}\, z_2) + \cos(p_2, \mathrm{sg}\, z_1) \right]
 
     averaged over the batch, -1 at best: Chen and He, "Exploring Simple Siamese Representation Learning", CVPR 2021,
-    arXiv:2011.10566, equations 1 to 4. The views are :class:`ContrastViewsd`. Batch normalisation of the heads is over
-    all processes.
+    arXiv:2011.10566, equations 1 to 4. The views are :class:`RandContrastViewsd`. Batch normalization of the heads is
+    over all processes.
 
     The learning rate of the predictor stays constant, as published: its groups say ``scheduled=False``.
 
     Args:
         backbone: any backbone of the contract, 2D or 3D; ResNet-50 in the paper.
-        embedding_dim: width of the three layers of the projection, all with batch normalisation, and of the prediction.
+        embedding_dim: width of the three layers of the projection, all with batch normalization, and of the prediction.
         hidden_dim: width of the predictor's hidden layer.
 
     Raises:
@@ -44,7 +46,7 @@ class SimSiamMethod(SSLMethod):
     ['similarity']
     """
 
-    made_by = "ContrastViewsd"
+    views_name = "RandContrastViewsd"
 
     def __init__(self, backbone: Backbone, *, embedding_dim: int = 2048, hidden_dim: int = 512) -> None:
         super().__init__()
@@ -56,7 +58,7 @@ class SimSiamMethod(SSLMethod):
         """Compute "similarity" of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
 
         Args:
-            batch: what :class:`ContrastViewsd` makes, collated.
+            batch: what :class:`RandContrastViewsd` makes, collated.
             progress: not used.
 
         Returns:
@@ -66,7 +68,7 @@ class SimSiamMethod(SSLMethod):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape, or for a batch of one.
         """
-        view_1, view_2 = self.take_pair(batch, at_least=2)
+        view_1, view_2 = self.get_view_pair(batch, at_least=2)
         maps = self.forward_together(self.backbone, view_1, view_2)
         return {"similarity": stopped_similarity(self.projection, self.predictor, *maps)}
 
@@ -74,7 +76,7 @@ class SimSiamMethod(SSLMethod):
         """Set the predictor apart, whose learning rate stays."""
         return split_groups(super().param_groups(weight_decay), self.predictor, "predictor", scheduled=False)
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}
 
@@ -88,7 +90,7 @@ def siamese_heads(num_features: int, embedding_dim: int, hidden_dim: int) -> tup
         hidden_dim: width of the predictor's hidden layer.
 
     Returns:
-        Both heads; the last normalisation of the projection has no weight and no bias.
+        Both heads; the last normalization of the projection has no weight and no bias.
 
     Raises:
         ValueError: for a width below 1.
@@ -99,7 +101,7 @@ def siamese_heads(num_features: int, embedding_dim: int, hidden_dim: int) -> tup
     projection[-1].requires_grad_(False)
     predictor = nn.Sequential(
         nn.Linear(embedding_dim, hidden_dim, bias=False),
-        JointBatchNorm(hidden_dim),
+        GlobalBatchNorm(hidden_dim),
         nn.ReLU(inplace=True),
         nn.Linear(hidden_dim, embedding_dim),
     )
@@ -118,7 +120,7 @@ def stopped_similarity(projection: nn.Module, predictor: nn.Module, map_1: Tenso
     Returns:
         A scalar in [-1, 1].
     """
-    # one after the other: each view is normalised by its own statistics
+    # one after the other: each view is normalized by its own statistics
     z_1, z_2 = (projection(mean_token(feature_map)) for feature_map in (map_1, map_2))
     p_1, p_2 = predictor(z_1), predictor(z_2)
     distance = global_consistency(p_1, z_2.detach()) + global_consistency(p_2, z_1.detach())  # 2 - 2 cos each

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..losses import covariance, invariance, variance
-from ..networks import Backbone, ExpanderHead
-from ..precision import at_least_float32
-from ..processes import gather_rows
-from ..schedules import Progress
-from .base import SSLMethod, mean_token, used_terms
+from monai_anat.distributed import gather_rows
+from monai_anat.losses.vicreg import vicreg_covariance, vicreg_invariance, vicreg_variance
+from monai_anat.methods.base import SSLMethod, mean_token, used_terms
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.heads.expander import ExpanderHead
+from monai_anat.precision import at_least_float32
+from monai_anat.schedules import Progress
 
 __all__ = ["VICRegMethod"]
 
@@ -26,7 +27,7 @@ class VICRegMethod(SSLMethod):
     equation 6. Variance and covariance are statistics of the batch: they and the BatchNorms of the expander are over
     all processes, and micro-batches change them.
 
-    The views are :class:`ContrastViewsd` with ``appearance=asymmetric_appearances()``, as published without colour.
+    The views are :class:`RandContrastViewsd` with ``appearance=asymmetric_appearances()``, as published without color.
     :class:`MLVICXMethod` is the same on two levels of the network.
 
     Differs from the released code: the covariance is taken from the Gram matrix where the batch is smaller than the
@@ -51,7 +52,7 @@ class VICRegMethod(SSLMethod):
     ['covariance', 'invariance', 'variance']
     """
 
-    made_by = "ContrastViewsd"
+    views_name = "RandContrastViewsd"
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class VICRegMethod(SSLMethod):
         """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
 
         Args:
-            batch: what :class:`ContrastViewsd` makes, collated.
+            batch: what :class:`RandContrastViewsd` makes, collated.
             progress: not used.
 
         Returns:
@@ -83,13 +84,16 @@ class VICRegMethod(SSLMethod):
             KeyError: if a view is missing.
             ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
         """
-        view_1, view_2 = self.take_pair(batch, at_least=2)
+        view_1, view_2 = self.get_view_pair(batch, at_least=2)
         maps = self.forward_together(self.backbone, view_1, view_2)
-        # one after the other: each view is normalised by its own statistics
+        # one after the other: each view is normalized by its own statistics
         z_1, z_2 = (gather_rows(at_least_float32(self.expander(mean_token(feature_map)))) for feature_map in maps)
-        terms = {term.__name__: term for term in (invariance, variance, covariance)}
+        terms = {
+            term.__name__.removeprefix("vicreg_"): term
+            for term in (vicreg_invariance, vicreg_variance, vicreg_covariance)
+        }
         return {name: term(z_1, z_2) for name, term in terms.items() if name in self.loss_weights}
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         """Keep the backbone."""
         return {"encoder": self.backbone}

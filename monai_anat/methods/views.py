@@ -1,4 +1,4 @@
-"""What the views transforms of all methods share: one image in, plain normalised tensors out, all draws from ``R``."""
+"""What the views transforms of all methods share: one image in, plain normalized tensors out, all draws from ``R``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 from torch import Tensor
 
-from ..transforms import BACKENDS, plain_tensor, unit_range
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, unit_range
 
-__all__ = ["MEAN", "STD", "RandViewsd"]
-
-#: grey-level statistics of chest radiographs in [0, 1], as POPAR and PEAC normalise with
-MEAN, STD = 0.5056, 0.252
+__all__ = ["RandViewsd"]
 
 
 class RandViewsd(Randomizable, MapTransform):
@@ -28,7 +25,7 @@ class RandViewsd(Randomizable, MapTransform):
 
     Args:
         keys: the one key of the image.
-        mean: subtracted from the grey levels in [0, 1] of every view.
+        mean: subtracted from the gray levels in [0, 1] of every view.
         std: what they are divided by after that.
 
     Attributes:
@@ -46,7 +43,7 @@ class RandViewsd(Randomizable, MapTransform):
         if len(self.keys) != 1:
             raise ValueError(f"keys must be the one key of the image, got {self.keys}; make views of each image apart")
         if not std > 0:
-            raise ValueError(f"std must be positive, got {std}; it is the spread of the grey levels in [0, 1]")
+            raise ValueError(f"std must be positive, got {std}; it is the spread of the gray levels in [0, 1]")
         self.mean = mean
         self.std = std
 
@@ -83,12 +80,13 @@ class RandViewsd(Randomizable, MapTransform):
         if pixels.ndim not in (3, 4):
             raise ValueError(
                 f"{key} must be (C, H, W) or (C, H, W, D), got {tuple(pixels.shape)}; "
-                'EnsureChannelFirstd(channel_dim="no_channel") adds the channel of a grey image'
+                'EnsureChannelFirstd(channel_dim="no_channel") adds the channel of a gray image'
             )
         if pixels.ndim == 4 and not self.takes_volumes:
             raise ValueError(
-                f"{key} must be (C, H, W), got {tuple(pixels.shape)}; {type(self).__name__} is 2D only, PEACViewsd and "
-                "POPARViewsd take volumes"
+                f"{key} must be (C, H, W), got {tuple(pixels.shape)}; {type(self).__name__} is 2D only, "
+                f"RandPEACViewsd and "
+                "RandPOPARViewsd take volumes"
             )
         sample: dict[Hashable, Any] = {name: value for name, value in data.items() if name != key}
         sample.update(self.views(pixels))

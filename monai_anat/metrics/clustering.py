@@ -29,14 +29,14 @@ def spherical_kmeans(
         seed: of the starts.
 
     Returns:
-        (k, D) unit vectors, the centres.
+        (k, D) unit vectors, the centers.
 
     Raises:
         ValueError: fewer vectors than clusters.
 
     >>> rows = np.array([[1.0, 0], [0.995, 0.0998], [0, 1.0], [0.0998, 0.995]])
-    >>> centres = spherical_kmeans(rows, 2)
-    >>> sorted(np.round(centres.max(axis=1), 2).tolist())
+    >>> centers = spherical_kmeans(rows, 2)
+    >>> sorted(np.round(centers.max(axis=1), 2).tolist())
     [1.0, 1.0]
     """
     rows = np.asarray(features, dtype=np.float64)
@@ -45,10 +45,10 @@ def spherical_kmeans(
     generator = np.random.default_rng(seed)
     best, kept = -np.inf, np.empty(0)
     for _ in range(restarts):
-        centres = _start(rows, clusters, generator)
+        centers = _start(rows, clusters, generator)
         previous = -np.inf
         for _ in range(iterations):
-            similarity = rows @ centres.T
+            similarity = rows @ centers.T
             label = similarity.argmax(axis=1)
             score = float(similarity.max(axis=1).mean())
             if score <= previous + 1e-9:
@@ -56,9 +56,9 @@ def spherical_kmeans(
             previous = score
             sums = np.eye(clusters)[label].T @ rows
             length = np.linalg.norm(sums, axis=1, keepdims=True)
-            centres = np.where(length > 1e-12, sums / np.maximum(length, 1e-12), centres)  # an empty cluster stays
+            centers = np.where(length > 1e-12, sums / np.maximum(length, 1e-12), centers)  # an empty cluster stays
         if previous > best:
-            best, kept = previous, centres
+            best, kept = previous, centers
     return kept
 
 
@@ -96,7 +96,7 @@ def assign_clusters(overlap: ArrayLike) -> NDArray[np.int64]:
 
 
 def _start(rows: Floats, clusters: int, generator: np.random.Generator) -> Floats:
-    """k-means++: each further centre is drawn by its distance from those before it."""
+    """k-means++: each further center is drawn by its distance from those before it."""
     chosen = [int(generator.integers(len(rows)))]
     distance = np.maximum(1 - rows @ rows[chosen[0]], 0)
     while len(chosen) < clusters:

@@ -11,13 +11,13 @@ __all__ = ["effective_rank", "feature_spread"]
 def effective_rank(embeddings: Tensor, center: bool = True) -> float:
     r"""How many directions a set of embeddings really uses.
 
-    The exponential of the entropy of the normalised singular values :math:`p_k = \sigma_k / \sum_j \sigma_j`
+    The exponential of the entropy of the normalized singular values :math:`p_k = \sigma_k / \sum_j \sigma_j`
     (Roy and Vetterli, EUSIPCO 2007; RankMe, arXiv:2210.02885, equation 1):
 
     .. math:: \exp\Bigl(-\sum_k p_k \log p_k\Bigr)
 
     It lies between 1 (one direction) and ``min(N, D)`` (all directions equally); equal embeddings give 0. RankMe does
-    not centre; here the mean is subtracted by default, because a large component that all images share is itself a
+    not center; here the mean is subtracted by default, because a large component that all images share is itself a
     sign of collapse and must not hide the rest.
 
     Args:

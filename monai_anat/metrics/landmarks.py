@@ -44,7 +44,7 @@ def lung_landmarks(mask: Tensor, right: int = 1, left: int = 2) -> Tensor:
         left: class of the left lung.
 
     Returns:
-        (6, 2) row and column in pixels, in the order of ``LUNG_LANDMARKS``; pixel centres have whole numbers.
+        (6, 2) row and column in pixels, in the order of ``LUNG_LANDMARKS``; pixel centers have whole numbers.
 
     Raises:
         ValueError: if the mask is not (H, W).
@@ -82,17 +82,17 @@ def match_landmarks(
     image_size: tuple[int, int],
     temperature: float = 0.05,
 ) -> Tensor:
-    """Find one patient's landmarks in another patient's image by the nearest neighbour of dense features.
+    """Find one patient's landmarks in another patient's image by the nearest neighbor of dense features.
 
     The feature at each landmark is read bilinearly and compared with every cell of the other map by cosine similarity;
-    the best cell is refined by a soft arg-max over its 3 x 3 neighbourhood. Cell centres lie at (i + .5) cell sizes.
+    the best cell is refined by a soft arg-max over its 3 x 3 neighborhood. Cell centers lie at (i + .5) cell sizes.
 
     Args:
         feature_map: (D, h, w) features of the image in which the landmarks are known.
         landmarks: (K, 2) row and column in pixels of that image; NaN rows stay NaN.
         other_feature_map: (D, h, w) features of the image to search.
         image_size: height and width in pixels that both maps cover.
-        temperature: of the soft arg-max; 0 takes the centre of the best cell.
+        temperature: of the soft arg-max; 0 takes the center of the best cell.
 
     Returns:
         (K, 2) row and column in pixels.
@@ -114,7 +114,7 @@ def match_landmarks(
 
 
 def read_features(feature_map: Tensor, points: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Dense features at points, bilinear between the centres of cells.
+    """Dense features at points, bilinear between the centers of cells.
 
     Args:
         feature_map: (D, h, w).
@@ -144,7 +144,7 @@ def search_landmarks(
         queries: (S, K, D) features at the landmarks of S images (:func:`read_features`); NaN rows stay NaN.
         feature_maps: N maps (D, h, w) of the images to search, of which one at a time is held.
         image_size: height and width in pixels that a map covers.
-        temperature: of the soft arg-max over the 3 x 3 neighbourhood of the best cell; 0 takes its centre.
+        temperature: of the soft arg-max over the 3 x 3 neighborhood of the best cell; 0 takes its center.
 
     Returns:
         (S, N, K, 2) row and column in pixels.
@@ -169,7 +169,7 @@ def search_landmarks(
 def mutual_landmarks(
     source_maps: Tensor, landmarks: Tensor, feature_maps: Iterable[Tensor], image_size: tuple[int, int]
 ) -> Tensor:
-    """Which landmarks are mutual nearest neighbours ("best buddies", Amir et al., arXiv:2112.05814).
+    """Which landmarks are mutual nearest neighbors ("best buddies", Amir et al., arXiv:2112.05814).
 
     From the cell that is most similar to a landmark in another image the search goes back to the first image; it is
     mutual if the cell found there is one of the four between which the landmark lies. Features that know nothing keep
@@ -249,7 +249,7 @@ def _best_cells(similarity: Tensor) -> Tensor:
 
 
 def _refine(similarity: Tensor, found: Tensor, temperature: float) -> Tensor:
-    """Soft arg-max in the 3 x 3 neighbourhood of each best cell: (K, h, w), (K, 2) -> (K, 2) in cells."""
+    """Soft arg-max in the 3 x 3 neighborhood of each best cell: (K, h, w), (K, 2) -> (K, 2) in cells."""
     offsets = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))  # (9, 2)
     around = found.long()[:, None] + offsets  # (K, 9, 2)
     limit = torch.tensor(similarity.shape[1:])

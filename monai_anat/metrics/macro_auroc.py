@@ -11,7 +11,7 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 from torch import Tensor
 
-from .classification import area_under_roc
+from monai_anat.metrics.classification import area_under_roc
 
 __all__ = ["MacroAUROCMetric"]
 

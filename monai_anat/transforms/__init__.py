@@ -1,22 +1,17 @@
 """Transforms: grid crops with known correspondence, patch shuffling, distortions; 2D and 3D, array and dictionary."""
 
-from .anatomy_cells import RandAnatomyCell, RandAnatomyCelld, anatomy_cell_boxes, bisection_grid
-from .appearance import (
+from monai_anat.transforms.anatomy_cells import RandAnatomyCell, RandAnatomyCelld
+from monai_anat.transforms.appearance import (
     Appearance,
     RandAppearance,
     RandAppearanced,
     adjust_brightness_contrast,
-    change_appearance,
     gaussian_blur,
-    rotate,
     solarize,
 )
-from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
-from .bezier import BezierDraw, apply_bezier, bezier_curve, bezier_table, require_unit_range
-from .cell_matches import shifted_inside, soft_match_targets
-from .cutting import CutDraw, SwapDraw, cut_out, draw_swaps, swap_boxes
-from .distortions import (
-    Distortion,
+from monai_anat.transforms.bezier import apply_bezier
+from monai_anat.transforms.cell_matches import soft_match_targets
+from monai_anat.transforms.distortions import (
     RandBezierIntensity,
     RandCutSwap,
     RandDistort,
@@ -24,9 +19,8 @@ from .distortions import (
     RandInPaint,
     RandLocalPixelShuffle,
     RandOutPaint,
-    distort,
 )
-from .distortions_dictionary import (
+from monai_anat.transforms.distortions_dictionary import (
     RandBezierIntensityd,
     RandCutSwapd,
     RandDistortd,
@@ -35,55 +29,24 @@ from .distortions_dictionary import (
     RandLocalPixelShuffled,
     RandOutPaintd,
 )
-from .draws import check_prob, draw_boxes, draw_integers, draw_run_length, draw_seed, random_generator
-from .elastic import ElasticDraw, RandElastic, displacement_field, pixel_positions, sample_at
-from .geometry import (
-    box_slices,
-    crop_slices,
-    grid_shape,
-    join_cells,
-    match_cells,
-    per_axis,
-    required_shape,
-    split_cells,
-)
-from .grid_crops import GridCropsDraw, OverlappingGridCrops, RandOverlappingGridCropsd, draw_grid_crops
-from .local_contrast import equalize_regions, sharpen
-from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle, pixel_shuffle_map
-from .masks import draw_block_mask, draw_random_mask
-from .painting import PaintDraw, in_paint, out_paint
-from .part_whole import draw_concentric_boxes, part_boxes
-from .part_whole_crops import (
-    PartWholeCropsDraw,
-    check_part_whole_grid,
-    cut_part_whole_crops,
-    draw_part_whole_crops,
-)
-from .patch_shuffle import (
+from monai_anat.transforms.elastic import RandElastic
+from monai_anat.transforms.geometry import join_cells, match_cells, split_cells
+from monai_anat.transforms.grid_crops import OverlappingGridCrops, RandOverlappingGridCropsd
+from monai_anat.transforms.local_contrast import equalize_regions, sharpen
+from monai_anat.transforms.patch_shuffle import (
     RandShufflePatchesd,
     RestorePatches,
     RestorePatchesd,
     ShufflePatches,
-    inverse_order,
     restore_patches,
     shuffle_patches,
 )
-from .resized_crops import RandResizedCrop, RandResizedCropd, draw_resized_crop_box, resized_crop
-from .ten_crop import ten_crops
-from .windows import crop_windows, split_quadrants, window_cells
+from monai_anat.transforms.resized_crops import RandResizedCrop, RandResizedCropd, resized_crop
+from monai_anat.transforms.ten_crop import ten_crops
 
 __all__ = [
-    "BACKENDS",
     "Appearance",
-    "BezierDraw",
-    "CutDraw",
-    "Distortion",
-    "ElasticDraw",
-    "GridCropsDraw",
     "OverlappingGridCrops",
-    "PaintDraw",
-    "PartWholeCropsDraw",
-    "PixelShuffleDraw",
     "RandAnatomyCell",
     "RandAnatomyCelld",
     "RandAppearance",
@@ -110,65 +73,18 @@ __all__ = [
     "RestorePatches",
     "RestorePatchesd",
     "ShufflePatches",
-    "SwapDraw",
     "adjust_brightness_contrast",
-    "anatomy_cell_boxes",
     "apply_bezier",
-    "bezier_curve",
-    "bezier_table",
-    "bisection_grid",
-    "box_slices",
-    "change_appearance",
-    "check_part_whole_grid",
-    "check_prob",
-    "crop_slices",
-    "crop_windows",
-    "cut_out",
-    "cut_part_whole_crops",
-    "displacement_field",
-    "distort",
-    "draw_block_mask",
-    "draw_boxes",
-    "draw_concentric_boxes",
-    "draw_grid_crops",
-    "draw_integers",
-    "draw_part_whole_crops",
-    "draw_random_mask",
-    "draw_resized_crop_box",
-    "draw_run_length",
-    "draw_seed",
-    "draw_swaps",
     "equalize_regions",
     "gaussian_blur",
-    "grid_shape",
-    "in_paint",
-    "inverse_order",
     "join_cells",
-    "local_pixel_shuffle",
     "match_cells",
-    "out_paint",
-    "part_boxes",
-    "per_axis",
-    "pixel_positions",
-    "pixel_shuffle_map",
-    "plain_tensor",
-    "random_generator",
-    "require_unit_range",
-    "required_shape",
     "resized_crop",
     "restore_patches",
-    "rotate",
-    "same_kind",
-    "sample_at",
     "sharpen",
-    "shifted_inside",
     "shuffle_patches",
     "soft_match_targets",
     "solarize",
     "split_cells",
-    "split_quadrants",
-    "swap_boxes",
     "ten_crops",
-    "unit_range",
-    "window_cells",
 ]

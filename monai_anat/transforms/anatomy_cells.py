@@ -10,9 +10,9 @@ import numpy.typing as npt
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 
-from .array_kinds import BACKENDS, plain_tensor, same_kind
-from .geometry import box_slices, per_axis
-from .shared_draw import RandSharedDrawd
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind
+from monai_anat.transforms.geometry import box_slices, per_axis
+from monai_anat.transforms.shared_draw import RandSharedDrawd
 
 __all__ = ["RandAnatomyCell", "RandAnatomyCelld", "anatomy_cell_boxes", "bisection_grid"]
 

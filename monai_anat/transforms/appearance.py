@@ -1,7 +1,7 @@
-"""Changes of appearance for contrastive views of grey images: brightness, contrast, blur, solarisation, rotation.
+"""Changes of appearance for contrastive views of gray images: brightness, contrast, blur, solarisation, rotation.
 
 What is drawn is a small record, :class:`Appearance`; :func:`change_appearance` applies a record and is pure, so a draw
-can be kept and replayed. Saturation, hue and greyscale of colour pipelines do nothing on one channel and are left out.
+can be kept and replayed. Saturation, hue and grayscale of color pipelines do nothing on one channel and are left out.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
-from ..precision import at_least_float32
-from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
-from .draws import check_prob
-from .shared_draw import RandSharedDrawd
+from monai_anat.precision import at_least_float32
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from monai_anat.transforms.draws import check_prob
+from monai_anat.transforms.shared_draw import RandSharedDrawd
 
 __all__ = [
     "Appearance",
@@ -38,16 +38,16 @@ __all__ = [
 def adjust_brightness_contrast(
     pixels: Tensor, brightness: float = 1.0, contrast: float = 1.0, contrast_first: bool = False
 ) -> Tensor:
-    """Multiply the grey levels, and stretch them about their mean; each is cut to [0, 1].
+    """Multiply the gray levels, and stretch them about their mean; each is cut to [0, 1].
 
     Args:
         pixels: floating point in [0, 1], of any shape.
-        brightness: factor of the grey levels; 1 changes nothing, 0 is black.
+        brightness: factor of the gray levels; 1 changes nothing, 0 is black.
         contrast: factor of the distance from the image's mean; 1 changes nothing, 0 is the mean everywhere.
         contrast_first: the order of the two, which the jitter of MoCo v2 draws.
 
     Returns:
-        Grey levels in [0, 1], a new tensor unless both factors are 1.
+        Gray levels in [0, 1], a new tensor unless both factors are 1.
 
     >>> adjust_brightness_contrast(torch.tensor([0.25, 0.75]), brightness=0.5, contrast=2.0)
     tensor([0.0000, 0.5000])
@@ -100,7 +100,7 @@ def rotate(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
     Args:
         pixels: (C, H, W[, D]), floating point; a volume turns about its third axis.
         angle: degrees, counter-clockwise as rows are drawn downwards; 0 changes nothing.
-        fill: grey level of what comes into view.
+        fill: gray level of what comes into view.
 
     Returns:
         The same shape, linearly interpolated.
@@ -121,11 +121,11 @@ def rotate(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
 
 
 def solarize(pixels: Tensor, threshold: float = 0.5) -> Tensor:
-    """Invert the grey levels from a threshold on, as BYOL (Grill et al., 2020, arXiv:2006.07733) does.
+    """Invert the gray levels from a threshold on, as BYOL (Grill et al., 2020, arXiv:2006.07733) does.
 
     Args:
         pixels: floating point in [0, 1], of any shape.
-        threshold: grey level from which on ``v`` becomes ``1 - v``.
+        threshold: gray level from which on ``v`` becomes ``1 - v``.
 
     Returns:
         A new tensor.
@@ -159,7 +159,7 @@ def _rotated_grid(angle: float, plane: Sequence[int]) -> Tensor:
 class Appearance:
     """One draw of a change of appearance; the defaults change nothing.
 
-    ``fill`` is the grey level of what a rotation by ``angle`` degrees brings into view.
+    ``fill`` is the gray level of what a rotation by ``angle`` degrees brings into view.
     """
 
     brightness: float = 1.0
@@ -194,7 +194,7 @@ def change_appearance(pixels: Tensor, appearance: Appearance) -> Tensor:
 class RandAppearance(Randomizable, Transform):
     """Change brightness and contrast, blur, solarise and turn at random; see :func:`change_appearance`.
 
-    The defaults are the jitter and blur of MoCo v2 (Chen et al., 2020, arXiv:2003.04297) on a grey image. There is no
+    The defaults are the jitter and blur of MoCo v2 (Chen et al., 2020, arXiv:2003.04297) on a gray image. There is no
     flip: the heart is on the left.
 
     Args:
@@ -205,7 +205,7 @@ class RandAppearance(Randomizable, Transform):
         blur_prob: share of images that are blurred.
         solarize_prob: share of images that are solarised.
         angle: largest rotation in degrees, to either side.
-        fill: grey level of what a rotation brings into view.
+        fill: gray level of what a rotation brings into view.
 
     Raises:
         ValueError: for a probability outside [0, 1], or a range that is empty or negative.
@@ -297,7 +297,7 @@ class RandAppearanced(RandSharedDrawd):
         blur_prob: share of images that are blurred.
         solarize_prob: share of images that are solarised.
         angle: largest rotation in degrees, to either side.
-        fill: grey level of what a rotation brings into view.
+        fill: gray level of what a rotation brings into view.
         allow_missing_keys: do nothing for keys that are not there.
 
     >>> RandAppearanced("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape

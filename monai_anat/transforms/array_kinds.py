@@ -78,7 +78,7 @@ def same_kind(
 
 
 def unit_range(pixels: Tensor) -> Tensor:
-    """Grey levels as floats in [0, 1]: unsigned codes are divided by 255 or 65,535, floats stay what they are.
+    """Gray levels as floats in [0, 1]: unsigned codes are divided by 255 or 65,535, floats stay what they are.
 
     Args:
         pixels: tensor of any shape.

@@ -1,4 +1,4 @@
-"""Bezier intensity map: a random monotone curve over the grey levels, rising or falling."""
+"""Bezier intensity map: a random monotone curve over the gray levels, rising or falling."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from monai.config import NdarrayOrTensor
 from torch import Tensor
 
-from .array_kinds import plain_tensor, same_kind
+from monai_anat.transforms.array_kinds import plain_tensor, same_kind
 
 __all__ = ["BezierDraw", "apply_bezier", "bezier_curve", "bezier_table", "require_unit_range"]
 
-#: floats this close to n/255 or n/65535 are taken for grey levels of a stored image
+#: floats this close to n/255 or n/65535 are taken for gray levels of a stored image
 _LEVEL_TOLERANCE = 1e-6
 #: resizing may leave [0, 1] by a rounding error
 _RANGE_TOLERANCE = 1e-4
@@ -46,7 +46,7 @@ def require_unit_range(pixels: Tensor) -> None:
     if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
         raise ValueError(
             f"img must lie in [0, 1], got values from {low:g} to {high:g}; "
-            "distort before normalising, and scale first, e.g. by ScaleIntensityd"
+            "distort before normalizing, and scale first, e.g. by ScaleIntensityd"
         )
 
 
@@ -85,11 +85,11 @@ def bezier_curve(
 
 
 def bezier_table(control_points: Sequence[Sequence[float]], levels: int = 256, inverted: bool = False) -> Tensor:
-    """The map at every grey level: x(s) -> y(s), or x(s) -> y(1-s) with inverted contrast.
+    """The map at every gray level: x(s) -> y(s), or x(s) -> y(1-s) with inverted contrast.
 
     Args:
         control_points: the inner two, ((u1, u2), (u3, u4)), in the unit square.
-        levels: number of grey levels; level k stands for k / (levels - 1).
+        levels: number of gray levels; level k stands for k / (levels - 1).
         inverted: whether bright becomes dark.
 
     Returns:
@@ -135,7 +135,7 @@ def _interpolate(pixels: Tensor, control_points: Sequence[Sequence[float]], inve
 
 
 def _level_codes(pixels: Tensor) -> tuple[Tensor, int] | None:
-    """The grey levels as int32 codes and their number, or None where the values are no such levels."""
+    """The gray levels as int32 codes and their number, or None where the values are no such levels."""
     if pixels.dtype == torch.uint8:
         return pixels.to(torch.int32), 256
     if pixels.dtype == torch.uint16:
@@ -151,7 +151,7 @@ def _level_codes(pixels: Tensor) -> tuple[Tensor, int] | None:
 def apply_bezier(
     img: NdarrayOrTensor, control_points: Sequence[Sequence[float]], inverted: bool = False
 ) -> NdarrayOrTensor:
-    """Map grey levels along a Bezier curve. Models Genesis (arXiv 1908.06912), "non-linear transformation".
+    """Map gray levels along a Bezier curve. Models Genesis (arXiv 1908.06912), "non-linear transformation".
 
     The levels that the image has are mapped once each by a table: 256 for uint8 or floats that are all n/255, 65,536
     for uint16 or n/65535. Other floats are interpolated pixel by pixel, which gives the same numbers more slowly.

@@ -39,7 +39,7 @@ def soft_match_targets(shift: Tensor, grid_size: Sequence[int], target_grid: Seq
 
     .. math:: y_{ij} = \exp(-\lVert j - p_i \rVert^2 / 2) \text{ for } |j - p_i| \le \text{radius along both axes},
 
-    a Gaussian of spread 1 with 1 at its centre, clipped at the borders and not renormalised; elsewhere 0. ACE
+    a Gaussian of spread 1 with 1 at its center, clipped at the borders and not renormalized; elsewhere 0. ACE
     (arXiv:2501.10131): radius 2 from small to large crop, 1 from large to small. The Gaussian is the product of one
     per axis, so nothing loops over cells, and all of it stays on the device of ``shift``.
 

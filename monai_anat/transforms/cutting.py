@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from monai.config import NdarrayOrTensor
 
-from .array_kinds import plain_tensor, same_kind
-from .draws import draw_boxes
-from .geometry import box_slices
+from monai_anat.transforms.array_kinds import plain_tensor, same_kind
+from monai_anat.transforms.draws import draw_boxes
+from monai_anat.transforms.geometry import box_slices
 
 __all__ = ["CutDraw", "SwapDraw", "cut_out", "draw_swaps", "swap_boxes"]
 
@@ -62,7 +62,7 @@ def swap_boxes(img: NdarrayOrTensor, pairs: npt.NDArray[np.int64]) -> NdarrayOrT
         pairs: (n, 2, 2, d), first corner and sides of the two boxes of each pair; the two do not overlap.
 
     Returns:
-        The image, the same kind, type and shape, with the same grey levels in other places.
+        The image, the same kind, type and shape, with the same gray levels in other places.
 
     >>> swap_boxes(np.array([[[1, 2, 3]]]), np.array([[[[0, 0], [1, 1]], [[0, 2], [1, 1]]]])).tolist()
     [[[3, 2, 1]]]

@@ -16,12 +16,12 @@ import numpy.typing as npt
 from monai.config import NdarrayOrTensor
 from monai.transforms import RandomizableTransform
 
-from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
-from .bezier import BezierDraw, apply_bezier
-from .cutting import CutDraw, SwapDraw, cut_out, draw_swaps, swap_boxes
-from .draws import check_prob, draw_boxes, draw_integers, draw_run_length, draw_seed
-from .local_shuffle import PixelShuffleDraw, local_pixel_shuffle
-from .painting import PaintDraw, in_paint, out_paint
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from monai_anat.transforms.bezier import BezierDraw, apply_bezier
+from monai_anat.transforms.cutting import CutDraw, SwapDraw, cut_out, draw_swaps, swap_boxes
+from monai_anat.transforms.draws import check_prob, draw_boxes, draw_integers, draw_run_length, draw_seed
+from monai_anat.transforms.local_shuffle import PixelShuffleDraw, local_pixel_shuffle
+from monai_anat.transforms.painting import PaintDraw, in_paint, out_paint
 
 __all__ = [
     "Distortion",
@@ -55,14 +55,14 @@ def distort(img: NdarrayOrTensor, distortion: Distortion) -> NdarrayOrTensor:
 
     The first three are the chain of POPAR (PMC9728135) and PEAC (arXiv 2312.00335), made of the operations of Models
     Genesis (arXiv 1908.06912); the last two are DiRA's (arXiv 2204.10437). On uint8 images the map is a table of 256
-    entries, because shuffling only moves grey levels.
+    entries, because shuffling only moves gray levels.
 
     Args:
         img: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         distortion: what is applied.
 
     Returns:
-        The image in [0, 1], the same kind and shape; float32 for integers. An empty record changes no grey level.
+        The image in [0, 1], the same kind and shape; float32 for integers. An empty record changes no gray level.
 
     Raises:
         TypeError: for types whose full scale is not known.
@@ -162,7 +162,7 @@ class RandLocalPixelShuffle(_RandDistortion):
 
 
 class RandBezierIntensity(_RandDistortion):
-    """Map grey levels along a random Bezier curve; see :func:`~monai_anat.transforms.apply_bezier`.
+    """Map gray levels along a random Bezier curve; see :func:`~monai_anat.transforms.apply_bezier`.
 
     Args:
         prob: share of images that are mapped.
@@ -263,7 +263,7 @@ class RandDistort(_RandDistortion):
     Local pixel shuffle, then with ``bezier_prob`` an intensity map (inverted with ``invert_prob`` of these), then with
     ``paint_prob`` either out-painting (``out_paint_prob``) or in-painting. The defaults are the papers'.
 
-    Differs from the released code: ``shuffle_prob`` has an effect; noise has one colour on grey images.
+    Differs from the released code: ``shuffle_prob`` has an effect; noise has one color on gray images.
 
     Args:
         prob: share of images that are distorted at all.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from monai.config import KeysCollection
 
-from .distortions import (
+from monai_anat.transforms.distortions import (
     RandBezierIntensity,
     RandCutSwap,
     RandDistort,
@@ -15,7 +15,7 @@ from .distortions import (
     RandLocalPixelShuffle,
     RandOutPaint,
 )
-from .shared_draw import RandSharedDrawd
+from monai_anat.transforms.shared_draw import RandSharedDrawd
 
 __all__ = [
     "RandBezierIntensityd",

@@ -18,9 +18,9 @@ from monai.transforms import RandomizableTransform
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ..precision import at_least_float32
-from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
-from .draws import check_prob, draw_seed, random_generator
+from monai_anat.precision import at_least_float32
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from monai_anat.transforms.draws import check_prob, draw_seed, random_generator
 
 __all__ = ["ElasticDraw", "RandElastic", "displacement_field", "pixel_positions", "sample_at"]
 
@@ -102,14 +102,14 @@ def sample_at(img: Tensor, positions: Tensor) -> Tensor:
     >>> sample_at(torch.tensor([[[0.0, 1.0, 2.0]]]), torch.tensor([[[0.0]], [[1.5]]])).item()
     1.5
     """
-    grey = unit_range(img)
-    pixels = at_least_float32(grey)  # places in half precision would be off by whole pixels
+    gray = unit_range(img)
+    pixels = at_least_float32(gray)  # places in half precision would be off by whole pixels
     last = torch.tensor([max(side - 1, 1) for side in pixels.shape[1:]], dtype=pixels.dtype)
     unit = positions.to(pixels.dtype).movedim(0, -1) / last * 2 - 1  # (h, w, d)
     # grid_sample wants (x, y[, z]), the last axis first
     grid = unit.flip(-1)[None]
     sampled: Tensor = F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="reflection", align_corners=True)
-    return sampled[0].to(grey.dtype)
+    return sampled[0].to(gray.dtype)
 
 
 class RandElastic(RandomizableTransform):
@@ -161,7 +161,7 @@ class RandElastic(RandomizableTransform):
         self.deformation = self.draw(self.R, len(data))
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Deform one image (C, H, W[, D]) to grey levels in [0, 1]; with ``randomize=False`` as the last one was."""
+        """Deform one image (C, H, W[, D]) to gray levels in [0, 1]; with ``randomize=False`` as the last one was."""
         if randomize:
             self.randomize(tuple(img.shape[1:]))
         pixels = plain_tensor(img)

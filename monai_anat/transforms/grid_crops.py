@@ -12,11 +12,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, SpatialCrop, Transform
 from torch import Tensor
 
-from ..keys import CORRESPONDENCE, VIEW_1, VIEW_2
-from .array_kinds import BACKENDS
-from .draws import draw_integers
-from .geometry import crop_slices, match_cells, per_axis, required_shape
-from .shared_draw import shared_shape
+from monai_anat.keys import CORRESPONDENCE, VIEW_1, VIEW_2
+from monai_anat.transforms.array_kinds import BACKENDS
+from monai_anat.transforms.draws import draw_integers
+from monai_anat.transforms.geometry import crop_slices, match_cells, per_axis, required_shape
+from monai_anat.transforms.shared_draw import shared_shape
 
 __all__ = ["GridCropsDraw", "OverlappingGridCrops", "RandOverlappingGridCropsd", "draw_grid_crops"]
 

@@ -1,4 +1,4 @@
-"""Changes of local contrast: sharpening, and equalisation of the histogram by region."""
+"""Changes of local contrast: sharpening, and equalization of the histogram by region."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["equalize_regions", "sharpen"]
 
 
 def sharpen(pixels: Tensor, amount: float) -> Tensor:
-    """Add to every pixel how far it lies above its eight neighbours, together.
+    """Add to every pixel how far it lies above its eight neighbors, together.
 
     Args:
         pixels: (C, H, W), floating point in [0, 1].
         amount: weight of the sum of the eight differences; 0 changes nothing.
 
     Returns:
-        Grey levels in [0, 1], a new tensor.
+        Gray levels in [0, 1], a new tensor.
 
     Raises:
         ValueError: for a negative amount.
@@ -29,21 +29,21 @@ def sharpen(pixels: Tensor, amount: float) -> Tensor:
     if amount < 0:
         raise ValueError(f"amount must be at least 0, got {amount}; gaussian_blur smooths")
     padded = F.pad(pixels[None], (1, 1, 1, 1), mode="replicate")
-    mean = F.avg_pool2d(padded, 3, stride=1)[0]  # over the pixel and its eight neighbours
+    mean = F.avg_pool2d(padded, 3, stride=1)[0]  # over the pixel and its eight neighbors
     return (pixels + 9 * amount * (pixels - mean)).clamp_(0.0, 1.0)
 
 
 def equalize_regions(pixels: Tensor, clip: float) -> Tensor:
-    """Spread the grey levels of each of 8 x 8 regions, with limited gain: CLAHE (Zuiderveld, Graphics Gems IV, 1994).
+    """Spread the gray levels of each of 8 x 8 regions, with limited gain: CLAHE (Zuiderveld, Graphics Gems IV, 1994).
 
     The work is scikit-image's ``equalize_adapthist``.
 
     Args:
         pixels: (C, H, W), floating point in [0, 1], on any device; each channel for itself.
-        clip: how much more often than on average a grey level may be counted, above 0: the higher, the stronger.
+        clip: how much more often than on average a gray level may be counted, above 0: the higher, the stronger.
 
     Returns:
-        Grey levels in [0, 1], float32.
+        Gray levels in [0, 1], float32.
 
     Raises:
         ValueError: for a limit that is not positive.

@@ -1,4 +1,4 @@
-"""Local pixel shuffle: small windows lose their texture and keep their grey levels."""
+"""Local pixel shuffle: small windows lose their texture and keep their gray levels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from monai.config import NdarrayOrTensor
 from torch import Tensor
 
-from .array_kinds import plain_tensor, same_kind
-from .geometry import box_slices
+from monai_anat.transforms.array_kinds import plain_tensor, same_kind
+from monai_anat.transforms.geometry import box_slices
 
 __all__ = ["PixelShuffleDraw", "local_pixel_shuffle", "pixel_shuffle_map"]
 
@@ -55,7 +55,7 @@ def pixel_shuffle_map(spatial_shape: tuple[int, ...], boxes: npt.NDArray[np.int6
 def local_pixel_shuffle(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], seed: int) -> NdarrayOrTensor:
     """Permute the pixels inside small windows. Models Genesis (arXiv 1908.06912), "local pixel shuffling".
 
-    Differs from the released code: all channels share one permutation, so that a grey image stays grey.
+    Differs from the released code: all channels share one permutation, so that a gray image stays gray.
 
     Args:
         img: (..., H, W[, D]), of any type.

@@ -10,10 +10,10 @@ import torch
 from monai.config import NdarrayOrTensor
 from torch import Tensor
 
-from .array_kinds import plain_tensor, same_kind, unit_range
-from .bezier import require_unit_range
-from .draws import random_generator
-from .geometry import box_slices
+from monai_anat.transforms.array_kinds import plain_tensor, same_kind, unit_range
+from monai_anat.transforms.bezier import require_unit_range
+from monai_anat.transforms.draws import random_generator
+from monai_anat.transforms.geometry import box_slices
 
 __all__ = ["PaintDraw", "in_paint", "out_paint"]
 
@@ -27,7 +27,7 @@ class PaintDraw:
     seed: int
 
 
-def _grey_levels(img: NdarrayOrTensor) -> Tensor:
+def _gray_levels(img: NdarrayOrTensor) -> Tensor:
     pixels = plain_tensor(img)
     if pixels.is_floating_point():
         require_unit_range(pixels)
@@ -52,7 +52,7 @@ def in_paint(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], seed: int) -> N
     >>> int((out > 0).sum())
     4
     """
-    painted = _grey_levels(img).clone()
+    painted = _gray_levels(img).clone()
     generator = random_generator(seed, painted)
     for box in boxes:
         window = painted[box_slices(box)]
@@ -78,7 +78,7 @@ def out_paint(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], seed: int) -> 
     >>> int((out == 1).sum())
     4
     """
-    pixels = _grey_levels(img)
+    pixels = _gray_levels(img)
     generator = random_generator(seed, pixels)
     canvas = torch.rand(pixels.shape, generator=generator, device=pixels.device).to(pixels.dtype)
     for box in boxes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .geometry import per_axis
+from monai_anat.transforms.geometry import per_axis
 
 __all__ = ["draw_concentric_boxes", "part_boxes"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from .draws import draw_integers
-from .geometry import crop_slices, per_axis
+from monai_anat.transforms.draws import draw_integers
+from monai_anat.transforms.geometry import crop_slices, per_axis
 
 __all__ = ["PartWholeCropsDraw", "check_part_whole_grid", "cut_part_whole_crops", "draw_part_whole_crops"]
 

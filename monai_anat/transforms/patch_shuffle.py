@@ -12,10 +12,10 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
-from ..keys import ORDER
-from .array_kinds import BACKENDS, plain_tensor, same_kind
-from .geometry import grid_shape, join_cells, per_axis, split_cells
-from .shared_draw import shared_shape
+from monai_anat.keys import ORDER
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind
+from monai_anat.transforms.geometry import grid_shape, join_cells, per_axis, split_cells
+from monai_anat.transforms.shared_draw import shared_shape
 
 __all__ = [
     "RandShufflePatchesd",

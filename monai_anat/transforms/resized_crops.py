@@ -13,10 +13,10 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
-from ..precision import at_least_float32
-from .array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
-from .geometry import box_slices, per_axis
-from .shared_draw import RandSharedDrawd
+from monai_anat.precision import at_least_float32
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from monai_anat.transforms.geometry import box_slices, per_axis
+from monai_anat.transforms.shared_draw import RandSharedDrawd
 
 __all__ = ["RandResizedCrop", "RandResizedCropd", "draw_resized_crop_box", "resized_crop"]
 
@@ -104,15 +104,15 @@ def resized_crop(
             "draw_resized_crop_box makes one"
         )
     target = per_axis(size, dims, "size")
-    grey = unit_range(pixels[box_slices(box)])
-    crop = at_least_float32(grey)  # torch does not resample half precision on a CPU
+    gray = unit_range(pixels[box_slices(box)])
+    crop = at_least_float32(gray)  # torch does not resample half precision on a CPU
     if dims == 2:
         out = _resample(crop[:, None], target, mode)[:, 0]
     else:  # two axes, then the third: interpolation along the axes is separable
         rows = _resample(crop.permute(0, 3, 1, 2), target[:2], mode).flatten(2)  # (C, D, h * w)
         out = _resample(rows[:, None], (target[2], rows.shape[2]), mode)[:, 0]  # (C, d, h * w)
         out = out.unflatten(2, target[:2]).movedim(1, -1).contiguous()
-    return (out.clamp_(0.0, 1.0) if mode == "bicubic" else out).to(grey.dtype)  # cubic curves overshoot
+    return (out.clamp_(0.0, 1.0) if mode == "bicubic" else out).to(gray.dtype)  # cubic curves overshoot
 
 
 def _resample(images: Tensor, size: Sequence[int], mode: str) -> Tensor:

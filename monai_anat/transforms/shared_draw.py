@@ -9,7 +9,7 @@ import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Randomizable
 
-from .array_kinds import BACKENDS
+from monai_anat.transforms.array_kinds import BACKENDS
 
 __all__ = ["ArrayTransform", "RandSharedDrawd", "shared_shape"]
 

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .geometry import per_axis
+from monai_anat.transforms.geometry import per_axis
 
 __all__ = ["ten_crops"]
 
 
 def ten_crops(image: Tensor, size: int | Sequence[int], *, corners: bool = True, mirror: bool = True) -> list[Tensor]:
-    """The four corners and the centre of an image, then the mirror image of each, left to right.
+    """The four corners and the center of an image, then the mirror image of each, left to right.
 
     Args:
         image: (..., H, W), at least as large as the crops.
         size: of a crop in pixels, one number or one per axis.
-        corners: False takes the centre alone.
+        corners: False takes the center alone.
         mirror: False leaves the mirror images out: the heart is on the left.
 
     Returns:
-        Ten crops (..., h, w) in the order top left, top right, bottom left, bottom right, centre; five or two or one by
+        Ten crops (..., h, w) in the order top left, top right, bottom left, bottom right, center; five or two or one by
         the arguments.
 
     Raises:

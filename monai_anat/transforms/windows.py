@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .geometry import per_axis, split_cells
+from monai_anat.transforms.geometry import per_axis, split_cells
 
 __all__ = ["crop_windows", "split_quadrants", "window_cells"]
 

@@ -1,20 +1,18 @@
 """Arrays to matplotlib figures; nothing here shows or saves one."""
 
-from .attributions import draw_attributions
-from .calibration import draw_calibration
-from .correspondences import draw_correspondence
-from .crops import draw_overlapping_crops
-from .curves import draw_curves
-from .embedding_map import draw_embedding_map
-from .figures import ACCENT, PALETTE, as_gray, encode_png, picture_panels, rasterize, show_gray
-from .intervals import draw_intervals
-from .label_curves import draw_label_curves
-from .segmentations import draw_segmentations
-from .views import draw_contact_sheet, draw_restorations, tile_views
+from monai_anat.visualize.attributions import draw_attributions
+from monai_anat.visualize.calibration import draw_calibration
+from monai_anat.visualize.correspondences import draw_correspondence
+from monai_anat.visualize.crops import draw_overlapping_crops
+from monai_anat.visualize.curves import draw_curves
+from monai_anat.visualize.embedding_map import draw_embedding_map
+from monai_anat.visualize.figures import as_gray, encode_png, picture_panels, show_gray
+from monai_anat.visualize.intervals import draw_intervals
+from monai_anat.visualize.label_curves import draw_label_curves
+from monai_anat.visualize.segmentations import draw_segmentations
+from monai_anat.visualize.views import draw_contact_sheet, draw_restorations
 
 __all__ = [
-    "ACCENT",
-    "PALETTE",
     "as_gray",
     "draw_attributions",
     "draw_calibration",
@@ -29,7 +27,5 @@ __all__ = [
     "draw_segmentations",
     "encode_png",
     "picture_panels",
-    "rasterize",
     "show_gray",
-    "tile_views",
 ]

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from .figures import Stack, as_gray, equal_lengths, picture_panels, show_gray
+from monai_anat.visualize.figures import Stack, as_gray, equal_lengths, picture_panels, show_gray
 
 __all__ = ["draw_attributions"]
 
@@ -21,13 +21,13 @@ STRONGEST = 0.4
 def draw_attributions(
     images: Stack, maps: Stack, captions: Sequence[str] | None = None, columns: int = 4, title: str = ""
 ) -> Figure:
-    """Pairs of panels: the radiograph, and the same with its map in colour, stronger where the map is larger.
+    """Pairs of panels: the radiograph, and the same with its map in color, stronger where the map is larger.
 
-    A colour bar beside the first row stands for all maps, each from its own smallest to its own largest value.
+    A color bar beside the first row stands for all maps, each from its own smallest to its own largest value.
 
     Args:
         images: (H, W) or (C, H, W) each.
-        maps: (H, W) each, of any range; a constant map stays without colour.
+        maps: (H, W) each, of any range; a constant map stays without color.
         captions: a text above each pair, such as the class and its probability.
         columns: pairs per row.
         title: stands above all panels.
@@ -43,7 +43,7 @@ def draw_attributions(
     columns = min(columns, count)
     figure, axes = picture_panels(-(-count // columns), 2 * columns, panel_size=1.8, aspect=1.15, title=title)
     panels = axes.reshape(-1, 2)
-    colours = _colours()
+    colors = _colors()
     for index in range(count):
         pixels = show_gray(panels[index, 0], images[index], texts[index])
         values = as_gray(maps[index].detach().cpu() if isinstance(maps[index], torch.Tensor) else maps[index], "maps")
@@ -52,16 +52,16 @@ def draw_attributions(
         low, high = float(values.min()), float(values.max())
         strength = (values - low) / (high - low) if high > low else np.zeros_like(values)
         show_gray(panels[index, 1], images[index])
-        panels[index, 1].imshow(strength, cmap=colours, vmin=0, vmax=1)
+        panels[index, 1].imshow(strength, cmap=colors, vmin=0, vmax=1)
     last = panels[columns - 1, 1]
     bar = figure.colorbar(last.images[1], cax=last.inset_axes((1.05, 0, 0.05, 1)))
     bar.set_ticks([0, 1], labels=["counted\nleast", "counted\nmost"], fontsize=8)
     return figure
 
 
-def _colours() -> ListedColormap:
+def _colors() -> ListedColormap:
     """Yellow to red, from transparent to the strongest cover."""
     values = np.linspace(0, 1, 256)
-    colours = colormaps["autumn_r"](values)  # (256, 4)
-    colours[:, 3] = STRONGEST * values
-    return ListedColormap(colours)
+    colors = colormaps["autumn_r"](values)  # (256, 4)
+    colors[:, 3] = STRONGEST * values
+    return ListedColormap(colors)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from .figures import PALETTE
+from monai_anat.visualize.figures import PALETTE
 
 __all__ = ["draw_calibration"]
 
@@ -22,7 +22,7 @@ def draw_calibration(
 ) -> Figure:
     """One panel per class: the share of positives that was predicted, and the share that was there.
 
-    A point is a bin of images, its area their number. On the grey diagonal probabilities mean what they say; below it
+    A point is a bin of images, its area their number. On the gray diagonal probabilities mean what they say; below it
     the classifier promises too much, above it too little.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
-from .figures import PALETTE, picture_panels, show_gray
+from monai_anat.visualize.figures import PALETTE, picture_panels, show_gray
 
 __all__ = ["draw_correspondence"]
 
@@ -53,12 +53,12 @@ def draw_correspondence(
     for index in range(len(start)):
         if np.isnan(start[index]).any() or np.isnan(end[index]).any():
             continue
-        colour = PALETTE[index % len(PALETTE)]
+        color = PALETTE[index % len(PALETTE)]
         name = names[index] if names is not None else None
         axes[0, 0].plot(
-            start[index, 1], start[index, 0], "o", color=colour, markeredgecolor="black", markersize=6, label=name
+            start[index, 1], start[index, 0], "o", color=color, markeredgecolor="black", markersize=6, label=name
         )
-        axes[0, 1].plot(end[index, 1], end[index, 0], "o", color=colour, markeredgecolor="black", markersize=6)
+        axes[0, 1].plot(end[index, 1], end[index, 0], "o", color=color, markeredgecolor="black", markersize=6)
         figure.add_artist(
             ConnectionPatch(
                 xyA=(start[index, 1], start[index, 0]),
@@ -67,7 +67,7 @@ def draw_correspondence(
                 coordsB="data",
                 axesA=axes[0, 0],
                 axesB=axes[0, 1],
-                color=colour,
+                color=color,
                 linewidth=1.1,
                 alpha=0.85,
                 arrowstyle="->",
@@ -76,8 +76,8 @@ def draw_correspondence(
             )
         )
         if truth is not None and not np.isnan(real[index]).any():
-            axes[0, 1].plot(real[index, 1], real[index, 0], "o", mfc="none", mec=colour, mew=1.6, markersize=11)
-            axes[0, 1].plot(*np.stack([real[index], end[index]]).T[::-1], color=colour, linewidth=1.0, linestyle=":")
+            axes[0, 1].plot(real[index, 1], real[index, 0], "o", mfc="none", mec=color, mew=1.6, markersize=11)
+            axes[0, 1].plot(*np.stack([real[index], end[index]]).T[::-1], color=color, linewidth=1.0, linestyle=":")
     if names is not None and axes[0, 0].get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure

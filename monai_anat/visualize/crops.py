@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from .figures import ACCENT, as_gray, picture_panels, show_gray
+from monai_anat.visualize.figures import ACCENT, as_gray, picture_panels, show_gray
 
 __all__ = ["draw_overlapping_crops"]
 
@@ -27,7 +27,7 @@ def draw_overlapping_crops(
     image: Any = None,
     corners: Any = None,
 ) -> Figure:
-    """Two crops of one image side by side; matching cells have the same colour, some of them the same number.
+    """Two crops of one image side by side; matching cells have the same color, some of them the same number.
 
     Args:
         view_1: (H, W) or (C, H, W), the first crop.
@@ -56,14 +56,14 @@ def draw_overlapping_crops(
     pixels = as_gray(view_1, "view_1")
     cell = (pixels.shape[0] / rows, pixels.shape[1] / columns)
     matched = np.flatnonzero(partner >= 0)
-    colours = _colours(matched, columns)
+    colors = _colors(matched, columns)
     numbers = _numbered(matched, columns)
     with_source = image is not None and corners is not None
     figure, axes = picture_panels(1, 3 if with_source else 2, panel_size=3.6)
     panels = list(axes[0])
     if with_source:
         _draw_source(
-            panels.pop(0), image, np.asarray(corners, dtype=float), pixels.shape, matched, colours, cell, columns
+            panels.pop(0), image, np.asarray(corners, dtype=float), pixels.shape, matched, colors, cell, columns
         )
     for panel, view, cells, name, frame in (
         (panels[0], view_1, matched, "crop 1", ACCENT[0]),
@@ -71,23 +71,23 @@ def draw_overlapping_crops(
     ):
         show_gray(panel, view, f"{name}: {matched.size} of {partner.size} cells have a partner")
         _draw_grid(panel, (rows, columns), cell)
-        for index, colour in zip(cells, colours, strict=True):
-            _fill(panel, index, columns, cell, colour)
+        for index, color in zip(cells, colors, strict=True):
+            _fill(panel, index, columns, cell, color)
         for number, position in enumerate(numbers, start=1):
             _write(panel, cells[position], columns, cell, number)
         _frame(panel, (-0.5, -0.5), as_gray(view).shape, frame)
     return figure
 
 
-def _colours(matched: NDArray[Any], columns: int) -> list[tuple[float, float, float]]:
-    """A colour per matched cell: hue by column, brightness by row, so that neighbours look alike."""
+def _colors(matched: NDArray[Any], columns: int) -> list[tuple[float, float, float]]:
+    """A color per matched cell: hue by column, brightness by row, so that neighbors look alike."""
     if matched.size == 0:
         return []
     row, column = matched // columns, matched % columns
     across = (column - column.min()) / max(1, np.ptp(column))
     down = (row - row.min()) / max(1, np.ptp(row))
     palette = mpl.colormaps["turbo"](0.05 + 0.9 * across)[:, :3]
-    return [tuple(colour * (1.0 - 0.5 * depth)) for colour, depth in zip(palette, down, strict=True)]
+    return [tuple(color * (1.0 - 0.5 * depth)) for color, depth in zip(palette, down, strict=True)]
 
 
 def _numbered(matched: NDArray[Any], columns: int) -> list[int]:
@@ -110,13 +110,13 @@ def _draw_source(
     corners: NDArray[Any],
     view_size: tuple[int, ...],
     matched: NDArray[Any],
-    colours: list[tuple[float, float, float]],
+    colors: list[tuple[float, float, float]],
     cell: tuple[float, float],
     columns: int,
 ) -> None:
     show_gray(panel, image, "one radiograph, two crops")
-    for index, colour in zip(matched, colours, strict=True):
-        _fill(panel, index, columns, cell, colour, origin=corners[0])
+    for index, color in zip(matched, colors, strict=True):
+        _fill(panel, index, columns, cell, color, origin=corners[0])
     for (row, column), frame, name, place in zip(corners, ACCENT, ("1", "2"), (0.0, 1.0), strict=True):
         _frame(panel, (column - 0.5, row - 0.5), view_size, frame)
         panel.text(
@@ -137,16 +137,16 @@ def _fill(
     index: int,
     columns: int,
     cell: tuple[float, float],
-    colour: tuple[float, float, float],
+    color: tuple[float, float, float],
     origin: Any = (0.0, 0.0),
 ) -> None:
     row, column = divmod(int(index), columns)
     corner = (origin[1] + column * cell[1] - 0.5, origin[0] + row * cell[0] - 0.5)
-    panel.add_patch(Rectangle(corner, cell[1], cell[0], facecolor=(*colour, 0.45), edgecolor="none"))
+    panel.add_patch(Rectangle(corner, cell[1], cell[0], facecolor=(*color, 0.45), edgecolor="none"))
 
 
-def _frame(panel: Axes, corner: tuple[float, float], size: tuple[int, ...], colour: str) -> None:
-    panel.add_patch(Rectangle(corner, size[1], size[0], fill=False, edgecolor=colour, linewidth=2.4))
+def _frame(panel: Axes, corner: tuple[float, float], size: tuple[int, ...], color: str) -> None:
+    panel.add_patch(Rectangle(corner, size[1], size[0], fill=False, edgecolor=color, linewidth=2.4))
 
 
 def _draw_grid(panel: Axes, grid: tuple[int, int], cell: tuple[float, float]) -> None:

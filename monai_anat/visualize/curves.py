@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .figures import LINE_COLOURS
+from monai_anat.visualize.figures import LINE_COLORS
 
 __all__ = ["draw_curves"]
 
@@ -45,13 +45,13 @@ def draw_curves(
     for axis in axes.flat[len(series) :]:
         axis.set_axis_off()
     for number, (axis, (name, points)) in enumerate(zip(axes.flat, series.items(), strict=False)):
-        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
+        color = LINE_COLORS[number % len(LINE_COLORS)]
         smooth = _running_median(points[:, 1])
-        axis.plot(points[:, 0], points[:, 1], color=colour, alpha=0.3, linewidth=0.8)
-        axis.plot(points[:, 0], smooth, color=colour, linewidth=1.8)
+        axis.plot(points[:, 0], points[:, 1], color=color, alpha=0.3, linewidth=0.8)
+        axis.plot(points[:, 0], smooth, color=color, linewidth=1.8)
         axis.set_title(name.replace("_", " "), fontsize=9, loc="left")
         axis.annotate(
-            f"{smooth[-1]:.3g}", (points[-1, 0], smooth[-1]), fontsize=8, ha="right", va="bottom", color=colour
+            f"{smooth[-1]:.3g}", (points[-1, 0], smooth[-1]), fontsize=8, ha="right", va="bottom", color=color
         )
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.25, linewidth=0.5)

@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, coloured by what they show."""
+"""Embeddings in two dimensions, colored by what they show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .figures import PALETTE
+from monai_anat.visualize.figures import PALETTE
 
 __all__ = ["draw_embedding_map"]
 
@@ -17,7 +17,7 @@ _MARKS = "osD^vP"
 
 
 def draw_embedding_map(points: Any, labels: Sequence[int], names: Sequence[str], title: str = "") -> Figure:
-    """A scatter plot; colour and mark together tell the labels apart.
+    """A scatter plot; color and mark together tell the labels apart.
 
     Args:
         points: (N, 2), as t-SNE gives them; the axes have no meaning.

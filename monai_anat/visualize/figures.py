@@ -1,4 +1,4 @@
-"""What every picture shares: panels without pyplot's global state, grey images, and bytes at the end."""
+"""What every picture shares: panels without pyplot's global state, gray images, and bytes at the end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,28 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["ACCENT", "PALETTE", "as_gray", "encode_png", "picture_panels", "rasterize", "show_gray"]
+__all__ = [
+    "ACCENT",
+    "LINE_COLORS",
+    "PALETTE",
+    "Stack",
+    "as_gray",
+    "encode_png",
+    "equal_lengths",
+    "picture_panels",
+    "rasterize",
+    "show_gray",
+]
 
 #: several images or masks: a list of them, or one array or tensor with a batch dimension
 Stack = Sequence[Any] | NDArray[Any] | torch.Tensor
 
-#: colours that stay apart for colour-blind readers and on grey images (after Okabe and Ito)
+#: colors that stay apart for color-blind readers and on gray images (after Okabe and Ito)
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#999999")
 #: first and second of a pair: crop 1 and crop 2, right and left lung
 ACCENT = (PALETTE[0], PALETTE[1])
 #: for lines on white, the strongest first
-LINE_COLOURS = tuple(PALETTE[number] for number in (5, 6, 2, 3, 0, 1, 7))
+LINE_COLORS = tuple(PALETTE[number] for number in (5, 6, 2, 3, 0, 1, 7))
 
 
 def picture_panels(

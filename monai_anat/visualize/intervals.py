@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .figures import LINE_COLOURS
+from monai_anat.visualize.figures import LINE_COLORS
 
 __all__ = ["draw_intervals"]
 
@@ -86,10 +86,10 @@ def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str]) -> Non
         if name not in values:
             continue
         value, low, high = values[name]
-        colour = LINE_COLOURS[place % len(LINE_COLOURS)]
+        color = LINE_COLORS[place % len(LINE_COLORS)]
         if low is not None and high is not None:
-            axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
-        axis.plot([value], [place], "o", color=colour, markeredgecolor="black", markeredgewidth=0.6, markersize=6)
+            axis.plot([low, high], [place, place], color=color, linewidth=2.2, solid_capstyle="round")
+        axis.plot([value], [place], "o", color=color, markeredgecolor="black", markeredgewidth=0.6, markersize=6)
     axis.set_yticks(range(len(encoders)), encoders)
     axis.set_ylim(len(encoders) - 0.5, -0.5)
     axis.xaxis.set_major_locator(MaxNLocator(5))

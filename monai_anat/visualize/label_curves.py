@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from .figures import LINE_COLOURS
+from monai_anat.visualize.figures import LINE_COLORS
 
 __all__ = ["draw_label_curves"]
 
@@ -22,12 +22,12 @@ Point = tuple[float, float, float | None, float | None]
 
 
 def draw_label_curves(
-    curves: Mapping[str, Mapping[str, Sequence[Point]]], x_label: str = "labelled images", y_label: str = ""
+    curves: Mapping[str, Mapping[str, Sequence[Point]]], x_label: str = "labeled images", y_label: str = ""
 ) -> Figure:
     """Curves over a logarithmic number of labels, with intervals.
 
     Args:
-        curves: encoder (its colour) -> way of using it (its style; "" where there is one way) -> points.
+        curves: encoder (its color) -> way of using it (its style; "" where there is one way) -> points.
         x_label: below the axis.
         y_label: beside it.
 
@@ -49,17 +49,17 @@ def draw_label_curves(
     axis = figure.subplots()
     ratio = max(numbers[-1] / numbers[0], 2.0)
     for place, (encoder, way) in enumerate(lines):
-        colour = LINE_COLOURS[list(curves).index(encoder) % len(LINE_COLOURS)]
+        color = LINE_COLORS[list(curves).index(encoder) % len(LINE_COLORS)]
         style = _STYLES[every_way.index(way) % len(_STYLES)]
         points = sorted(curves[encoder][way])
         shift = ratio ** (_REACH * (place - (len(lines) - 1) / 2))
         x = [point[0] * shift for point in points]
         axis.plot(
-            x, [point[1] for point in points], linestyle=style, color=colour, marker="o", markersize=4, linewidth=1.5
+            x, [point[1] for point in points], linestyle=style, color=color, marker="o", markersize=4, linewidth=1.5
         )
         for where, (_, _, low, high) in zip(x, points, strict=True):
             if low is not None and high is not None:
-                axis.plot([where, where], [low, high], color=colour, linewidth=1.2, alpha=0.55)
+                axis.plot([where, where], [low, high], color=color, linewidth=1.2, alpha=0.55)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(FixedLocator(numbers))
     axis.xaxis.set_minor_locator(NullLocator())
@@ -76,14 +76,14 @@ def draw_label_curves(
 
 
 def _legend(encoders: Sequence[str], ways: Sequence[str]) -> list[Line2D]:
-    """One entry per colour, and one per style where there are several."""
-    colours = [
-        Line2D([], [], color=colour, marker="o", markersize=4, label=encoder)
-        for encoder, colour in zip(encoders, cycle(LINE_COLOURS), strict=False)
+    """One entry per color, and one per style where there are several."""
+    colors = [
+        Line2D([], [], color=color, marker="o", markersize=4, label=encoder)
+        for encoder, color in zip(encoders, cycle(LINE_COLORS), strict=False)
     ]
     styles = [
         Line2D([], [], color="#5b6675", linestyle=_STYLES[number % len(_STYLES)], label=way)
         for number, way in enumerate(ways)
         if len(ways) > 1
     ]
-    return colours + styles
+    return colors + styles

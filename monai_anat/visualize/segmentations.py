@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from .figures import PALETTE, Stack, equal_lengths, picture_panels, show_gray
+from monai_anat.visualize.figures import PALETTE, Stack, equal_lengths, picture_panels, show_gray
 
 __all__ = ["draw_segmentations"]
 
@@ -27,7 +27,7 @@ def draw_segmentations(
     captions: Sequence[str] | None = None,
     columns: int = 6,
 ) -> Figure:
-    """One panel per image: each predicted structure tinted and outlined in its colour, the true outline dashed white.
+    """One panel per image: each predicted structure tinted and outlined in its color, the true outline dashed white.
 
     Args:
         images: (H, W) or (C, H, W) each.
@@ -78,14 +78,14 @@ def _mask(mask: Any, shape: tuple[int, ...], name: str) -> NDArray[np.int64]:
     return classes
 
 
-def _tint(axis: Axes, region: NDArray[np.bool_], colour: str) -> None:
+def _tint(axis: Axes, region: NDArray[np.bool_], color: str) -> None:
     if region.any():
         layer = np.zeros((*region.shape, 4), dtype=np.float32)
-        layer[region] = mpl.colors.to_rgba(colour, 0.28)
+        layer[region] = mpl.colors.to_rgba(color, 0.28)
         axis.imshow(layer, interpolation="nearest")
-        _outline(axis, region, colour, "-")
+        _outline(axis, region, color, "-")
 
 
-def _outline(axis: Axes, region: NDArray[np.bool_], colour: str, style: str) -> None:
+def _outline(axis: Axes, region: NDArray[np.bool_], color: str, style: str) -> None:
     if region.any() and not region.all():
-        axis.contour(region.astype(np.float32), levels=[0.5], colors=[colour], linewidths=1.1, linestyles=[style])
+        axis.contour(region.astype(np.float32), levels=[0.5], colors=[color], linewidths=1.1, linestyles=[style])

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .figures import Stack, as_gray, equal_lengths, picture_panels, show_gray
+from monai_anat.visualize.figures import Stack, as_gray, equal_lengths, picture_panels, show_gray
 
 __all__ = ["draw_contact_sheet", "draw_restorations", "tile_views"]
 
@@ -17,7 +17,7 @@ __all__ = ["draw_contact_sheet", "draw_restorations", "tile_views"]
 def draw_restorations(inputs: Stack, restored: Stack, targets: Stack, names: Sequence[str] | None = None) -> Figure:
     """What the network saw, what it restored, what was there: one column per sample, the three under each other.
 
-    All three are drawn on the grey scale of the target.
+    All three are drawn on the gray scale of the target.
 
     Args:
         inputs: (C, H, W) or (H, W) each, distorted or shuffled.
@@ -45,7 +45,7 @@ def draw_restorations(inputs: Stack, restored: Stack, targets: Stack, names: Seq
 
 
 def tile_views(views: Any, columns: int = 8, border: int = 2, limit: int = 32) -> NDArray[np.uint8]:
-    """A batch of views as one grey picture (1, H, W), the form in which TensorBoard takes images.
+    """A batch of views as one gray picture (1, H, W), the form in which TensorBoard takes images.
 
     Each view is stretched from its own darkest to its own brightest pixel.
 

@@ -108,9 +108,9 @@ def test_evaluation_needs_no_architecture_and_writes_all_that_the_readme_names(t
         assert np.asarray(Image.open(trained / "evaluated" / name)).std() > 0
 
 
-def test_averages_of_ten_crops_and_the_centre_differ(trained) -> None:
+def test_averages_of_ten_crops_and_the_center_differ(trained) -> None:
     found = []
-    for arguments in ({"average": "prob"}, {"average": "logit"}, {"test_crops": "centre"}):
+    for arguments in ({"average": "prob"}, {"average": "logit"}, {"test_crops": "center"}):
         evaluate(trained, **arguments)
         found.append(predictions(trained))
     assert 0 < np.abs(found[0] - found[1]).max() < 0.1
@@ -253,7 +253,7 @@ def test_a_patient_in_two_splits_stops_the_run_with_a_sentence(tmp_path) -> None
     ],
 )
 def test_a_choice_that_there_is_not_stops_the_run_before_it_starts(tmp_path, names, argument) -> None:
-    """Or an epoch is trained for nothing, or the centre alone is tested."""
+    """Or an epoch is trained for nothing, or the center alone is tested."""
     with pytest.raises(RuntimeError) as caught:
         run(*names, folder=BUNDLE, output_dir=str(tmp_path), ckpt_dir=str(tmp_path), **argument)
     assert f"{next(iter(argument))} must be one of" in str(caught.value.__cause__)

@@ -19,7 +19,8 @@ from monai_anat import networks
 from monai_anat.methods import TeacherStudentMethod
 from monai_anat.resources import bundle_names, bundle_path
 from monai_anat.schedules import Progress
-from monai_anat.transforms import ElasticDraw, RandAppearance, RandDistort, displacement_field
+from monai_anat.transforms import RandAppearance, RandDistort
+from monai_anat.transforms.elastic import ElasticDraw, displacement_field
 
 # MONAI warns that a config can run code, and that a schema has no hash
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -77,7 +78,7 @@ TINY_OF: dict[str, dict[str, Any]] = {
     },
     "cxr_moco_v2_pretraining": {"queue_size": 16},
     "cxr_simmim_pretraining": {"cell_size": 8},
-    # batch normalisation over four embeddings magnifies rounding, and so does Adam where a gradient is 0: small steps
+    # batch normalization over four embeddings magnifies rounding, and so does Adam where a gradient is 0: small steps
     "cxr_barlow_twins_pretraining": {"optimizer": "sgd", "learning_rate": 1e-6},
     "cxr_mlvicx_pretraining": {"learning_rate": 1e-4},
     "cxr_moco_v3_pretraining": {"learning_rate": 1e-4},
@@ -166,7 +167,7 @@ def appearances_of(views):
     return [found for part in views for found in appearances_of(part)] if isinstance(views, list | tuple) else []
 
 
-#: epochs, batch, optimiser, rate, weight decay, teacher momentum, drop path, eps: as published, but for the optimiser
+#: epochs, batch, optimizer, rate, weight decay, teacher momentum, drop path, eps: as published, but for the optimizer
 #: and the batch of PEAC, about which its scripts contradict each other
 RECIPES = {
     "cxr_popar_pretraining": (2000, 256, "sgd", 0.1, 0.0, None, 0.1, 1e-5),
@@ -257,7 +258,7 @@ def test_properties_are_complete(name, tmp_path):
 
 
 def weights_file(path: Path, definition: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Write weights for the network of a configuration as they are published, for colour images, with a classifier."""
+    """Write weights for the network of a configuration as they are published, for color images, with a classifier."""
     definition = {**definition.get("backbone", definition)}  # without the gates of a GatedBackbone
     swin, resnet = (definition["_target_"].endswith(kind) for kind in ("SwinBackbone", "ResNetBackbone"))
     torch.manual_seed(1)
@@ -278,8 +279,8 @@ def test_it_starts_from_the_weights_that_init_names(name, tmp_path):
     )
     workflow.initialize()
     method = workflow.parser.get_parsed_content("method")
-    encoder = method.exported()["encoder"].state_dict()
-    pairs = method.pairs() if isinstance(method, TeacherStudentMethod) else []
+    encoder = method.export_networks()["encoder"].state_dict()
+    pairs = method.student_teacher_pairs() if isinstance(method, TeacherStudentMethod) else []
     for key, value in expected.items():
         assert torch.equal(encoder.get(f"backbone.{key}", encoder.get(key)), value), key
     for student, teacher in pairs:

@@ -1,4 +1,4 @@
-"""Three optimiser steps of every method, alone or under torchrun; run by test_distributed.py.
+"""Three optimizer steps of every method, alone or under torchrun; run by test_distributed.py.
 
 In double precision, since BatchNorm over a few rows magnifies the rounding of single precision from step to step.
 """
@@ -16,7 +16,7 @@ from ignite.engine import Events
 from method_cases import CASES, progress_of
 from monai.transforms import Randomizable
 
-from monai_anat import data, engines, handlers, methods
+from monai_anat import data, distributed, engines, handlers, methods
 
 
 class DoubleViews(Randomizable):
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cases", nargs="*", choices=sorted(CASES))
     arguments = parser.parse_args()
-    device = engines.join_processes()
+    device = distributed.init_distributed()
     results = {}
     original = engines.SSLTrainer.progress
     for label in arguments.cases or CASES:
@@ -102,10 +102,10 @@ def main() -> None:
         except Exception as error:  # the other methods go on; all processes fail alike
             results[label] = {"error": f"{type(error).__name__}: {error}"}
         engines.SSLTrainer.progress = original
-    if engines.is_main_process():
+    if distributed.is_main_process():
         arguments.folder.mkdir(parents=True)
         torch.save(results, arguments.folder / "results.pt")
-    engines.leave_processes()
+    distributed.shutdown_distributed()
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from monai_anat.networks import (
     as_backbone,
     load_encoder,
     save_encoder,
-    to_tokens,
 )
+from monai_anat.networks.backbones.backbone import to_tokens
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def test_there_are_methods() -> None:
 def test_the_case_is_of_this_method_and_its_views_are_public(case: SimpleNamespace) -> None:
     assert type(case.method()) is CLASSES[case.name]
     assert type(case.views()).__name__ in methods.__all__
-    assert type(case.views()).__name__ in CLASSES[case.name].made_by
+    assert type(case.views()).__name__ in CLASSES[case.name].views_name
 
 
 def test_terms_are_finite_scalars_that_have_weights(case: SimpleNamespace) -> None:
@@ -111,7 +111,7 @@ def test_it_runs_under_bf16_autocast(case: SimpleNamespace) -> None:
 
 def test_the_encoder_can_be_kept_and_built_again(case: SimpleNamespace, tmp_path: Path) -> None:
     method, batch = case.method().eval(), batch_of(case)
-    encoder = method.exported()["encoder"]
+    encoder = method.export_networks()["encoder"]
     size = batch["view_1"].shape[2:]
     save_encoder(encoder, tmp_path, image_size=tuple(size), mean=0.5, std=0.25, provenance={"method": case.name})
     again = load_encoder(tmp_path).eval()
@@ -137,7 +137,7 @@ def test_micro_batches_with_counts_equal_the_joint_batch(case: SimpleNamespace) 
     total(case, method, batch).backward()
     joint = {name: p.grad.clone() for name, p in trainable(method).items() if p.grad is not None}
     method.zero_grad()
-    counts = {name: count / 4 for name, count in method.counts(batch).items()}
+    counts = {name: count / 4 for name, count in method.loss_denominators(batch).items()}
     for start in range(0, BATCH, BATCH // 4):
         part = {name: v[start : start + BATCH // 4] for name, v in batch.items() if isinstance(v, Tensor)}
         (total(case, method, part | counts) / 4).backward()
@@ -149,8 +149,8 @@ def test_the_teacher_is_a_frozen_copy_in_evaluation(case: SimpleNamespace) -> No
     method = case.method().train()
     if not isinstance(method, TeacherStudentMethod):
         pytest.skip("no teacher")
-    assert bool(method.pairs()) == case.teacher
-    for student, teacher in method.pairs():
+    assert bool(method.student_teacher_pairs()) == case.teacher
+    for student, teacher in method.student_teacher_pairs():
         assert not any(module.training for module in teacher.modules())
         assert all(not p.requires_grad for p in teacher.parameters())
         assert student.training
@@ -179,10 +179,12 @@ def test_compiling_takes_the_whole_encoder_and_changes_no_term(name: str) -> Non
     method.compile_networks(backend=backend)
     for term, value in method(batch, progress_of(case)).items():
         torch.testing.assert_close(value, expected[term], msg=term)
-    used = {n: p for n, p in method.exported()["encoder"].named_parameters() if p.ndim > 1 and p.grad is not None}
+    used = {
+        n: p for n, p in method.export_networks()["encoder"].named_parameters() if p.ndim > 1 and p.grad is not None
+    }
     assert {n for n, p in used.items() if id(p) not in compiled and "patch_embed" not in n} == set()
 
 
 def test_a_missing_key_is_named(case: SimpleNamespace) -> None:
-    with pytest.raises(KeyError, match=rf"batch lacks .*it holds \['unrelated'\].*{case.method().made_by}"):
+    with pytest.raises(KeyError, match=rf"batch lacks .*it holds \['unrelated'\].*{case.method().views_name}"):
         case.method()({"unrelated": torch.zeros(1)}, progress_of(case))

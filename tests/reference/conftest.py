@@ -55,7 +55,7 @@ def fill_state(shapes: Mapping[str, Sequence[int]], fn: str) -> dict[str, Tensor
             state[name] = FILLS[fn](shape, k, 0.02)
         elif len(shape) >= 2:
             state[name] = FILLS[fn](shape, k, float(np.prod(shape) / shape[0]) ** -0.5)
-        else:  # one-dimensional normalisation weight
+        else:  # one-dimensional normalization weight
             state[name] = FILLS[fn](shape, k, 0.05, 1.0)
     return state
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_anat.losses import DistillationCenter, matching_cross_entropy, self_distillation
-from monai_anat.networks import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
-from monai_anat.transforms import shifted_inside, soft_match_targets
+from monai_anat.networks.heads.matching_heads import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
+from monai_anat.transforms import soft_match_targets
+from monai_anat.transforms.cell_matches import shifted_inside
 
 TOKENS = (14, 14)
 
@@ -87,7 +88,7 @@ def test_losses(
     assert_agrees((decomposition + composition) / 2, expected["local"], tolerance)
     assert_agrees(both / 2, expected["global_"], tolerance)
     assert_agrees(0.05 * both + (decomposition + composition) / 2, expected["total"], tolerance)
-    # the released centre takes in the non-overlap rows too; ours observes the overlap rows alone
+    # the released center takes in the non-overlap rows too; ours observes the overlap rows alone
     center.observe(t["teacher_head_logits"])
     center.update()
     assert_agrees(center.center[:6], expected["center_after_first6"], tolerance)
@@ -140,6 +141,6 @@ def test_heads(recipes: SimpleNamespace, reference: Callable[..., Any], assert_a
         assert_agrees(out.std(), expected[f"{name}_std"], tolerance)
 
 
-def test_the_released_extra_normalisation_changes_nothing() -> None:
+def test_the_released_extra_normalization_changes_nothing() -> None:
     tokens = DenseHead(8)(torch.randn(2, 8, 4, 4))
     torch.testing.assert_close(F.normalize(tokens, dim=1), tokens)

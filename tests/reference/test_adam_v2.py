@@ -11,14 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_anat.losses import (
-    DistillationCenter,
-    composition_distance,
-    decomposition_distance,
-    distinct_pairs,
-    multi_view_distillation,
-)
-from monai_anat.networks import CompositionHead, DecompositionHead
+from monai_anat.losses import DistillationCenter, composition_distance, decomposition_distance, multi_view_distillation
+from monai_anat.losses.multi_view import distinct_pairs
+from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
 
 LOCALIZABILITY = ["adam_v2_L_stageL", "adam_v2_L_stageLCD", "adam_v2_L_stageLCD_centered"]
 PART_WHOLE = ["adam_v2_CD", "adam_v2_CD_d96"]

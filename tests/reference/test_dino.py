@@ -1,4 +1,4 @@
-"""The DINO head, the running centre of its teacher and its multi-crop loss against recorded numbers."""
+"""The DINO head, the running center of its teacher and its multi-crop loss against recorded numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from monai_anat.losses import DistillationCenter, distinct_pairs
-from monai_anat.methods import distill_views
+from monai_anat.losses import DistillationCenter
+from monai_anat.losses.multi_view import distinct_pairs
+from monai_anat.methods.multi_crop import distill_views
 from monai_anat.networks import PrototypeHead
 
 
@@ -35,7 +36,7 @@ def test_head(recipes: SimpleNamespace, reference: Callable[..., Any], assert_ag
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
-def test_centre_over_three_steps(
+def test_center_over_three_steps(
     micro_batches: int,
     recipes: SimpleNamespace,
     reference: Callable[..., Any],

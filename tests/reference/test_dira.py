@@ -31,7 +31,7 @@ def method() -> DiRAMethod:
 
 
 def load(discriminator: torch.nn.Module, recorded: dict[str, Tensor]) -> None:
-    """A bias before a normalisation that subtracts the mean does nothing: ours has none there."""
+    """A bias before a normalization that subtracts the mean does nothing: ours has none there."""
     named = {f"{LAYERS[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": v for name, v in recorded.items()}
     own = discriminator.state_dict()
     inert = {f"{layer}.conv.bias" for layer in ("0", "1", "2")}

@@ -11,9 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_anat.losses import matched_consistency, order_cross_entropy, smooth_l1
-from monai_anat.networks import CompositionHead, ContextDecoder, DecompositionHead, sincos_positions
-from monai_anat.transforms import crop_slices, split_quadrants, window_cells
+from monai_anat.losses import matched_consistency, order_cross_entropy
+from monai_anat.losses.smooth import smooth_l1
+from monai_anat.networks.backbones.positions import sincos_positions
+from monai_anat.networks.heads.context_decoder import ContextDecoder
+from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
+from monai_anat.transforms.geometry import crop_slices
+from monai_anat.transforms.windows import split_quadrants, window_cells
 
 Read = Callable[..., Any]
 Check = Callable[..., None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from monai_anat.networks import SwinBackbone, to_tokens
+from monai_anat.networks import SwinBackbone
+from monai_anat.networks.backbones.backbone import to_tokens
 
 
 def _tokens(entry, recipes):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from monai_anat.engines import LARS, clip_each_tensor
+from monai_anat.engines import LARS
+from monai_anat.engines.optimizers import clip_each_tensor
 
 
 def test_lars_three_steps(reference, recipes, assert_agrees):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.networks import SwinBackbone, to_tokens
+from monai_anat.networks import SwinBackbone
+from monai_anat.networks.backbones.backbone import to_tokens
 
 NAMES = [
     "swin_e32_224_eps1e-5_hfill",

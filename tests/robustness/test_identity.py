@@ -28,7 +28,7 @@ def _plant(folder: Path, count: int, split: str) -> list[dict[str, str]]:
     items = []
     for number, item in enumerate(segmentation_datalist(split)[:count]):
         with Image.open(item["image"]) as image, Image.open(item["label"]) as mask:
-            grey = np.asarray(image).astype("<u2") * 16
+            gray = np.asarray(image).astype("<u2") * 16
             place = folder / "Mustermann_Erika_19440229" / f"4711-XYZ_{split}_{number}.dcm"
             place.parent.mkdir(parents=True, exist_ok=True)
             mask.save(place.with_suffix(".png"))
@@ -39,10 +39,10 @@ def _plant(folder: Path, count: int, split: str) -> list[dict[str, str]]:
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3.19440229"
         dataset.PatientName, dataset.PatientID, dataset.Modality = "Mustermann^Erika", f"4711-XYZ-{number}", "CR"
         dataset.PatientBirthDate = dataset.StudyDate = "19440229"
-        dataset.Rows, dataset.Columns = grey.shape
+        dataset.Rows, dataset.Columns = gray.shape
         dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.PixelData = grey.tobytes()
+        dataset.PixelData = gray.tobytes()
         dataset["PixelData"].VR = "OW"
         pydicom.dcmwrite(place, dataset, enforce_file_format=True)
         name = str(place.relative_to(folder))

@@ -13,7 +13,7 @@ from ignite.engine import Events
 from monai_anat.data import SeededDataset, resumable_loader
 from monai_anat.engines import SSLTrainer, build_optimizers
 from monai_anat.handlers import TeacherEMA
-from monai_anat.methods import LampsMethod, LampsViewsd
+from monai_anat.methods import LampsMethod, RandLampsViewsd
 from monai_anat.networks import SwinBackbone
 from monai_anat.schedules import TurnPhase
 
@@ -40,7 +40,7 @@ def trainer_of(alternate: str, workers: int) -> SSLTrainer:
     images = [np.random.RandomState(seed).randint(0, 256, (1, 26, 27)).astype(np.uint8) for seed in range(9)]
     dataset = SeededDataset(
         [{"image": image} for image in images],
-        LampsViewsd(grid_size=4, cell_size=4, margin=1, kept=2),
+        RandLampsViewsd(grid_size=4, cell_size=4, margin=1, kept=2),
         seed=3,
         phase=TurnPhase(4),
         phase_by=alternate,

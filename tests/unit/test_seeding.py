@@ -5,7 +5,7 @@ import torch
 from monai_anat.seeding import mix, sample_seed, seed_step
 
 
-def test_seeds_of_neighbours_differ_and_fill_their_range():
+def test_seeds_of_neighbors_differ_and_fill_their_range():
     seeds = [sample_seed(0, epoch, index) for epoch in range(20) for index in range(500)]
     assert len(set(seeds)) > 9_990  # 32 bits: about 0.01 collisions expected
     assert max(seeds) < 2**32

@@ -39,7 +39,7 @@ def test_processes_share_the_samples_of_each_step(monkeypatch):
     alone = take(ResumableSampler(23, batch_size=6, seed=1), 30)
     shares = []
     for rank in range(3):
-        monkeypatch.setattr("monai_anat.data.sampling.rank_and_size", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr("monai_anat.data.sampling.get_rank_and_world_size", lambda rank=rank: (rank, 3))
         shares.append(take(ResumableSampler(23, batch_size=6, seed=1), 10))
     for step in range(5):
         together = {p for share in shares for p in share[2 * step : 2 * step + 2]}
@@ -51,7 +51,7 @@ def test_indivisible_and_oversized_batches_are_refused(monkeypatch):
         ResumableSampler(5, batch_size=8)
     with pytest.raises(ValueError, match="at least 1"):
         ResumableSampler(5, batch_size=0)
-    monkeypatch.setattr("monai_anat.data.sampling.rank_and_size", lambda: (0, 2))
+    monkeypatch.setattr("monai_anat.data.sampling.get_rank_and_world_size", lambda: (0, 2))
     with pytest.raises(ValueError, match=r"batch_size=3 and 2 processes; nearest is 2"):
         next(iter(ResumableSampler(5, batch_size=3)))
 
@@ -95,7 +95,7 @@ def test_the_step_of_a_sample_is_the_one_that_trains_on_it(monkeypatch):
     assert [step for _, _, step in stepped] == [position // 4 for position in range(30)]
     shares = []
     for rank in range(2):
-        monkeypatch.setattr("monai_anat.data.sampling.rank_and_size", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("monai_anat.data.sampling.get_rank_and_world_size", lambda rank=rank: (rank, 2))
         shares.append(take(ResumableSampler(11, batch_size=4, seed=3, with_step=True), 6))
     for share in shares:
         assert [step for _, _, step in share] == [0, 0, 1, 1, 2, 2]

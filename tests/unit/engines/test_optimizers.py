@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from monai_anat.engines import LARS, build_optimizers, clip_each_tensor
+from monai_anat.engines import LARS, build_optimizers
+from monai_anat.engines.optimizers import clip_each_tensor
 from monai_anat.methods.base import SSLMethod
 
 
@@ -17,7 +18,7 @@ class OneLayer(SSLMethod):
     def forward(self, batch, progress):
         return {"loss": self.layer(batch["image"]).mean()}
 
-    def exported(self):
+    def export_networks(self):
         return {"encoder": self.layer}
 
 
@@ -54,7 +55,7 @@ def test_lars_step_returns_the_closure_value_and_resumes():
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lars"])
-def test_every_trainable_parameter_is_optimised_once(name):
+def test_every_trainable_parameter_is_optimized_once(name):
     method = OneLayer()
     (optimizer,) = build_optimizers(method, name, lr=0.1, weight_decay=0.2).values()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -72,14 +73,14 @@ def test_unknown_names_and_options_are_refused():
 
 
 class TwoLayers(OneLayer):
-    """The bias has an optimiser of its own."""
+    """The bias has an optimizer of its own."""
 
     def param_groups(self, weight_decay):
         first, second = super().param_groups(weight_decay)
         return [first, {**second, "optimizer": "adversary"}]
 
 
-def test_another_optimiser_has_settings_of_its_own():
+def test_another_optimizer_has_settings_of_its_own():
     others = {"adversary": {"name": "adam", "lr": 2e-4, "betas": (0.5, 0.999)}}
     built = build_optimizers(TwoLayers(), "sgd", lr=0.03, weight_decay=1e-4, others=others)
     assert {key: type(optimizer) for key, optimizer in built.items()} == {

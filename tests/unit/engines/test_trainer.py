@@ -25,10 +25,10 @@ class ToyMethod(SSLMethod):
         self.loss_weights = {"fit": weights[0], "masked": weights[1]}
         self.steps: list[int] = []
 
-    def exported(self):
+    def export_networks(self):
         return {"encoder": self.encoder}
 
-    def counts(self, batch):
+    def loss_denominators(self, batch):
         return {"marked": batch["mask"].sum()}
 
     def forward(self, batch, progress):
@@ -76,7 +76,7 @@ def test_loss_is_the_weighted_sum_and_falls():
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_after_step_and_event_come_once_per_optimiser_step():
+def test_after_step_and_event_come_once_per_optimizer_step():
     trainer = trainer_of(micro_batch_size=1)
     events: list[int] = []
     trainer.add_event_handler(SSLEvents.OPTIMIZER_STEPPED, lambda e: events.append(e.progress.step))
@@ -114,7 +114,7 @@ def test_schedules_reach_the_groups_that_let_them():
     assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.3, 0.0)
 
 
-def test_schedules_must_name_an_optimiser():
+def test_schedules_must_name_an_optimizer():
     with pytest.raises(ValueError, match=r"schedules must be among .*'lr'.*got 'learning_rate'"):
         trainer_of(schedules={"learning_rate": ConstantSchedule(1.0)})
 
@@ -218,14 +218,14 @@ def test_out_of_memory_names_the_size_that_fits():
 
 
 class TwoPlayers(ToyMethod):
-    """A second player with an optimiser of its own."""
+    """A second player with an optimizer of its own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.critic = nn.Linear(4, 1)
         self.loss_weights = {"fit": 1.0, "critic": 1.0}
 
-    def counts(self, batch):
+    def loss_denominators(self, batch):
         return {}
 
     def forward(self, batch, progress):
@@ -240,7 +240,7 @@ class TwoPlayers(ToyMethod):
         ]
 
 
-def test_two_optimisers_step_by_their_own_schedules():
+def test_two_optimizers_step_by_their_own_schedules():
     method = TwoPlayers()
     schedules = {"lr": ConstantSchedule(0.0), "critic.lr": ConstantSchedule(0.1)}
     trainer = trainer_of(method, schedules=schedules)
@@ -251,7 +251,7 @@ def test_two_optimisers_step_by_their_own_schedules():
     assert not torch.equal(method.critic.weight, critic)
 
 
-def test_the_norm_of_one_optimiser_does_not_clip_another():
+def test_the_norm_of_one_optimizer_does_not_clip_another():
     """One step of SGD with rate 1 moves each player by its own clipped gradient."""
 
     def moved(weight):
@@ -276,7 +276,7 @@ def test_the_norm_of_one_optimiser_does_not_clip_another():
     assert large_norm > 1e4 * norm
 
 
-def test_an_optimiser_without_gradients_rests():
+def test_an_optimizer_without_gradients_rests():
     method = TwoPlayers()
     method.loss_weights = {"fit": 1.0, "critic": 0.0}
     method.forward = lambda batch, progress: {"fit": TwoPlayers.forward(method, batch, progress)["fit"]}
@@ -364,11 +364,11 @@ def test_a_micro_batch_has_samples(micro):
         trainer_of(micro_batch_size=micro)
 
 
-def test_resuming_with_other_images_or_another_optimiser_is_refused():
+def test_resuming_with_other_images_or_another_optimizer_is_refused():
     state = trainer_of().training_state()
     with pytest.raises(ValueError, match=r"differ in the number of images: 12 in the checkpoint, 13 in this run"):
         trainer_of(data=images(13)).load_training_state(state)
-    with pytest.raises(ValueError, match=r"differ in the kind of optimiser: \{'main': 'AdamW'\} in the checkpoint"):
+    with pytest.raises(ValueError, match=r"differ in the kind of optimizer: \{'main': 'AdamW'\} in the checkpoint"):
         trainer_of(optimizer="sgd").load_training_state(state)
     older = {key: value for key, value in state.items() if key not in ("images", "optimizer_kinds")}
     trainer_of().load_training_state(older)

@@ -17,8 +17,8 @@ from monai_anat.networks import Backbone
 SIDE = 48
 
 
-class GreyBands(Backbone):
-    """Knows everything that the synthetic pictures hold: one channel per grey level."""
+class GrayBands(Backbone):
+    """Knows everything that the synthetic pictures hold: one channel per gray level."""
 
     def __init__(self, *, knows: bool = True) -> None:
         super().__init__({"knows": knows}, spatial_dims=2, in_channels=1, channels=(4, 4), strides=(2, 4))
@@ -44,11 +44,11 @@ class Coordinates(Backbone):
         mass = x.clamp(min=0)
         line = torch.arange(x.shape[-1]) + 0.5
         total = mass.sum((1, 2, 3))
-        centre = [(mass.sum((1, 5 - axis)) * line).sum(1) / total / 4 for axis in (2, 3)]
+        center = [(mass.sum((1, 5 - axis)) * line).sum(1) / total / 4 for axis in (2, 3)]
         here = torch.arange(size) + 0.5
         bands = torch.linspace(-size, size, self.cells)
         maps = []
-        for axis, middle in zip((2, 3), centre, strict=True):
+        for axis, middle in zip((2, 3), center, strict=True):
             along = torch.exp(-((here[None, :, None] - middle[:, None, None] - bands) ** 2) / 8).movedim(
                 2, 1
             )  # (B, K, n)
@@ -99,8 +99,8 @@ class Noise(Backbone):
         return [torch.stack(maps) * self.weight]
 
 
-class Grey(Backbone):
-    """The mean grey level of each cell, and twice it: linear in the picture."""
+class Gray(Backbone):
+    """The mean gray level of each cell, and twice it: linear in the picture."""
 
     def __init__(self) -> None:
         super().__init__({}, spatial_dims=2, in_channels=1, channels=(2,), strides=(4,))
@@ -119,13 +119,13 @@ def frozen(backbone: Backbone, **settings) -> FrozenEncoder:
 @pytest.fixture(scope="session")
 def oracles() -> SimpleNamespace:
     """Encoders whose answers are known, ready to be measured."""
-    kinds = {"place": Place, "constant": Constant, "noise": Noise, "grey": Grey, "bands": GreyBands}
+    kinds = {"place": Place, "constant": Constant, "noise": Noise, "gray": Gray, "bands": GrayBands}
     return SimpleNamespace(frozen=frozen, **{name: lambda k=kind: frozen(k()) for name, kind in kinds.items()})
 
 
 @pytest.fixture(scope="session")
 def ramps(tmp_path_factory):
-    """Pictures whose grey level is a linear function of the place, each with slopes of its own."""
+    """Pictures whose gray level is a linear function of the place, each with slopes of its own."""
     folder = tmp_path_factory.mktemp("ramps")
     items = []
     for number in range(6):
@@ -138,13 +138,13 @@ def ramps(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def grey_bands() -> type[Backbone]:
-    return GreyBands
+def gray_bands() -> type[Backbone]:
+    return GrayBands
 
 
 @pytest.fixture(scope="session")
-def grey() -> type[Backbone]:
-    return Grey
+def gray() -> type[Backbone]:
+    return Gray
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +154,7 @@ def coordinates() -> type[Backbone]:
 
 @pytest.fixture(scope="session")
 def lungs(tmp_path_factory):
-    """Three splits of pictures with two grey rectangles at places that vary: right .3, left .6, on black."""
+    """Three splits of pictures with two gray rectangles at places that vary: right .3, left .6, on black."""
     folder = tmp_path_factory.mktemp("lungs")
     generator = np.random.default_rng(0)
     splits: dict[str, list[dict[str, str]]] = {"training": [], "validation": [], "test": []}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.evaluation import augment_batch
+from monai_anat.evaluation.augmentation import augment_batch
 
 STILL = {"degrees": 0.0, "scale": 0.0, "shift": 0.0, "gamma": 0.0, "noise": 0.0}
 
@@ -60,7 +60,7 @@ def test_no_mirror_image_ever() -> None:
     assert (middle[1] > middle[0]).all(), "the foot of the L stays on the right"
 
 
-def test_grey_levels_stay_in_range_and_input_stays_as_it_is() -> None:
+def test_gray_levels_stay_in_range_and_input_stays_as_it_is() -> None:
     images, labels = blob()
     kept = images.clone()
     new_images, _ = augment_batch(images, labels, draw(5), gamma=2.0, noise=0.5)

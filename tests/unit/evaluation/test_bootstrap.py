@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.evaluation import PatientBootstrap, undefined_metric
-from monai_anat.evaluation.bootstrap import interval
+from monai_anat.evaluation import PatientBootstrap
+from monai_anat.evaluation.bootstrap import interval, undefined_metric
 
 
 def covers(metric, truth: float) -> bool:

@@ -52,7 +52,7 @@ def test_files_of_one_name_are_told_apart(lungs, tmp_path) -> None:
     assert torch.equal(cases.take([str(tmp_path / "b" / "frontal.png")]).images[0], cases.images[1])
 
 
-def test_pixels_of_the_square_have_their_millimetres(lungs, tmp_path) -> None:
+def test_pixels_of_the_square_have_their_millimeters(lungs, tmp_path) -> None:
     image, mask = np.zeros((40, 60), np.float32), np.zeros((40, 60), np.uint8)
     image[10:, 20:], mask[10:30, 20:40] = 1, 1
     nibabel.save(nibabel.Nifti1Image(image.T[..., None], np.diag([-0.3, -0.6, 1, 1])), tmp_path / "a.nii.gz")

@@ -11,8 +11,8 @@ import torch
 from monai.networks.nets import SwinUNETR, ViT
 
 from monai_anat.data import RadiographError, radiograph_preprocessing
-from monai_anat.evaluation import CollapsedFeaturesError, FrozenEncoder, load_cases
-from monai_anat.evaluation.frozen import centred
+from monai_anat.evaluation import FrozenEncoder, load_cases
+from monai_anat.evaluation.frozen import CollapsedFeaturesError, centered
 from monai_anat.networks import ResNetBackbone, SwinBackbone, as_backbone, save_encoder
 
 TINY = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
@@ -43,24 +43,24 @@ def test_features_are_computed_once_and_shared(lungs, oracles) -> None:
     assert sum(sizes) == 16
 
 
-def test_the_cache_serves_later_encoders_with_the_same_weights_only(lungs, oracles, grey_bands, tmp_path) -> None:
-    encoder = oracles.frozen(grey_bands(), cache_dir=tmp_path)
+def test_the_cache_serves_later_encoders_with_the_same_weights_only(lungs, oracles, gray_bands, tmp_path) -> None:
+    encoder = oracles.frozen(gray_bands(), cache_dir=tmp_path)
     before = encoder.embeddings(lungs["test"])
-    again = oracles.frozen(grey_bands(), cache_dir=tmp_path)
+    again = oracles.frozen(gray_bands(), cache_dir=tmp_path)
     sizes = counted(again)
     np.testing.assert_array_equal(again.embeddings(lungs["test"]), before)
     assert sizes == []
-    other = grey_bands()
+    other = gray_bands()
     torch.nn.init.constant_(other.weight, 2.0)
     np.testing.assert_allclose(
         oracles.frozen(other, cache_dir=tmp_path).embeddings(lungs["test"]), 2 * before, rtol=1e-6
     )
-    smaller = oracles.frozen(grey_bands(), cache_dir=tmp_path, image_size=24)
+    smaller = oracles.frozen(gray_bands(), cache_dir=tmp_path, image_size=24)
     assert smaller.feature_maps(lungs["test"]).shape[2:] == (6, 6)
 
 
 def test_a_temporary_store_goes_with_its_encoder(lungs, oracles) -> None:
-    encoder = oracles.grey()
+    encoder = oracles.gray()
     encoder.embeddings(lungs["test"])
     folder: Path = encoder._folder
     assert folder.is_dir()
@@ -69,7 +69,7 @@ def test_a_temporary_store_goes_with_its_encoder(lungs, oracles) -> None:
     assert not folder.exists()
 
 
-def test_grey_goes_to_every_channel_with_its_own_normalisation(lungs) -> None:
+def test_gray_goes_to_every_channel_with_its_own_normalization(lungs) -> None:
     torch.manual_seed(0)
     backbone = ResNetBackbone(depth=18, in_channels=3).eval()
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -98,7 +98,7 @@ def test_random_weights_come_from_the_seed_and_leave_the_encoder_alone(lungs) ->
         np.testing.assert_array_equal(FrozenEncoder(backbone, image_size=64).embeddings(lungs["test"][:2]), own)
 
 
-def test_record_gives_size_and_normalisation(tmp_path) -> None:
+def test_record_gives_size_and_normalization(tmp_path) -> None:
     save_encoder(SwinBackbone(**TINY), tmp_path, image_size=56, mean=0.4, std=0.2)
     encoder = FrozenEncoder.load(tmp_path)
     assert encoder.settings["image_size"] == 56
@@ -113,8 +113,8 @@ def test_a_padded_map_reaches_beyond_the_image() -> None:
     assert encoder.extent == (64, 64)
 
 
-def test_too_small_a_grid_names_the_ways_out(oracles, grey_bands) -> None:
-    encoder = oracles.frozen(grey_bands(), image_size=8)
+def test_too_small_a_grid_names_the_ways_out(oracles, gray_bands) -> None:
+    encoder = oracles.frozen(gray_bands(), image_size=8)
     with pytest.raises(ValueError, match=r"at least 4 x 4 cells, got 2 x 2 at image_size=8 .* such as -2"):
         encoder.check_grid(4)
 
@@ -123,8 +123,8 @@ def test_equal_and_broken_features_are_named(lungs, oracles) -> None:
     with pytest.raises(CollapsedFeaturesError, match="collapsed"):
         oracles.constant().mean_feature(lungs["test"])
     with pytest.raises(CollapsedFeaturesError):
-        centred(np.ones((4, 3)))
-    encoder = oracles.grey()
+        centered(np.ones((4, 3)))
+    encoder = oracles.gray()
     encoder.backbone.weight.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="must be finite, got NaN"):
         encoder.embeddings(lungs["test"])
@@ -175,6 +175,6 @@ def test_a_file_that_cannot_be_read_is_named(oracles, tmp_path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
-def test_a_device_that_is_not_there_is_named(oracles, grey_bands) -> None:
+def test_a_device_that_is_not_there_is_named(oracles, gray_bands) -> None:
     with pytest.raises(ValueError, match="device must be one that torch finds here, got 'cuda'; take 'cpu'"):
-        oracles.frozen(grey_bands(), device="cuda")
+        oracles.frozen(gray_bands(), device="cuda")

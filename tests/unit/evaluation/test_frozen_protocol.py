@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from monai_anat.data import DatalistError
-from monai_anat.evaluation import FrozenProtocol, compare_results
-from monai_anat.evaluation.frozen_protocol import patients_of, three_cases
+from monai_anat.evaluation import compare_results
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol, patients_of, three_cases
 from monai_anat.evaluation.protocols import FROZEN
 
 FAST = {"resamples": 20, "random_seed": None}
@@ -55,8 +55,8 @@ def test_a_constant_encoder_is_flagged_and_has_no_score(name, items, oracles) ->
 
 
 def test_random_weights_stand_beside(items, oracles) -> None:
-    result = FROZEN["collapse"](resamples=20).run(oracles.grey(), items)
-    assert list(result["baselines"]) == ["random initialisation"]
+    result = FROZEN["collapse"](resamples=20).run(oracles.gray(), items)
+    assert list(result["baselines"]) == ["random initialization"]
 
 
 def test_more_images_than_allowed_are_drawn_by_seed(items) -> None:
@@ -70,10 +70,10 @@ def test_more_images_than_allowed_are_drawn_by_seed(items) -> None:
 def test_too_little_data_is_named(items, oracles) -> None:
     protocol = FROZEN["collapse"]()
     with pytest.raises(DatalistError, match="at least one image for collapse, got none; name another split"):
-        protocol.run(oracles.grey(), [])
+        protocol.run(oracles.gray(), [])
     twice = [{**item, "patient": "same"} for item in items[:3]]
     with pytest.raises(DatalistError, match="at least 2 patients for collapse, got 3 images of 1"):
-        protocol.run(oracles.grey(), twice)
+        protocol.run(oracles.gray(), twice)
 
 
 def test_patients_without_a_name_are_their_files() -> None:

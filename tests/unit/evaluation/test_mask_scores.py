@@ -47,7 +47,7 @@ def test_agrees_with_monai() -> None:
     np.testing.assert_allclose(hd95_by_structure(masks[:2], masks[2:]), expected, rtol=1e-5)
 
 
-def test_distance_in_millimetres_of_oblong_pixels() -> None:
+def test_distance_in_millimeters_of_oblong_pixels() -> None:
     truth, mask = torch.zeros(2, 2, 40, 30), torch.zeros(2, 2, 40, 30)
     truth[:, :, 10:20, 10:20] = 1
     mask[:, 0, 14:24, 10:20] = 1  # four rows further down; the second structure is not found

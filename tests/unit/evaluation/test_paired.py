@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.evaluation import paired_difference
+from monai_anat.evaluation.paired import paired_difference
 
 
 def test_mean_and_draws_by_hand() -> None:

@@ -38,7 +38,7 @@ def few(tmp_path):
     return path
 
 
-def test_size_and_normalisation_are_those_of_the_record(encoder, tmp_path) -> None:
+def test_size_and_normalization_are_those_of_the_record(encoder, tmp_path) -> None:
     results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["landmarks"], options=TINY)
     frozen = FrozenEncoder(load_encoder(encoder), image_size=32, mean=0.4, std=0.2)
     expected = LandmarkProbe(**TINY["landmarks"]).run(frozen, load_datalist(sample_folder(), "test"))
@@ -58,7 +58,7 @@ def test_few_shot_takes_its_own_arguments_and_those_of_the_segmentation(encoder,
     assert dice["ways"] == {"fine-tuned": [[1, "dice/1 label, fine-tuned"], [2, "dice/2 labels, fine-tuned"]]}
     assert (tmp_path / "few_shot" / "2_fine-tuned" / "few_shot_masks.npz").is_file()
     page = (tmp_path / "report.html").read_text()
-    assert "Dice, by labelled images" in page
+    assert "Dice, by labeled images" in page
 
 
 def test_unknown_protocols_and_data_without_sections_are_named(encoder, tmp_path) -> None:

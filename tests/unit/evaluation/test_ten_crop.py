@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.evaluation import TenCropInferer, average_crops
+from monai_anat.evaluation import TenCropInferer
+from monai_anat.evaluation.ten_crop import average_crops
 from monai_anat.transforms import ten_crops
 
 

@@ -9,7 +9,7 @@ import torch
 from monai_anat.evaluation.windows import cut_windows, split_window, window_at
 
 
-def test_windows_are_centred_and_stay_inside() -> None:
+def test_windows_are_centered_and_stay_inside() -> None:
     assert window_at((20, 30), 11, (60, 50)).tolist() == [15, 25, 11, 11]
     for center in ((0, 0), (59, 49), (0, 49)):
         top, left, height, width = window_at(center, 20, (60, 50))

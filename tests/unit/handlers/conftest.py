@@ -33,10 +33,10 @@ class ToyTeacherMethod(TeacherStudentMethod):
         self.teacher = self.teacher_of(self.student)
         self.loss_weights = {"match": 1.0}
 
-    def pairs(self):
+    def student_teacher_pairs(self):
         return [(self.student, self.teacher)]
 
-    def exported(self):
+    def export_networks(self):
         return {"encoder": self.student}
 
     def forward(self, batch, progress):

@@ -7,7 +7,8 @@ import sys
 import pytest
 from fire import Fire
 
-from monai_anat.handlers import begin_command, check_choice, command_line_config, root_cause
+from monai_anat.handlers import check_bundle_arguments, check_choice
+from monai_anat.handlers.bundle_command import command_line_config, root_cause
 
 
 def test_config_of_a_bundle_command(tmp_path):
@@ -34,9 +35,9 @@ def config(tmp_path, monkeypatch):
 
 def test_a_mistyped_argument_is_refused_with_the_one_that_is_meant(config):
     with pytest.raises(ValueError, match="--bacth_size is no argument of this bundle; --batch_size is; its README"):
-        begin_command(["run", "--config_file", config, "--bacth_size", "8"])
+        check_bundle_arguments(["run", "--config_file", config, "--bacth_size", "8"])
     with pytest.raises(ValueError, match="--quux is no argument of this bundle; its README"):
-        begin_command(["run", "--config_file", config, "--quux", "8"])
+        check_bundle_arguments(["run", "--config_file", config, "--quux", "8"])
 
 
 @pytest.mark.parametrize(
@@ -51,13 +52,13 @@ def test_a_mistyped_argument_is_refused_with_the_one_that_is_meant(config):
     ],
 )
 def test_known_arguments_and_those_that_others_refer_to_are_taken(config, words):
-    begin_command(["run", "--config_file", config, *words])
+    check_bundle_arguments(["run", "--config_file", config, *words])
 
 
 def test_nothing_is_touched_outside_of_a_bundle_command(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["pytest", "--quux", "1"])
     before = sys.excepthook
-    begin_command()
+    check_bundle_arguments()
     assert sys.excepthook is before
 
 
@@ -70,14 +71,14 @@ def test_constants_that_would_become_texts_are_refused_with_the_word_to_write(co
     """``--class_balance false`` is the text "false" for MONAI, which counts as true."""
     words = ["--batch_size", text] if form == "apart" else [f"--batch_size={text}"]
     with pytest.raises(ValueError, match=rf"--batch_size {re.escape(text)} would be taken for a text.*write {meant}$"):
-        begin_command(["run", "--config_file", config, *words])
+        check_bundle_arguments(["run", "--config_file", config, *words])
 
 
 @pytest.mark.parametrize(
     "text", ["True", "False", "None", "none", "['true', 1]", "true-to-life", "$not true", "/null/a"]
 )
 def test_constants_of_python_and_real_texts_are_taken(config, text):
-    begin_command(["run", "--config_file", config, "--batch_size", text])
+    check_bundle_arguments(["run", "--config_file", config, "--batch_size", text])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def failure() -> RuntimeError:
 
 
 def test_an_error_ends_in_our_sentence(config, capsys):
-    begin_command(["run", "--config_file", config])
+    check_bundle_arguments(["run", "--config_file", config])
     error = failure()
     assert str(root_cause(error)) == "batch_size must be at least 1"
     sys.excepthook(type(error), error, error.__traceback__)

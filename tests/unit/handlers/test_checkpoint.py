@@ -7,7 +7,8 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from monai_anat.handlers import Checkpointer, TeacherEMA, checkpoint, save_atomically
+from monai_anat.handlers import Checkpointer, TeacherEMA, checkpoint
+from monai_anat.handlers.checkpoint import save_atomically
 
 
 def run(make_trainer, folder, epochs=2, stop=None, source="auto", seed=0, **options):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 
-from monai_anat.handlers import RunManifest, data_fingerprint
+from monai_anat.handlers import RunManifest
+from monai_anat.handlers.manifest import data_fingerprint
 
 
 def test_manifest_names_versions_config_and_data_but_no_path(make_trainer, tmp_path):

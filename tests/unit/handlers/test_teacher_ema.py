@@ -5,7 +5,8 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from monai_anat.handlers import TeacherEMA, move_teacher
+from monai_anat.handlers import TeacherEMA
+from monai_anat.handlers.teacher_ema import move_teacher
 from monai_anat.schedules import LinearSchedule
 
 

@@ -1,4 +1,4 @@
-"""Self-distillation is a cross-entropy of soft targets, and its centre is that of the joint batch."""
+"""Self-distillation is a cross-entropy of soft targets, and its center is that of the joint batch."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_misfits_are_refused() -> None:
         self_distillation(logits_of(0), logits_of(1), torch.zeros(10), 0.1, 0.0)
 
 
-# ---------------------------------------------------------------------- the centre
+# ---------------------------------------------------------------------- the center
 
 
 def test_it_moves_once_per_update_to_the_mean_over_all_rows() -> None:
@@ -168,7 +168,7 @@ dist.destroy_process_group()
 """
 
 
-def test_two_processes_have_the_centre_of_the_joint_batch(tmp_path: Path) -> None:
+def test_two_processes_have_the_center_of_the_joint_batch(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     outputs = [tmp_path / f"center_{rank}.pt" for rank in range(2)]
     workers = [

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.losses import distinct_pairs, multi_view_distillation, self_distillation
+from monai_anat.losses import multi_view_distillation, self_distillation
+from monai_anat.losses.multi_view import distinct_pairs
 
 
 def logits_of(*shape: int, seed: int = 0) -> Tensor:

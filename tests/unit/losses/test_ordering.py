@@ -34,7 +34,7 @@ def test_it_is_the_mean_over_the_samples() -> None:
     torch.testing.assert_close(order_cross_entropy(logits, order), halves / 2)
 
 
-def test_batch_order_and_joint_relabelling_change_nothing() -> None:
+def test_batch_order_and_joint_relabeling_change_nothing() -> None:
     logits, order = torch.randn(3, 9, 9, generator=torch.Generator().manual_seed(2)), random_orders(3, 9)
     value = order_cross_entropy(logits, order)
     torch.testing.assert_close(order_cross_entropy(logits.flip(0), order.flip(0)), value)

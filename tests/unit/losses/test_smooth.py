@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.losses import smooth_l1
+from monai_anat.losses.smooth import smooth_l1
 
 
 def test_it_is_quadratic_near_0_and_linear_beyond_1() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.losses import covariance, invariance, variance, variance_covariance
+from monai_anat.losses import variance_covariance, vicreg_covariance, vicreg_invariance, vicreg_variance
 
 
 def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -28,34 +28,34 @@ def slow_covariance(z: Tensor) -> Tensor:
 @pytest.mark.parametrize(("rows", "width"), [(4, 9), (9, 4), (5, 5), (2, 7), (3, 1)])
 def test_covariance_equals_the_loop_in_either_form(rows: int, width: int) -> None:
     z = randn(rows, width).requires_grad_()
-    value, slow = covariance(z), slow_covariance(z)
+    value, slow = vicreg_covariance(z), slow_covariance(z)
     torch.testing.assert_close(value, slow, rtol=1e-10, atol=1e-12)
     (got,), (expected,) = torch.autograd.grad(value, z), torch.autograd.grad(slow, z)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
     # the views are added up
-    torch.testing.assert_close(covariance(z, 2 * z), 17 * slow)
+    torch.testing.assert_close(vicreg_covariance(z, 2 * z), 17 * slow)
 
 
 def test_the_gram_form_keeps_float32_precision_at_full_width() -> None:
     z = randn(16, 2048, dtype=torch.float32)
     matrix = torch.cov(z.double().T)
     exact = (matrix.square().sum() - matrix.diagonal().square().sum()) / 2048
-    torch.testing.assert_close(covariance(z).double(), exact, rtol=1e-5, atol=0)
+    torch.testing.assert_close(vicreg_covariance(z).double(), exact, rtol=1e-5, atol=0)
 
 
 def test_variance_is_the_hinge_of_each_dimension_and_the_mean_of_the_views() -> None:
     z = randn(8, 3) * torch.tensor([0.2, 0.7, 4.0])
     hinges = [max(0.0, 1 - (float(column.var()) + 1e-4) ** 0.5) for column in z.T]
     assert hinges[2] == 0
-    assert variance(z).item() == pytest.approx(sum(hinges) / 3, rel=1e-12)
-    assert variance(z, torch.zeros_like(z)).item() == pytest.approx((sum(hinges) / 3 + 0.99) / 2, rel=1e-12)
-    assert variance(z, eps=0.25).item() < variance(z).item()
+    assert vicreg_variance(z).item() == pytest.approx(sum(hinges) / 3, rel=1e-12)
+    assert vicreg_variance(z, torch.zeros_like(z)).item() == pytest.approx((sum(hinges) / 3 + 0.99) / 2, rel=1e-12)
+    assert vicreg_variance(z, eps=0.25).item() < vicreg_variance(z).item()
 
 
 def test_a_batch_of_unit_spread_and_no_correlation_costs_nothing() -> None:
     design = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 3**0.5 / 2  # orthogonal, variance 1
-    assert covariance(design).item() == pytest.approx(0, abs=1e-12)
-    assert variance(design).item() == 0
+    assert vicreg_covariance(design).item() == pytest.approx(0, abs=1e-12)
+    assert vicreg_variance(design).item() == 0
     assert variance_covariance(design, design).item() == pytest.approx(0, abs=1e-12)
 
 
@@ -68,7 +68,7 @@ def test_a_hand_case_of_two_rows() -> None:
 
 def test_the_weights_weigh_the_terms() -> None:
     z_1, z_2 = randn(6, 4), randn(6, 4, seed=1)
-    parts = [invariance(z_1, z_2), variance(z_1, z_2), covariance(z_1, z_2)]
+    parts = [vicreg_invariance(z_1, z_2), vicreg_variance(z_1, z_2), vicreg_covariance(z_1, z_2)]
     for number, part in enumerate(parts):
         weights = [3.0 if n == number else 0.0 for n in range(3)]
         torch.testing.assert_close(variance_covariance(z_1, z_2, *weights), 3 * part)
@@ -94,13 +94,13 @@ def test_gradients(shape: tuple[int, int]) -> None:
 def test_a_shift_of_the_batch_and_an_order_of_its_rows_change_nothing() -> None:
     z = randn(6, 9)
     for changed in (z + 7.0, z[torch.randperm(6)]):
-        torch.testing.assert_close(covariance(changed), covariance(z))
-        torch.testing.assert_close(variance(changed), variance(z))
+        torch.testing.assert_close(vicreg_covariance(changed), vicreg_covariance(z))
+        torch.testing.assert_close(vicreg_variance(changed), vicreg_variance(z))
 
 
 def test_one_row_and_other_shapes_are_refused() -> None:
     one = torch.zeros(1, 4)
-    for term in (variance, covariance):
+    for term in (vicreg_variance, vicreg_covariance):
         with pytest.raises(ValueError, match=r"at least 2 rows for each view, got \[\(1, 4\)\].*batch of 2 images"):
             term(one)
         with pytest.raises(ValueError, match="at least 2 rows"):
@@ -108,6 +108,6 @@ def test_one_row_and_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="batch of 2 images"):
         variance_covariance(one, one)
     with pytest.raises(ValueError, match=r"must both be \(B, D\), got \(2, 4\) and \(2, 5\)"):
-        invariance(torch.zeros(2, 4), torch.zeros(2, 5))
+        vicreg_invariance(torch.zeros(2, 4), torch.zeros(2, 5))
     with pytest.raises(ValueError, match=r"got \[\(2, 4, 4\)\]"):
-        covariance(torch.zeros(2, 4, 4))
+        vicreg_covariance(torch.zeros(2, 4, 4))

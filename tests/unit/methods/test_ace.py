@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_anat.methods import ACEMethod, ACEViewsd, ace
+from monai_anat.methods import ACEMethod, RandACEViewsd, ace
 from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
 from monai_anat.transforms import Appearance, RandAppearance
@@ -23,7 +23,7 @@ START = Progress(0, 1, 0, 1)
 TERMS = {"decomposition", "composition", "global_consistency"}
 SMALL_HEAD = {"num_prototypes": 24, "head_features": 16, "bottleneck_features": 8}
 UNCHANGED = {"appearance": RandAppearance(jitter_prob=0, blur_prob=0), "sharpen_prob": 0.0, "equalize_prob": 0.0}
-#: batch normalisation takes the bias of the convolution before it away again
+#: batch normalization takes the bias of the convolution before it away again
 BIASES = tuple(f"dense_head.layers.{number}.0.bias" for number in range(3))
 
 
@@ -32,8 +32,8 @@ def tiny_method(**options: Any) -> ACEMethod:
     return ACEMethod(backbone, **{"image_size": 16, "frozen_prototype_epochs": 0, **SMALL_HEAD, **options})
 
 
-def tiny_views(**options: Any) -> ACEViewsd:
-    return ACEViewsd(**{"grid_size": 4, "cell_size": 4, "source_grid": 10, **options})
+def tiny_views(**options: Any) -> RandACEViewsd:
+    return RandACEViewsd(**{"grid_size": 4, "cell_size": 4, "source_grid": 10, **options})
 
 
 def tiny_image(seed: int) -> Any:
@@ -59,7 +59,7 @@ def image_of(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def batch_of(views: ACEViewsd, images: list[Any]) -> dict[str, Tensor]:
+def batch_of(views: RandACEViewsd, images: list[Any]) -> dict[str, Tensor]:
     samples = [views.set_random_state(seed)({"image": image}) for seed, image in enumerate(images)]
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -69,7 +69,7 @@ def tiny_batch(size: int = 4) -> dict[str, Tensor]:
 
 
 def moved_teacher(method: ACEMethod) -> ACEMethod:
-    """The method in evaluation with a teacher and a centre that differ from their beginnings."""
+    """The method in evaluation with a teacher and a center that differ from their beginnings."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in method.teacher.parameters():
@@ -103,7 +103,7 @@ def test_tokens_of_the_large_crop_are_the_mean_of_their_parts(scale: tuple[int, 
 
 
 def test_the_crops_of_the_paper() -> None:
-    views, R = ACEViewsd(**UNCHANGED), np.random.RandomState(0)
+    views, R = RandACEViewsd(**UNCHANGED), np.random.RandomState(0)
     sample = views.set_random_state(0)({"image": R.randint(0, 256, (1, 1024, 1000)).astype(np.uint8)})
     assert sample["view_1"].shape == sample["view_2"].shape == (1, 448, 448)
     assert sample["crop_offset"].dtype == torch.long
@@ -146,13 +146,13 @@ def test_each_crop_changes_by_a_draw_of_its_own() -> None:
 )
 def test_every_change_reaches_its_crop_alone(change: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     views, image, none = tiny_views(), image_of(1, 40, 40), (Appearance(), 0.0, 0.0)
-    draw = ACEViewsd.randomize
+    draw = RandACEViewsd.randomize
 
-    def fixed(self: ACEViewsd, data: Any) -> None:
+    def fixed(self: RandACEViewsd, data: Any) -> None:
         draw(self, data)
         self.changes = list(wanted)
 
-    monkeypatch.setattr(ACEViewsd, "randomize", fixed)
+    monkeypatch.setattr(RandACEViewsd, "randomize", fixed)
     wanted: list[Any] = [none, none]
     plain = views.set_random_state(0)({"image": image})
     for number, (changed, same) in enumerate((("view_1", "view_2"), ("view_2", "view_1"))):
@@ -162,7 +162,7 @@ def test_every_change_reaches_its_crop_alone(change: Any, name: str, monkeypatch
         assert (sample[changed] - plain[changed]).abs().max() > 0.1, name
 
 
-def test_codes_and_their_grey_levels_give_the_same_views_and_so_do_seeds_and_pickles() -> None:
+def test_codes_and_their_gray_levels_give_the_same_views_and_so_do_seeds_and_pickles() -> None:
     views, copy = tiny_views(equalize_prob=0.0), pickle.loads(pickle.dumps(tiny_views(equalize_prob=0.0)))
     for seed in range(5):
         codes = tiny_image(seed)
@@ -177,18 +177,18 @@ def test_codes_and_their_grey_levels_give_the_same_views_and_so_do_seeds_and_pic
 
 
 def test_views_refuse_what_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"must be \(C, H, W\), got \(1, 40, 40, 40\); ACEViewsd is 2D"):
+    with pytest.raises(ValueError, match=r"must be \(C, H, W\), got \(1, 40, 40, 40\); RandACEViewsd is 2D"):
         tiny_views()({"image": image_of(1, 40, 40, 40)})
     with pytest.raises(ValueError, match=r"grid_size must be a multiple of scale.*=7 .*even grid"):
-        ACEViewsd(grid_size=7)
+        RandACEViewsd(grid_size=7)
     with pytest.raises(ValueError, match=r"source_grid must be from 28 to 41 cells .* got 20"):
-        ACEViewsd(source_grid=20)
+        RandACEViewsd(source_grid=20)
     with pytest.raises(ValueError, match=r"scale must be two numbers of 1 or 2 .* got \(3, 3\)"):
-        ACEViewsd(scale=(3, 3))
+        RandACEViewsd(scale=(3, 3))
     with pytest.raises(ValueError, match=r"sharpen_prob must be a probability in \[0, 1\], got 2"):
-        ACEViewsd(sharpen_prob=2)
+        RandACEViewsd(sharpen_prob=2)
     with pytest.raises(ValueError, match=r"area must be two shares of the image in \(0, 1\]"):
-        ACEViewsd(area=(0.5, 2.0))
+        RandACEViewsd(area=(0.5, 2.0))
 
 
 # ---------------------------------------------------------------------- wiring
@@ -400,10 +400,10 @@ def test_crops_without_overlap_are_finite_and_only_pushed_apart() -> None:
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
 
 
-# ---------------------------------------------------------------------- centre, arguments
+# ---------------------------------------------------------------------- center, arguments
 
 
-def test_the_centre_moves_after_a_step_of_training_to_the_rows_of_the_overlap() -> None:
+def test_the_center_moves_after_a_step_of_training_to_the_rows_of_the_overlap() -> None:
     torch.manual_seed(0)
     method, batch = tiny_method(), tiny_batch()
     seen: list[Tensor] = []
@@ -454,7 +454,7 @@ def test_a_weight_of_zero_leaves_term_and_heads_away(weights: dict[str, float], 
         {"global_consistency"} if "global_weight" in weights else set()
     )
     assert hasattr(method, "downsampling_head") == ("composition" in method.loss_weights)
-    assert [pair[0] for pair in method.pairs()] == [getattr(method, name) for name in method.teacher]
+    assert [pair[0] for pair in method.student_teacher_pairs()] == [getattr(method, name) for name in method.teacher]
     method.after_step(START)
 
 
@@ -472,7 +472,7 @@ def test_unit_predictions_bound_the_logits_and_are_a_choice() -> None:
 
 def test_misfits_are_refused() -> None:
     method, batch = tiny_method(), tiny_batch()
-    with pytest.raises(KeyError, match=r"batch lacks \['crop_offset'\].*ACEViewsd makes them"):
+    with pytest.raises(KeyError, match=r"batch lacks \['crop_offset'\].*RandACEViewsd makes them"):
         method({name: value for name, value in batch.items() if name != "crop_offset"}, START)
     with pytest.raises(ValueError, match=r"view_2 must be \(B, C, 16, 16\), got \(4, 1, 8, 8\)"):
         method({**batch, "view_2": batch["view_2"][:, :, :8, :8]}, START)

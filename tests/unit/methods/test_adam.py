@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from monai_anat.data import SeededDataset, resumable_loader
 from monai_anat.engines import SSLTrainer, build_optimizers
-from monai_anat.handlers import TeacherEMA, move_teacher
-from monai_anat.methods import AdamMethod, AdamViewsd
+from monai_anat.handlers import TeacherEMA
+from monai_anat.handlers.teacher_ema import move_teacher
+from monai_anat.methods import AdamMethod, RandAdamViewsd
 from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import CosineSchedule, Progress, StagePhase
-from monai_anat.transforms import RandAppearance, anatomy_cell_boxes
+from monai_anat.transforms import RandAppearance
+from monai_anat.transforms.anatomy_cells import anatomy_cell_boxes
 
 NO_CHANGE = RandAppearance(jitter_prob=0.0, blur_prob=0.0)
 
@@ -42,7 +44,7 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def batch_at(stage: int = 0, image_size: int = 16, seeds: range = range(8)) -> dict[str, Any]:
-    views = AdamViewsd(image_size=image_size)
+    views = RandAdamViewsd(image_size=image_size)
     return list_data_collate(
         [views.set_random_state(seed)({"image": patterned(seed), "phase": stage}) for seed in seeds]
     )
@@ -72,21 +74,21 @@ def tiny_resnet() -> AdamMethod:
 
 #: read by tests/contracts/test_methods.py
 CASE = SimpleNamespace(
-    method=lambda: spread(tiny_method(queue_size=8)), views=lambda: AdamViewsd(image_size=16), image=patterned
+    method=lambda: spread(tiny_method(queue_size=8)), views=lambda: RandAdamViewsd(image_size=16), image=patterned
 )
 MORE_CASES = {
     "pruned": SimpleNamespace(
         method=lambda: spread(tiny_method(queue_size=8, reset_queue=False, prune_threshold=0.95), stage=2),
-        views=lambda: AdamViewsd(image_size=16),
+        views=lambda: RandAdamViewsd(image_size=16),
         image=patterned,
         phase=2,
         base_lr=3e-4,
     ),
     "resnet": SimpleNamespace(
         method=tiny_resnet,
-        views=lambda: AdamViewsd(image_size=32),
+        views=lambda: RandAdamViewsd(image_size=32),
         image=patterned,
-        keeps_batch=False,  # batch normalisation
+        keeps_batch=False,  # batch normalization
         joint_batch=False,
     ),
 }
@@ -101,9 +103,9 @@ def places(*shape: int) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
-def plain_views(**options: Any) -> AdamViewsd:
-    """Views that are crops and nothing else, not normalised."""
-    return AdamViewsd(**{"image_size": 8, "appearance": NO_CHANGE, "mean": 0.0, "std": 1.0, **options})
+def plain_views(**options: Any) -> RandAdamViewsd:
+    """Views that are crops and nothing else, not normalized."""
+    return RandAdamViewsd(**{"image_size": 8, "appearance": NO_CHANGE, "mean": 0.0, "std": 1.0, **options})
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (72, 66), (40, 48, 40)])
@@ -146,7 +148,7 @@ def test_there_is_no_flip_and_a_mark_on_the_left_stays_there() -> None:
 
 
 def test_views_have_appearances_of_their_own_and_the_paper_s_by_default() -> None:
-    views = AdamViewsd(image_size=16).set_random_state(0)
+    views = RandAdamViewsd(image_size=16).set_random_state(0)
     sample = views({"image": torch.full((1, 32, 32), 0.5), "name": "x"})
     assert sample["name"] == "x" and "image" not in sample
     first, second = (draw.appearance for draw in views.draws)
@@ -157,8 +159,8 @@ def test_views_have_appearances_of_their_own_and_the_paper_s_by_default() -> Non
     assert views.area == (0.2, 1.0)
 
 
-def test_views_are_a_function_of_the_seed_and_codes_become_grey_levels() -> None:
-    views, image = AdamViewsd(image_size=16), patterned(0)
+def test_views_are_a_function_of_the_seed_and_codes_become_gray_levels() -> None:
+    views, image = RandAdamViewsd(image_size=16), patterned(0)
     first, again, other = (views.set_random_state(seed)({"image": image, "phase": 1}) for seed in (1, 1, 2))
     assert torch.equal(first["view_1"], again["view_1"])
     assert not torch.equal(first["view_1"], other["view_1"])
@@ -169,17 +171,17 @@ def test_views_are_a_function_of_the_seed_and_codes_become_grey_levels() -> None
 
 def test_views_refuse_what_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"pixels of a view, \(16, 16\), got cells of \(15, 15\) at level 4 of .*60"):
-        AdamViewsd(image_size=16)({"image": torch.zeros(1, 60, 60), "phase": 2})
+        RandAdamViewsd(image_size=16)({"image": torch.zeros(1, 60, 60), "phase": 2})
     with pytest.raises(ValueError, match=r"got \[0, 2, 4\] and the sample is in stage 3 \(from 0 on\); stage_epochs"):
-        AdamViewsd(image_size=4)({"image": torch.zeros(1, 60, 60), "phase": 3})
+        RandAdamViewsd(image_size=4)({"image": torch.zeros(1, 60, 60), "phase": 3})
     with pytest.raises(ValueError, match=r"levels must name the level of each stage, got none"):
-        AdamViewsd(levels=())
+        RandAdamViewsd(levels=())
     with pytest.raises(ValueError, match=r"area must be two shares of the image in \(0, 1\]"):
-        AdamViewsd(area=(0.0, 1.0))
+        RandAdamViewsd(area=(0.0, 1.0))
     with pytest.raises(ValueError, match=r"level must be at least 0"):
-        AdamViewsd(levels=(0, -2))
+        RandAdamViewsd(levels=(0, -2))
     with pytest.raises(ValueError, match=r"area must be two shares"):
-        AdamViewsd(area=(0.0, 1.0), image_size=4)({"image": torch.zeros(1, 60, 60)})
+        RandAdamViewsd(area=(0.0, 1.0), image_size=4)({"image": torch.zeros(1, 60, 60)})
 
 
 # ---------------------------------------------------------------------- wiring
@@ -287,11 +289,11 @@ def test_the_teacher_is_the_closed_form_of_its_average() -> None:
         optimizer.zero_grad()
         method(batch, at(step=step))["contrast"].backward()
         optimizer.step()
-        move_teacher(method.pairs(), 0.9)
+        move_teacher(method.student_teacher_pairs(), 0.9)
         students.append(weight.detach().clone())
     expected = 0.9**4 * start + sum(0.1 * 0.9 ** (3 - s) * student for s, student in enumerate(students))
     torch.testing.assert_close(method.teacher["projection"][0].weight, expected)
-    assert [pair[0] for pair in method.pairs()] == [method.backbone, method.projection]
+    assert [pair[0] for pair in method.student_teacher_pairs()] == [method.backbone, method.projection]
 
 
 # ---------------------------------------------------------------------- stages
@@ -340,7 +342,7 @@ def staged_trainer() -> SSLTrainer:
     torch.manual_seed(0)
     method = tiny_method(queue_size=4)  # full after one step of a stage, so each stage prunes from its second
     items = [{"image": patterned(seed)} for seed in range(8)]
-    dataset = SeededDataset(items, AdamViewsd(image_size=16), seed=3, phase=StagePhase((1, 1, 1)))
+    dataset = SeededDataset(items, RandAdamViewsd(image_size=16), seed=3, phase=StagePhase((1, 1, 1)))
     return SSLTrainer(
         device="cpu",
         max_epochs=3,
@@ -385,7 +387,7 @@ def test_defaults_are_the_published_ones() -> None:
 
 def test_misfits_are_refused() -> None:
     method, batch = tiny_method(), batch_at()
-    with pytest.raises(KeyError, match=r"batch lacks \['view_2'\].*AdamViewsd makes them"):
+    with pytest.raises(KeyError, match=r"batch lacks \['view_2'\].*RandAdamViewsd makes them"):
         method({"view_1": batch["view_1"]}, at())
     with pytest.raises(ValueError, match=r"one shape, got \(8, 1, 16, 16\) and \(4, 1, 16, 16\)"):
         method({**batch, "view_2": batch["view_2"][:4]}, at())
@@ -423,7 +425,7 @@ def test_any_backbone_trains(backbone: Callable[[], Any], one_step: Callable[...
 
 
 def volume_batch(volumes: list[Tensor]) -> dict[str, Any]:
-    views = AdamViewsd(image_size=16, levels=(3,))
+    views = RandAdamViewsd(image_size=16, levels=(3,))
     return list_data_collate([views.set_random_state(i)({"image": v}) for i, v in enumerate(volumes)])
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_anat.methods import AdamV2Method, AdamV2Viewsd
+from monai_anat.methods import AdamV2Method, RandAdamV2Viewsd
 from monai_anat.networks import ConvNeXtBackbone, ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
 
@@ -28,8 +28,8 @@ def tiny_method(backbone: Any = None, **options: Any) -> AdamV2Method:
     return AdamV2Method(backbone, **{**tiny, **options})
 
 
-def tiny_views(**options: Any) -> AdamV2Viewsd:
-    return AdamV2Viewsd(**{"image_size": 16, "local_size": 8, "stages": STAGES, "border": 4, **options})
+def tiny_views(**options: Any) -> RandAdamV2Viewsd:
+    return RandAdamV2Viewsd(**{"image_size": 16, "local_size": 8, "stages": STAGES, "border": 4, **options})
 
 
 def noise(seed: int, shape: tuple[int, ...] = (1, 70, 64)) -> np.ndarray:
@@ -50,7 +50,7 @@ def image_of(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def batch_of(views: AdamV2Viewsd, phase: int, size: int = 3) -> dict[str, Tensor]:
+def batch_of(views: RandAdamV2Viewsd, phase: int, size: int = 3) -> dict[str, Tensor]:
     samples = [views.set_random_state(seed)({"image": noise(seed), "phase": phase}) for seed in range(size)]
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0] if name != "phase"}
 
@@ -60,7 +60,7 @@ def progress(epoch: int = 1) -> Progress:
 
 
 def moved_teacher(method: AdamV2Method) -> AdamV2Method:
-    """The method in evaluation with a teacher and a centre that differ from their beginnings."""
+    """The method in evaluation with a teacher and a center that differ from their beginnings."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in method.teacher.parameters():
@@ -69,7 +69,7 @@ def moved_teacher(method: AdamV2Method) -> AdamV2Method:
     return method.eval()
 
 
-def unchanged(**options: Any) -> AdamV2Viewsd:
+def unchanged(**options: Any) -> RandAdamV2Viewsd:
     """Views whose appearance is that of the image."""
     still = {"brightness": 0.0, "contrast": 0.0, "blur_sigma": (0.0, 0.0), "angles": (0.0, 0.0)}
     return tiny_views(**{**still, "mean": 0.0, "std": 1.0, **options})
@@ -144,7 +144,7 @@ def test_views_show_what_lies_in_their_boxes() -> None:
 
 
 def test_the_sample_of_the_paper() -> None:
-    views = AdamV2Viewsd()
+    views = RandAdamV2Viewsd()
     for phase, keys in ((0, set()), (5, {"parts"})):
         sample = views.set_random_state(0)({"image": noise(0, (1, 300, 280)), "phase": phase})
         assert set(sample) == {"view_1", "view_2", "local_views", "phase"} | keys
@@ -183,7 +183,7 @@ def test_the_heart_stays_on_the_left() -> None:
             assert right < 0.4
 
 
-def test_codes_and_their_grey_levels_give_the_same_views() -> None:
+def test_codes_and_their_gray_levels_give_the_same_views() -> None:
     for phase in range(4):
         first, second = (
             tiny_views().set_random_state(1)({"image": image, "phase": phase})
@@ -221,7 +221,7 @@ def test_views_refuse_what_cannot_be() -> None:
         tiny_views(parts_per_side=1)
     with pytest.raises(ValueError, match=r"at least 4 pixels per side for structures of granularity 1.*got \(3, 9\)"):
         tiny_views()({"image": noise(0, (1, 3, 9)), "phase": 3})
-    with pytest.raises(ValueError, match=r"got \(1, 8, 8, 8\); AdamV2Viewsd is 2D only"):
+    with pytest.raises(ValueError, match=r"got \(1, 8, 8, 8\); RandAdamV2Viewsd is 2D only"):
         tiny_views()({"image": noise(0, (1, 8, 8, 8))})
 
 
@@ -308,7 +308,7 @@ class CutsQuadrants(nn.Module):
 
 
 def test_an_encoder_that_sees_pixels_gives_zero_only_with_the_parts_in_order(cell_backbone: Callable[..., Any]) -> None:
-    """The whole way from an image of four grey quadrants."""
+    """The whole way from an image of four gray quadrants."""
     method = tiny_method(cell_backbone(16), localizability_weight=0.0)
     method.composition_head, method.decomposition_head = JoinsQuadrants(), CutsQuadrants()
     levels = torch.tensor([[0.1, -0.6], [0.9, -0.2]])  # of either sign, so that constant parts differ in direction
@@ -334,7 +334,7 @@ def test_an_encoder_that_sees_pixels_gives_zero_only_with_the_parts_in_order(cel
 
 
 def test_which_views_meet_in_one_forward() -> None:
-    """Statistics of batch normalisation are of one view, except of the small crops, which share them as published."""
+    """Statistics of batch normalization are of one view, except of the small crops, which share them as published."""
 
     def sizes(network: nn.Module, method: AdamV2Method, batch: dict[str, Tensor]) -> list[tuple[int, ...]]:
         seen: list[tuple[int, ...]] = []
@@ -375,7 +375,7 @@ def test_prototypes_are_frozen_in_the_first_epoch() -> None:
 
 
 @pytest.mark.parametrize("phase", [0, 2])
-def test_the_centre_follows_what_the_teacher_says_of_its_views(phase: int) -> None:
+def test_the_center_follows_what_the_teacher_says_of_its_views(phase: int) -> None:
     torch.manual_seed(0)
     method, batch = tiny_method(center_momentum=0.75), batch_of(tiny_views(), phase)
     for parameter in method.teacher["localizability_head"].parameters():
@@ -397,7 +397,7 @@ def test_the_centre_follows_what_the_teacher_says_of_its_views(phase: int) -> No
 
 def test_defaults_are_those_of_the_paper() -> None:
     assert tiny_method().loss_weights == dict.fromkeys(["localizability", "composability", "decomposability"], 1.0)
-    stages = AdamV2Viewsd().stages
+    stages = RandAdamV2Viewsd().stages
     assert stages == (("L", 0), ("L", 1), ("L", 2), ("LCD", 0), ("LCD", 1), ("LCD", 2))
 
 
@@ -432,19 +432,19 @@ def test_a_weight_of_zero_leaves_term_and_head_away(kept: tuple[str, ...]) -> No
 
 def test_the_teacher_is_what_is_kept_and_follows_backbone_and_head() -> None:
     method = tiny_method()
-    assert method.exported() == {
+    assert method.export_networks() == {
         "encoder": method.teacher["backbone"],
         "composition_head": method.composition_head,
         "decomposition_head": method.decomposition_head,
     }
-    assert [student for student, _ in method.pairs()] == [method.backbone, method.localizability_head]
-    for student, teacher in method.pairs():
+    assert [student for student, _ in method.student_teacher_pairs()] == [method.backbone, method.localizability_head]
+    for student, teacher in method.student_teacher_pairs():
         assert dict(student.named_parameters()).keys() == dict(teacher.named_parameters()).keys()
 
 
 def test_misfits_are_refused() -> None:
     method, batch = tiny_method(), batch_of(tiny_views(), 2)
-    with pytest.raises(KeyError, match=r"batch lacks \['view_2', 'local_views'\].*AdamV2Viewsd makes them"):
+    with pytest.raises(KeyError, match=r"batch lacks \['view_2', 'local_views'\].*RandAdamV2Viewsd makes them"):
         method({"view_1": batch["view_1"]}, progress())
     with pytest.raises(ValueError, match=r"parts must be \(B, 4, C, H, W\).*got \(3, 3, 1, 16, 16\); .*parts_per_side"):
         method({**batch, "parts": batch["parts"][:, :3]}, progress())

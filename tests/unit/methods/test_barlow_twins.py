@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from monai_anat.methods import BarlowTwinsMethod, ContrastViewsd, asymmetric_appearances
+from monai_anat.methods import BarlowTwinsMethod, RandContrastViewsd, asymmetric_appearances
 from monai_anat.networks import SwinBackbone
 from monai_anat.schedules import Progress
 
@@ -25,7 +25,7 @@ def tiny_method(**options: Any) -> BarlowTwinsMethod:
 #: read by the contract tests
 CASE = SimpleNamespace(
     method=tiny_method,
-    views=lambda: ContrastViewsd(image_size=16, area=(0.08, 1.0), appearance=asymmetric_appearances()),
+    views=lambda: RandContrastViewsd(image_size=16, area=(0.08, 1.0), appearance=asymmetric_appearances()),
     image=lambda seed: np.kron(np.random.RandomState(seed).randint(0, 256, (1, 3, 3)), np.ones((8, 7))).astype(
         np.uint8
     ),

@@ -9,16 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from monai_anat.methods import (
-    SSLMethod,
-    TeacherStudentMethod,
-    check_view,
-    mean_token,
-    split_groups,
-    token_grid,
-    used_terms,
-    uses_batch_statistics,
-)
+from monai_anat.methods import SSLMethod, TeacherStudentMethod
+from monai_anat.methods.base import check_view, mean_token, split_groups, token_grid, used_terms, uses_batch_statistics
 from monai_anat.networks import SwinBackbone
 from monai_anat.schedules import Progress
 
@@ -40,10 +32,10 @@ class Regression(SSLMethod):
         self.frozen = nn.Parameter(torch.zeros(3, 3), requires_grad=False)
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
-        (x,) = self.take(batch, "x")
+        (x,) = self.get_tensors(batch, "x")
         return {"error": self.norm(self.linear(x)).square().mean()}
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         return {"encoder": self.linear}
 
 
@@ -59,10 +51,10 @@ class Averaged(TeacherStudentMethod):
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         return {"difference": (self.student(batch["x"]) - self.teacher(batch["x"])).square().mean()}
 
-    def exported(self) -> dict[str, nn.Module]:
+    def export_networks(self) -> dict[str, nn.Module]:
         return {"encoder": self.student}
 
-    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+    def student_teacher_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [(self.student, self.teacher)]
 
 
@@ -116,7 +108,7 @@ def test_the_teacher_stays_in_evaluation(mode: bool) -> None:
 
 def test_defaults() -> None:
     method = Regression()
-    assert method.counts({}) == {}
+    assert method.loss_denominators({}) == {}
     method.after_step(START)
     assert not method.find_unused_parameters
 
@@ -175,13 +167,13 @@ def test_a_view_that_the_cells_do_not_tile(size: int | tuple[int, ...], nearest:
 def test_checks_name_the_key_and_the_way_out() -> None:
     check_view("view_1", torch.zeros(2, 1, 8, 12), (8, 12), "Makes")
     method, order = Regression(), torch.zeros(2, 6)
-    assert method.take_cells({"order": order}, "order", (2, 3)) is order
+    assert method.get_cells({"order": order}, "order", (2, 3)) is order
     with pytest.raises(
         ValueError, match=r"view_1 must be \(B, C, 8, 12\), got \(2, 1, 8, 8\).*Makes .*cell_size = 8 x 12"
     ):
         check_view("view_1", torch.zeros(2, 1, 8, 8), (8, 12), "Makes")
     with pytest.raises(ValueError, match=r"order must be \(B, 6\), .* 2 x 3 tokens, got \(2, 9\); give the method"):
-        method.take_cells({"order": torch.zeros(2, 9)}, "order", (2, 3))
+        method.get_cells({"order": torch.zeros(2, 9)}, "order", (2, 3))
 
 
 def test_used_terms() -> None:
@@ -194,12 +186,12 @@ def test_used_terms() -> None:
 def test_a_pair_of_views_is_of_one_shape_and_of_two_images() -> None:
     method = Regression()
     one, two = torch.zeros(1, 1, 4, 4), torch.zeros(2, 1, 4, 4)
-    assert method.take_pair({"view_1": one, "view_2": one}) == (one, one)
-    assert method.take_pair({"view_1": two, "view_2": two}, at_least=2) == (two, two)
+    assert method.get_view_pair({"view_1": one, "view_2": one}) == (one, one)
+    assert method.get_view_pair({"view_1": two, "view_2": two}, at_least=2) == (two, two)
     with pytest.raises(ValueError, match=r"at least 2 images.*got 1; set batch_size"):
-        method.take_pair({"view_1": one, "view_2": one}, at_least=2)
+        method.get_view_pair({"view_1": one, "view_2": one}, at_least=2)
     with pytest.raises(ValueError, match=r"one shape, got \(2, 1, 4, 4\) and \(2, 1, 4, 5\)"):
-        method.take_pair({"view_1": two, "view_2": torch.zeros(2, 1, 4, 5)})
+        method.get_view_pair({"view_1": two, "view_2": torch.zeros(2, 1, 4, 5)})
 
 
 def test_which_networks_see_the_batch() -> None:

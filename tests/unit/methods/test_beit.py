@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from monai_anat.data import SeededDataset, resumable_loader
 from monai_anat.engines import SSLTrainer, build_optimizers
-from monai_anat.methods import BEiTMethod, BEiTViewsd
+from monai_anat.methods import BEiTMethod, RandBEiTViewsd
 from monai_anat.networks import SwinBackbone, VisualTokenizer, ViTBackbone
 from monai_anat.schedules import ConstantSchedule, CosineSchedule, Progress
 
@@ -48,8 +48,8 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return coarse.repeat(2, 1).repeat(2, 2).astype(np.uint8)
 
 
-def views() -> BEiTViewsd:
-    return BEiTViewsd(image_size=16, cell_size=4, min_cells=2)
+def views() -> RandBEiTViewsd:
+    return RandBEiTViewsd(image_size=16, cell_size=4, min_cells=2)
 
 
 def batch_of(count: int = 4, first: int = 0) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def test_the_words_are_those_of_the_target_and_count_where_hidden(method: BEiTMe
 def test_hidden_patches_are_counted() -> None:
     batch = batch_of()
     assert len(batch["mask"].sum(1).unique()) > 1  # why they must be
-    assert tiny_method().counts(batch)["mask_count"] == batch["mask"].sum()
+    assert tiny_method().loss_denominators(batch)["mask_count"] == batch["mask"].sum()
 
 
 # ---------------------------------------------------------------------- stages
@@ -252,26 +252,26 @@ def test_the_words_in_use_are_a_metric() -> None:
     assert 1 < method.metrics()["codebook_perplexity"] <= 16
 
 
-def test_each_stage_has_an_optimiser() -> None:
+def test_each_stage_has_an_optimizer() -> None:
     method = tiny_method()
     apart = [group for group in method.param_groups(0.1) if group["optimizer"] == "tokenizer"]
     learned = {id(p) for p in method.tokenizer.parameters() if p.requires_grad}
     assert {id(p) for group in apart for p in group["params"]} == learned
     assert {(group["weight_decay"], group["decayed"]) for group in apart} == {(0.0, False)}
-    assert method.exported() == {"encoder": method.backbone, "tokenizer": method.tokenizer}
+    assert method.export_networks() == {"encoder": method.backbone, "tokenizer": method.tokenizer}
 
 
 # ---------------------------------------------------------------------- views and misfits
 
 
 def test_the_views_hide_blocks() -> None:
-    sample = BEiTViewsd(image_size=56, cell_size=4).set_random_state(0)({"image": torch.rand(1, 80, 64)})
+    sample = RandBEiTViewsd(image_size=56, cell_size=4).set_random_state(0)({"image": torch.rand(1, 80, 64)})
     assert set(sample) == {"view_1", "target", "mask"}
     assert torch.equal(sample["view_1"], sample["target"])
     rows = sample["mask"].view(14, 14)
     assert 78.4 < rows.sum() <= 94.4
     assert (rows[:, 1:] & rows[:, :-1]).sum() > 0.7 * rows[:, :-1].sum()
-    defaults = BEiTViewsd()
+    defaults = RandBEiTViewsd()
     assert (defaults.image_size, defaults.cell_size, defaults.mask_ratio, defaults.min_cells) == (224, 16, 0.4, 16)
     assert (defaults.area, defaults.flip_prob) == ((0.08, 1.0), 0.0)
 
@@ -286,14 +286,14 @@ def test_the_paper_s_network() -> None:
 
 def test_views_that_do_not_fit_are_refused() -> None:
     for ratio, hidden in ((0.95, 76.8), (0.9, 73.6)):
-        transform = BEiTViewsd(image_size=32, cell_size=4, mask_ratio=ratio)
+        transform = RandBEiTViewsd(image_size=32, cell_size=4, mask_ratio=ratio)
         with pytest.raises(ValueError, match=rf"mask_ratio={ratio} and min_cells=16, which hide up to {hidden} of 64"):
             transform({"image": torch.rand(1, 40, 40)})
     with pytest.raises(ValueError, match=r"mask_ratio must be in \(0, 1\), got 0"):
-        BEiTViewsd(mask_ratio=0)
+        RandBEiTViewsd(mask_ratio=0)
     with pytest.raises(ValueError, match=r"image_size=225 and cell_size=16; nearest is 224"):
-        BEiTViewsd(image_size=225)
-    with pytest.raises(ValueError, match=r"image must be \(C, H, W\), got \(1, 8, 8, 8\); BEiTViewsd is 2D only"):
+        RandBEiTViewsd(image_size=225)
+    with pytest.raises(ValueError, match=r"image must be \(C, H, W\), got \(1, 8, 8, 8\); RandBEiTViewsd is 2D only"):
         views()({"image": torch.rand(1, 8, 8, 8)})
 
 
@@ -304,7 +304,7 @@ def test_batches_that_do_not_fit_are_refused() -> None:
     for progress in (TOKENIZE, PREDICT):
         with pytest.raises(ValueError, match=r"target must be \(B, C, 16, 16\), got \(4, 1, 12, 12\)"):
             method({**batch, "target": batch["target"][..., :12, :12]}, progress)
-        with pytest.raises(ValueError, match=r"mask must be \(B, 16\).*got \(4, 9\); give BEiTViewsd"):
+        with pytest.raises(ValueError, match=r"mask must be \(B, 16\).*got \(4, 9\); give RandBEiTViewsd"):
             method({**batch, "mask": batch["mask"][:, :9]}, progress)
     with pytest.raises(ValueError, match=r"two stages, got a run without; give SSLTrainer stage_epochs="):
         method(batch, Progress(0, 1, 0, 1))

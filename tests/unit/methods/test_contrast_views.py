@@ -10,16 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.methods.contrast_views import ContrastViewsd, ViewDraw, alter_view, check_area, cut_view
-from monai_anat.transforms import (
-    Appearance,
-    Distortion,
-    RandAppearance,
-    RandDistort,
-    change_appearance,
-    distort,
-    resized_crop,
-)
+from monai_anat.methods.contrast_views import RandContrastViewsd, ViewDraw, alter_view, check_area, cut_view
+from monai_anat.transforms import Appearance, RandAppearance, RandDistort, resized_crop
+from monai_anat.transforms.appearance import change_appearance
+from monai_anat.transforms.distortions import Distortion, distort
 
 STILL = RandAppearance(jitter_prob=0.0, blur_prob=0.0)
 
@@ -30,7 +24,7 @@ def image_of(*shape: int, seed: int = 0) -> Tensor:
 
 def test_a_view_is_what_its_draw_says() -> None:
     image = image_of(1, 60, 50)
-    views = ContrastViewsd(image_size=32, flip_prob=0.5, distorter=RandDistort(), mean=0.5, std=0.25)
+    views = RandContrastViewsd(image_size=32, flip_prob=0.5, distorter=RandDistort(), mean=0.5, std=0.25)
     flips = set()
     for seed in range(20):
         sample = views.set_random_state(seed)({"image": image})
@@ -60,7 +54,7 @@ def test_there_is_no_flip_and_no_distortion_unless_asked_for() -> None:
     """A mark on the left stays on the left in every draw that shows the whole width."""
     image = torch.zeros(1, 40, 40)
     image[:, :, :10] = 1
-    views = ContrastViewsd(image_size=32, area=(1.0, 1.0), appearance=STILL, mean=0.0, std=1.0)
+    views = RandContrastViewsd(image_size=32, area=(1.0, 1.0), appearance=STILL, mean=0.0, std=1.0)
     for seed in range(40):
         sample = views.set_random_state(seed)({"image": image})
         for name in ("view_1", "view_2"):
@@ -69,7 +63,7 @@ def test_there_is_no_flip_and_no_distortion_unless_asked_for() -> None:
 
 
 def test_flips_come_as_often_as_asked_and_for_each_view_alone() -> None:
-    views = ContrastViewsd(image_size=8, flip_prob=0.25).set_random_state(0)
+    views = RandContrastViewsd(image_size=8, flip_prob=0.25).set_random_state(0)
     both = []
     for _ in range(2000):
         views.randomize((20, 20))
@@ -79,7 +73,7 @@ def test_flips_come_as_often_as_asked_and_for_each_view_alone() -> None:
 
 
 def test_the_shares_of_the_image_are_those_of_the_argument() -> None:
-    views = ContrastViewsd(image_size=8, area=(0.3, 0.6)).set_random_state(0)
+    views = RandContrastViewsd(image_size=8, area=(0.3, 0.6)).set_random_state(0)
     shares = []
     for _ in range(300):
         views.randomize((100, 100))
@@ -94,14 +88,14 @@ def test_codes_arrays_and_volumes(kind: str) -> None:
         "array": image_of(1, 50, 40).numpy(),
         "volume": image_of(1, 24, 22, 20),
     }
-    sample = ContrastViewsd(image_size=16).set_random_state(0)({"image": images[kind]})
+    sample = RandContrastViewsd(image_size=16).set_random_state(0)({"image": images[kind]})
     size = (1, 16, 16, 16) if kind == "volume" else (1, 16, 16)
     for name in ("view_1", "view_2"):
         assert sample[name].shape == size and sample[name].dtype == torch.float32
 
 
 def test_same_seed_same_views_also_after_pickling() -> None:
-    views, image = ContrastViewsd(image_size=16, flip_prob=0.5, distorter=RandDistort()), image_of(1, 40, 40)
+    views, image = RandContrastViewsd(image_size=16, flip_prob=0.5, distorter=RandDistort()), image_of(1, 40, 40)
     copy = pickle.loads(pickle.dumps(views))
     for seed in range(5):
         first, second, third = (v.set_random_state(seed)({"image": image}) for v in (views, views, copy))
@@ -111,8 +105,8 @@ def test_same_seed_same_views_also_after_pickling() -> None:
 
 def test_misfits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"flip_prob must be a probability in \[0, 1\], got 2"):
-        ContrastViewsd(flip_prob=2)
+        RandContrastViewsd(flip_prob=2)
     with pytest.raises(ValueError, match=r"area must be two shares .* got \(0, 1.0\)"):
-        ContrastViewsd(area=(0, 1.0))
+        RandContrastViewsd(area=(0, 1.0))
     with pytest.raises(ValueError, match=r"shares must be two shares .* the smaller first, got \(0.5, 0.2\)"):
         check_area("shares", (0.5, 0.2))

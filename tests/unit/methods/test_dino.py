@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from monai.data import list_data_collate
 from torch import Tensor, nn
 
-from monai_anat.methods import DINOMethod, DINOViewsd
+from monai_anat.methods import DINOMethod, RandDINOViewsd
 from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
-from monai_anat.transforms import RandDistort, change_appearance, distort, resized_crop
+from monai_anat.transforms import RandDistort, resized_crop
+from monai_anat.transforms.appearance import change_appearance
+from monai_anat.transforms.distortions import distort
 
 START = Progress(0, 1, 0, 1)
 
@@ -29,8 +31,8 @@ def tiny_method(backbone: Any = None, **options: Any) -> DINOMethod:
     return DINOMethod(backbone, **{**tiny, **options})
 
 
-def tiny_views(**options: Any) -> DINOViewsd:
-    return DINOViewsd(**{"image_size": 16, "local_size": 8, "local_crops": 3, **options})
+def tiny_views(**options: Any) -> RandDINOViewsd:
+    return RandDINOViewsd(**{"image_size": 16, "local_size": 8, "local_crops": 3, **options})
 
 
 def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -42,7 +44,7 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 #: read by tests/contracts/method_cases.py
 CASE = SimpleNamespace(method=tiny_method, views=tiny_views, image=patterned)
 MORE_CASES = {
-    "frozen": SimpleNamespace(  # the centre moves the targets; a slow one, so that twenty steps have one target
+    "frozen": SimpleNamespace(  # the center moves the targets; a slow one, so that twenty steps have one target
         method=lambda: tiny_method(frozen_prototype_epochs=1, center_momentum=0.999),
         views=tiny_views,
         image=patterned,
@@ -89,7 +91,7 @@ def test_every_crop_is_what_its_draw_says() -> None:
 
 
 def test_large_crops_show_much_and_small_ones_little_each_with_its_own_blur() -> None:
-    views, shares, blurred, solarized = DINOViewsd(area=(0.4, 1.0), local_area=(0.05, 0.4)), [], [], []
+    views, shares, blurred, solarized = RandDINOViewsd(area=(0.4, 1.0), local_area=(0.05, 0.4)), [], [], []
     views.set_random_state(0)
     for _ in range(200):
         views.randomize((256, 256))
@@ -130,7 +132,7 @@ def test_same_seed_same_crops_also_after_pickling_and_of_volumes() -> None:
 
 
 def moved_teacher(method: DINOMethod) -> DINOMethod:
-    """The method in evaluation with heads that tell views apart, and a teacher and a centre of their own."""
+    """The method in evaluation with heads that tell views apart, and a teacher and a center of their own."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for head in (method.head, method.teacher["head"]):
@@ -215,7 +217,7 @@ def test_prototypes_stand_still_in_the_first_epoch_only() -> None:
         assert method.head.mlp[0].weight.grad is not None
 
 
-def test_the_centre_moves_after_the_step_by_what_the_teacher_saw_in_all_micro_batches() -> None:
+def test_the_center_moves_after_the_step_by_what_the_teacher_saw_in_all_micro_batches() -> None:
     torch.manual_seed(0)
     method, batch = moved_teacher(tiny_method()).train(), batch_of(4)
     before = method.center.center.clone()
@@ -248,13 +250,13 @@ def test_the_published_settings_are_the_defaults_and_the_teacher_is_kept() -> No
     ]
     assert method.head.last_layer.weight_v.shape == (65536, 256)
     assert (method.student_temperature, method.center.momentum, method.frozen_prototype_epochs) == (0.1, 0.9, 1)
-    assert method.exported() == {"encoder": method.teacher["backbone"]}
-    assert [student for student, _ in method.pairs()] == [method.backbone, method.head]
+    assert method.export_networks() == {"encoder": method.teacher["backbone"]}
+    assert [student for student, _ in method.student_teacher_pairs()] == [method.backbone, method.head]
 
 
 def test_misfits_are_refused() -> None:
     method, batch = tiny_method(), batch_of()
-    with pytest.raises(KeyError, match=r"batch lacks \['local_views'\].*DINOViewsd makes them"):
+    with pytest.raises(KeyError, match=r"batch lacks \['local_views'\].*RandDINOViewsd makes them"):
         method({name: batch[name] for name in ("view_1", "view_2")}, START)
     with pytest.raises(ValueError, match=r"local_views must be \(B, V, C, h, w\[, d\]\), got \(3, 1, 8, 8\)"):
         method({**batch, "local_views": batch["local_views"][:, 0]}, START)

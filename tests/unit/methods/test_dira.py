@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from monai_anat.data import SeededDataset, resumable_loader
 from monai_anat.engines import SSLTrainer, build_optimizers
 from monai_anat.handlers import TeacherEMA
-from monai_anat.methods import BarlowTwinsMethod, DiRAMethod, DiRAViewsd, SimSiamMethod
+from monai_anat.methods import BarlowTwinsMethod, DiRAMethod, RandDiRAViewsd, SimSiamMethod
 from monai_anat.networks import BackboneUNet, ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import ConstantSchedule, CosineSchedule, Progress
 from monai_anat.transforms import RandAppearance, RandCutSwap
@@ -47,7 +47,7 @@ def image(seed: int) -> np.ndarray:
     return coarse.repeat(8, 1).repeat(9, 2).astype(np.uint8)
 
 
-def batch_of(views: DiRAViewsd, count: int = 4, first: int = 0) -> dict[str, Tensor]:
+def batch_of(views: RandDiRAViewsd, count: int = 4, first: int = 0) -> dict[str, Tensor]:
     samples = [views.set_random_state(first + s)({"image": image(first + s)}) for s in range(count)]
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -59,14 +59,14 @@ def spread(method: DiRAMethod, image_size: int = 32) -> DiRAMethod:
     Those of a random network are short and point one way. And where the contract suite takes twenty steps on one batch,
     its keys fill the queue: only from there on does the loss fall.
     """
-    view = batch_of(DiRAViewsd(image_size=image_size), 8)["view_2"]
+    view = batch_of(RandDiRAViewsd(image_size=image_size), 8)["view_2"]
     embeddings = method.eval().projection(method.network.backbone(view).mean((2, 3)))
-    centred = embeddings - embeddings.mean(0)
+    centered = embeddings - embeddings.mean(0)
     for projection in (method.projection, method.teacher["projection"]):
         projection[-1].bias -= embeddings.mean(0)
         for parameter in projection[-1].parameters():
-            parameter /= centred.norm(dim=1).mean()
-    method.queue.keys.copy_(F.normalize(centred, dim=1))
+            parameter /= centered.norm(dim=1).mean()
+    method.queue.keys.copy_(F.normalize(centered, dim=1))
     return method.train()
 
 
@@ -74,7 +74,7 @@ def case(build: Callable[..., DiRAMethod] = tiny_method, image_size: int = 32, *
     options = {name: changed.pop(name) for name in ("adversarial_stage", "criterion") if name in changed}
     return SimpleNamespace(
         method=lambda: spread(build(queue_size=8, **options), image_size),
-        views=lambda: DiRAViewsd(image_size=image_size),
+        views=lambda: RandDiRAViewsd(image_size=image_size),
         image=image,
         **changed,
     )
@@ -83,9 +83,9 @@ def case(build: Callable[..., DiRAMethod] = tiny_method, image_size: int = 32, *
 def siamese_case(part: str) -> SimpleNamespace:
     return SimpleNamespace(
         method=lambda: tiny_method(discriminative=part, adversarial_stage=0),
-        views=lambda: DiRAViewsd(image_size=32),
+        views=lambda: RandDiRAViewsd(image_size=32),
         image=image,
-        keeps_batch=False,  # batch normalisation of the heads
+        keeps_batch=False,  # batch normalization of the heads
         teacher=False,
     )
 
@@ -113,10 +113,10 @@ def moved_teacher(method: DiRAMethod) -> DiRAMethod:
 # ---------------------------------------------------------------------- views
 
 
-def still_views(**options: Any) -> DiRAViewsd:
+def still_views(**options: Any) -> RandDiRAViewsd:
     appearance = RandAppearance(jitter_prob=0.0, blur_prob=0.0)
     nothing = RandCutSwap(cut_prob=0.0, keep_prob=0.0, swap_prob=0.0)
-    return DiRAViewsd(image_size=32, appearance=appearance, distorter=nothing, **options)
+    return RandDiRAViewsd(image_size=32, appearance=appearance, distorter=nothing, **options)
 
 
 def test_without_distortion_the_target_is_the_view_for_every_flip() -> None:
@@ -145,8 +145,8 @@ def test_the_anatomy_preset_never_flips_and_the_published_one_in_half_of_the_dra
     assert 450 < counts[0] < 550 and counts[1] == 0
 
 
-def test_the_target_is_the_clean_crop_in_grey_levels_whatever_the_views_undergo() -> None:
-    views = DiRAViewsd(image_size=32, mean=0.5, std=0.25)
+def test_the_target_is_the_clean_crop_in_gray_levels_whatever_the_views_undergo() -> None:
+    views = RandDiRAViewsd(image_size=32, mean=0.5, std=0.25)
     kinds = set()
     for seed in range(40):
         pixels = torch.from_numpy(image(seed)) / 255
@@ -165,7 +165,7 @@ def test_the_target_is_the_clean_crop_in_grey_levels_whatever_the_views_undergo(
 
 
 def test_both_views_are_distorted_a_third_of_them_not() -> None:
-    views = DiRAViewsd(image_size=224).set_random_state(0)
+    views = RandDiRAViewsd(image_size=224).set_random_state(0)
     nothing = np.zeros(2)
     for _ in range(1000):
         views.randomize((224, 224))
@@ -174,8 +174,8 @@ def test_both_views_are_distorted_a_third_of_them_not() -> None:
 
 
 def test_a_volume_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"image must be \(C, H, W\).*DiRAViewsd is 2D only"):
-        DiRAViewsd(image_size=8)({"image": torch.rand(1, 9, 9, 9)})
+    with pytest.raises(ValueError, match=r"image must be \(C, H, W\).*RandDiRAViewsd is 2D only"):
+        RandDiRAViewsd(image_size=8)({"image": torch.rand(1, 9, 9, 9)})
     volume = SwinBackbone(spatial_dims=3, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=2, patch_size=2)
     with pytest.raises(ValueError, match=r"spatial_dims=2, got 3; DiRA is for images"):
         DiRAMethod(volume, queue_size=8)
@@ -204,7 +204,7 @@ def slow_terms(method: DiRAMethod, batch: dict[str, Tensor]) -> dict[str, Tensor
 
 def test_terms_equal_slow_separate_formulas() -> None:
     torch.manual_seed(0)
-    method, batch = moved_teacher(tiny_method()).eval(), batch_of(DiRAViewsd(image_size=32))
+    method, batch = moved_teacher(tiny_method()).eval(), batch_of(RandDiRAViewsd(image_size=32))
     with torch.no_grad():  # scores that tell images apart
         for parameter in method.discriminator.parameters():
             parameter.mul_(10)
@@ -231,7 +231,7 @@ class Returns(nn.Module):
 
 
 def test_a_decoder_that_knows_the_clean_crop_has_no_error_and_its_mirror_image_has() -> None:
-    method, batch = tiny_method(), batch_of(DiRAViewsd(image_size=32))
+    method, batch = tiny_method(), batch_of(RandDiRAViewsd(image_size=32))
     method.network.head = nn.Identity()
     for pixels, small in ((batch["target"], True), (batch["target"].flip(3), False), (batch["view_2"], False)):
         method.network.decoder = Returns(pixels)
@@ -255,7 +255,7 @@ def test_the_published_weights_and_sizes() -> None:
 
 
 def test_each_term_moves_its_own_player_only() -> None:
-    method, batch = tiny_method(), batch_of(DiRAViewsd(image_size=32))
+    method, batch = tiny_method(), batch_of(RandDiRAViewsd(image_size=32))
     generator = [*method.network.parameters(), *method.projection.parameters()]
     for name in PLAIN | GAME:
         method.zero_grad()
@@ -292,7 +292,7 @@ def test_one_backward_pass_is_the_published_alternating_update() -> None:
     torch.manual_seed(0)
     ours = tiny_method(adversarial_weight=0.5, adversarial_stage=0)
     theirs, start = copy.deepcopy(ours), copy.deepcopy(ours)
-    batches = [batch_of(DiRAViewsd(image_size=32), first=4 * step) for step in range(3)]
+    batches = [batch_of(RandDiRAViewsd(image_size=32), first=4 * step) for step in range(3)]
     trainer = SSLTrainer(
         device="cpu",
         max_epochs=1,
@@ -317,7 +317,7 @@ def test_one_backward_pass_is_the_published_alternating_update() -> None:
 def test_the_adversary_rests_in_the_first_stage_and_plays_in_the_second() -> None:
     method = tiny_method()
     assert method.find_unused_parameters
-    batches = [batch_of(DiRAViewsd(image_size=32), first=4 * step) for step in range(2)]
+    batches = [batch_of(RandDiRAViewsd(image_size=32), first=4 * step) for step in range(2)]
     trainer = SSLTrainer(
         device="cpu",
         max_epochs=2,
@@ -348,7 +348,7 @@ def test_the_adversary_rests_in_the_first_stage_and_plays_in_the_second() -> Non
 def resumable_trainer() -> SSLTrainer:
     torch.manual_seed(0)
     method = tiny_method()
-    dataset = SeededDataset([{"image": image(seed)} for seed in range(9)], DiRAViewsd(image_size=16), seed=3)
+    dataset = SeededDataset([{"image": image(seed)} for seed in range(9)], RandDiRAViewsd(image_size=16), seed=3)
     return SSLTrainer(
         device="cpu",
         max_epochs=4,
@@ -371,7 +371,7 @@ def test_a_run_cut_before_at_or_after_the_change_of_stage_equals_the_straight_on
 
 
 def test_without_adversary_there_is_no_discriminator() -> None:
-    method, batch = tiny_method(adversarial_weight=0.0), batch_of(DiRAViewsd(image_size=32))
+    method, batch = tiny_method(adversarial_weight=0.0), batch_of(RandDiRAViewsd(image_size=32))
     assert not hasattr(method, "discriminator")
     assert not method.find_unused_parameters
     assert set(method(batch, DIRA)) == set(method.loss_weights) == PLAIN
@@ -388,7 +388,7 @@ def test_the_adversary_has_groups_of_its_own_without_decay() -> None:
 
 def test_the_logarithmic_game_is_a_choice() -> None:
     torch.manual_seed(0)
-    method, batch = tiny_method(criterion="bce").eval(), batch_of(DiRAViewsd(image_size=32))
+    method, batch = tiny_method(criterion="bce").eval(), batch_of(RandDiRAViewsd(image_size=32))
     scores = method.discriminator(torch.sigmoid(method.network(batch["view_1"])))[-1]
     terms = method(batch, DIRA)
     torch.testing.assert_close(terms["adversarial"], -F.logsigmoid(scores).mean())
@@ -401,7 +401,7 @@ def test_the_logarithmic_game_is_a_choice() -> None:
 
 def test_encoder_and_decoder_load_strictly_into_a_network_for_segmentation() -> None:
     method = resnet_method()
-    kept = method.exported()
+    kept = method.export_networks()
     network = BackboneUNet(ResNetBackbone(depth=18), out_channels=3, decoder_channels=(32, 16, 16, 8, 8))
     network.backbone.load_state_dict(kept["encoder"].state_dict(), strict=True)
     network.decoder.load_state_dict(kept["decoder"].state_dict(), strict=True)
@@ -413,7 +413,7 @@ def test_encoder_and_decoder_load_strictly_into_a_network_for_segmentation() -> 
 @pytest.mark.parametrize("build", [tiny_method, resnet_method])
 def test_the_loss_of_a_batch_falls_with_any_pyramid(build: Callable[..., DiRAMethod]) -> None:
     torch.manual_seed(0)
-    method, batch = build(adversarial_stage=0).eval(), batch_of(DiRAViewsd(image_size=32))
+    method, batch = build(adversarial_stage=0).eval(), batch_of(RandDiRAViewsd(image_size=32))
     optimizer = torch.optim.SGD(method.param_groups(0.0), lr=1e-3)
 
     def loss() -> Tensor:
@@ -426,12 +426,12 @@ def test_the_loss_of_a_batch_falls_with_any_pyramid(build: Callable[..., DiRAMet
 
 
 def test_misfits_are_refused() -> None:
-    method, batch = resnet_method(), batch_of(DiRAViewsd(image_size=48))
+    method, batch = resnet_method(), batch_of(RandDiRAViewsd(image_size=48))
     with pytest.raises(ValueError, match=r"multiples of 32, the last stride of the backbone, got \(48, 48\)"):
         method(batch, DIR)
     with pytest.raises(ValueError, match=r"restored and target must have one shape"):
         tiny_method()({**batch, "target": batch["target"][:, :, :32]}, DIR)
-    with pytest.raises(KeyError, match=r"batch lacks \['target'\].*DiRAViewsd makes them"):
+    with pytest.raises(KeyError, match=r"batch lacks \['target'\].*RandDiRAViewsd makes them"):
         method({"view_1": batch["view_1"], "view_2": batch["view_2"]}, DIR)
     with pytest.raises(ValueError, match=r"got ViTBackbone with strides"):
         DiRAMethod(ViTBackbone(image_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=3))
@@ -449,7 +449,7 @@ def test_misfits_are_refused() -> None:
 @pytest.mark.parametrize("part", ["simsiam", "barlow_twins"])
 def test_the_discriminative_part_may_be_that_of_another_method(part: str) -> None:
     torch.manual_seed(0)
-    method, batch = tiny_method(discriminative=part), batch_of(DiRAViewsd(image_size=32))
+    method, batch = tiny_method(discriminative=part), batch_of(RandDiRAViewsd(image_size=32))
     if part == "simsiam":
         alone: Any = SimSiamMethod(method.network.backbone, embedding_dim=16, hidden_dim=4)
         alone.projection, alone.predictor = method.projection, method.predictor
@@ -460,12 +460,12 @@ def test_the_discriminative_part_may_be_that_of_another_method(part: str) -> Non
     terms = method(batch, DIR)
     assert set(terms) == PLAIN
     torch.testing.assert_close(terms["discrimination"], expected)
-    assert method.pairs() == []
+    assert method.student_teacher_pairs() == []
     assert not any(name.startswith(("teacher", "queue")) for name in method.state_dict())
     method.after_step(DIR)
 
 
-def test_the_predictor_of_simsiam_keeps_its_learning_rate_and_the_adversary_its_optimiser() -> None:
+def test_the_predictor_of_simsiam_keeps_its_learning_rate_and_the_adversary_its_optimizer() -> None:
     groups = {group["name"]: group for group in tiny_method(discriminative="simsiam").param_groups(0.1)}
     assert groups["predictor_decayed"]["scheduled"] is False
     assert {group["optimizer"] for name, group in groups.items() if name.startswith("adversary")} == {"adversary"}
@@ -480,6 +480,6 @@ def test_the_published_widths_and_what_does_not_fit() -> None:
     assert widths["barlow_twins"].projection[0].out_features == 8192
     with pytest.raises(ValueError, match=r"discriminative must be one of .*got 'byol'"):
         tiny_method(discriminative="byol")
-    one = batch_of(DiRAViewsd(image_size=32), 1)
+    one = batch_of(RandDiRAViewsd(image_size=32), 1)
     with pytest.raises(ValueError, match="at least 2 images"):
         tiny_method(discriminative="simsiam")(one, DIR)

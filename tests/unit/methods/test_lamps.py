@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_anat.keys import PAIR_COUNT
-from monai_anat.methods import LampsMethod, LampsViewsd
+from monai_anat.methods import LampsMethod, RandLampsViewsd
 from monai_anat.networks import Backbone, ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
 from monai_anat.transforms import RandAppearance, RandElastic, split_cells
@@ -54,9 +54,9 @@ def tiny_method_of(backbone: Backbone, **options: Any) -> LampsMethod:
     return LampsMethod(backbone, **{**SMALL, **options})
 
 
-def tiny_views(**options: Any) -> LampsViewsd:
+def tiny_views(**options: Any) -> RandLampsViewsd:
     small = RandElastic(magnitude=8.0, smoothness=2.0, affine=1.0)
-    return LampsViewsd(**{"grid_size": 4, "cell_size": 4, "margin": 1, "kept": 2, "elastic": small, **options})
+    return RandLampsViewsd(**{"grid_size": 4, "cell_size": 4, "margin": 1, "kept": 2, "elastic": small, **options})
 
 
 def tiny_image(seed: int) -> np.ndarray:
@@ -64,7 +64,7 @@ def tiny_image(seed: int) -> np.ndarray:
 
 
 #: at the start the student is the teacher, so that two terms cannot fall at once: order_consistency is small
-#: beside the chance level of order, and distillation rises to that of its prototypes while the centre moves
+#: beside the chance level of order, and distillation rises to that of its prototypes while the center moves
 FALLING = {"order_weight": 1.0, "distillation_weight": 0.001}
 
 
@@ -86,7 +86,7 @@ MORE_CASES = {name: case(number) for number, name in enumerate(OBJECTIVES)} | {
 }
 
 
-def batch_of(views: LampsViewsd, images: list[Any], phase: int | None = None) -> dict[str, Tensor]:
+def batch_of(views: RandLampsViewsd, images: list[Any], phase: int | None = None) -> dict[str, Tensor]:
     extra = {} if phase is None else {"phase": phase}
     samples = [views.set_random_state(seed)({"image": image, **extra}) for seed, image in enumerate(images)]
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0] if name != "phase"}
@@ -101,7 +101,7 @@ def image_of(*shape: int, seed: int = 0) -> Tensor:
 
 
 def moved_teacher(method: LampsMethod) -> LampsMethod:
-    """The method in evaluation with a teacher that differs from its student, and a centre that is not 0."""
+    """The method in evaluation with a teacher that differs from its student, and a center that is not 0."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in method.teacher.parameters():
@@ -203,7 +203,7 @@ def test_the_sum_with_its_weights_is_the_published_one() -> None:
 
 
 class Coordinates(Backbone):
-    """The mean grey level of every cell, four times: an image that encodes places makes tokens that name them."""
+    """The mean gray level of every cell, four times: an image that encodes places makes tokens that name them."""
 
     def __init__(self) -> None:
         super().__init__({}, spatial_dims=2, in_channels=1, channels=(4,), strides=(4,))
@@ -224,12 +224,12 @@ class Known(nn.Module):
         return self.rule(*inputs)
 
 
-def coordinate_method(views: LampsViewsd) -> LampsMethod:
-    """Heads that are right if and only if the wiring is, on an image whose grey levels are a plane over it."""
+def coordinate_method(views: RandLampsViewsd) -> LampsMethod:
+    """Heads that are right if and only if the wiring is, on an image whose gray levels are a plane over it."""
     options = {**SMALL, "decoder_heads": 1, "num_prototypes": 4}
     method = LampsMethod(Coordinates(), **options).eval()
     method.local_head, method.teacher["local_head"] = nn.Identity(), nn.Identity()
-    # quadrants TL, BL, TR, BR of a plane 100 * row + column whose cells are 1 apart: centres 2 cells apart
+    # quadrants TL, BL, TR, BR of a plane 100 * row + column whose cells are 1 apart: centers 2 cells apart
     apart = torch.tensor([[-101.0], [99.0], [-99.0], [101.0]])
     method.composition_head = Known(lambda parts: (parts - apart).mean(1))
     method.decomposition_head = Known(lambda whole: whole[:, None] + apart)
@@ -356,11 +356,13 @@ def test_all_at_once_uses_every_parameter() -> None:
 
 def test_views_for_another_objective_are_told() -> None:
     batch = batch_of(tiny_views(), [tiny_image(0)], phase=1)
-    with pytest.raises(KeyError, match=r"lacks \['order'\]; it holds \['view_1', 'view_2', 'windows'\].*LampsViewsd"):
+    with pytest.raises(
+        KeyError, match=r"lacks \['order'\]; it holds \['view_1', 'view_2', 'windows'\].*RandLampsViewsd"
+    ):
         tiny_method(alternate="epoch")(batch, Progress(2, 4, 0, 4))
 
 
-def test_the_prototypes_are_frozen_in_the_first_epochs_and_the_centre_moves_in_training_only() -> None:
+def test_the_prototypes_are_frozen_in_the_first_epochs_and_the_center_moves_in_training_only() -> None:
     method, batch = tiny_method(frozen_prototype_epochs=1, objectives=("consistency",)), full_batch()
     weight = method.prototype_head.last_layer.weight_v
     method(batch, START)["distillation"].backward()
@@ -395,7 +397,7 @@ def test_an_objective_that_is_left_out_leaves_its_heads_out() -> None:
         assert {name for name in heads if hasattr(method, name)} == own
         batch = batch_of(tiny_views(objectives=(objective,)), [tiny_image(0)] * 2)
         assert set(method(batch, START)) == TERMS[objective]
-        assert len(method.pairs()) == (3 if objective == "consistency" else 1)
+        assert len(method.student_teacher_pairs()) == (3 if objective == "consistency" else 1)
 
 
 @pytest.mark.parametrize(
@@ -417,10 +419,10 @@ def test_a_weight_of_zero_leaves_a_term_away(weight: str, term: str, head: str |
 
 def test_counts_are_the_matched_pairs_where_there_are_any() -> None:
     method, batch = tiny_method().eval(), full_batch()
-    assert method.counts(batch)[PAIR_COUNT] == (batch["correspondence"] >= 0).sum()
-    half = method({**batch, PAIR_COUNT: method.counts(batch)[PAIR_COUNT] / 2}, START)["local_consistency"]
+    assert method.loss_denominators(batch)[PAIR_COUNT] == (batch["correspondence"] >= 0).sum()
+    half = method({**batch, PAIR_COUNT: method.loss_denominators(batch)[PAIR_COUNT] / 2}, START)["local_consistency"]
     torch.testing.assert_close(half, 2 * method(batch, START)["local_consistency"])
-    assert method.counts(batch_of(tiny_views(), [tiny_image(0)], phase=2)) == {}
+    assert method.loss_denominators(batch_of(tiny_views(), [tiny_image(0)], phase=2)) == {}
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -439,7 +441,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r"nearest is 16"):
         tiny_method(image_size=17)
     method, batch = tiny_method(), full_batch()
-    with pytest.raises(ValueError, match=r"windows must be \(3, 2, 2\).*got \(3, 4\); LampsViewsd"):
+    with pytest.raises(ValueError, match=r"windows must be \(3, 2, 2\).*got \(3, 4\); RandLampsViewsd"):
         method({**batch, "windows": batch["windows"].flatten(1)}, START)
     with pytest.raises(ValueError, match=r"quadrants must be \(B, 8, C, 8, 8\), got \(3, 4, 1, 8, 8\)"):
         method({**batch, "quadrants": batch["quadrants"][:, :4]}, START)

@@ -10,19 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.methods import LampsViewsd
+from monai_anat.methods import RandLampsViewsd
 from monai_anat.methods.lamps_views import LampsDraw, source_region
-from monai_anat.transforms import (
-    ElasticDraw,
-    GridCropsDraw,
-    RandAppearance,
-    RandElastic,
-    displacement_field,
-    pixel_positions,
-    sample_at,
-    split_cells,
-    split_quadrants,
-)
+from monai_anat.transforms import RandAppearance, RandElastic, split_cells
+from monai_anat.transforms.elastic import ElasticDraw, displacement_field, pixel_positions, sample_at
+from monai_anat.transforms.grid_crops import GridCropsDraw
+from monai_anat.transforms.windows import split_quadrants
 
 SAME = RandAppearance(jitter_prob=0.0, blur_prob=0.0)
 STILL = RandElastic(prob=0.0)
@@ -34,8 +27,8 @@ KEYS = {
 }
 
 
-def views_of(**options: Any) -> LampsViewsd:
-    return LampsViewsd(**{"grid_size": 4, "cell_size": 4, "margin": 2, "kept": 3, **options})
+def views_of(**options: Any) -> RandLampsViewsd:
+    return RandLampsViewsd(**{"grid_size": 4, "cell_size": 4, "margin": 2, "kept": 3, **options})
 
 
 def image_of(*shape: int, seed: int = 0) -> Tensor:
@@ -121,7 +114,7 @@ def test_the_box_is_what_is_seen() -> None:
 
 
 def test_the_grid_of_the_paper() -> None:
-    views, image = LampsViewsd(elastic=STILL), np.zeros((1, 660, 660), np.uint8)
+    views, image = RandLampsViewsd(elastic=STILL), np.zeros((1, 660, 660), np.uint8)
     offsets, windows, sides = [], [], []
     for seed in range(60):
         views.set_random_state(seed)
@@ -139,7 +132,7 @@ def test_the_grid_of_the_paper() -> None:
     assert sample["quadrants"].shape == (8, 1, 224, 224)
 
 
-def test_codes_and_their_grey_levels_give_the_same_views() -> None:
+def test_codes_and_their_gray_levels_give_the_same_views() -> None:
     codes = np.random.RandomState(0).randint(0, 256, (1, 40, 40)).astype(np.uint8)
     for options in ({}, {"area": None, "elastic": STILL}):
         views = views_of(**options)

@@ -12,8 +12,9 @@ from monai.data import list_data_collate
 from monai.networks.nets import MaskedAutoEncoderViT
 from torch import Tensor, nn
 
-from monai_anat.methods import MAEMethod, MAEViewsd
-from monai_anat.networks import SwinBackbone, ViTBackbone, sincos_positions
+from monai_anat.methods import MAEMethod, RandMAEViewsd
+from monai_anat.networks import SwinBackbone, ViTBackbone
+from monai_anat.networks.backbones.positions import sincos_positions
 from monai_anat.schedules import Progress
 
 START = Progress(0, 1, 0, 1)
@@ -32,8 +33,8 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return coarse.repeat(2, 1).repeat(2, 2).astype(np.uint8)
 
 
-def views() -> MAEViewsd:
-    return MAEViewsd(image_size=16, cell_size=4)
+def views() -> RandMAEViewsd:
+    return RandMAEViewsd(image_size=16, cell_size=4)
 
 
 #: read by tests/contracts/method_cases.py
@@ -178,7 +179,7 @@ def test_the_views_say_which_patches_are_visible() -> None:
     assert visible.dtype == torch.int64
     assert visible.tolist() == sorted(set(visible.tolist()))
     assert len(visible) == 4
-    defaults = MAEViewsd()
+    defaults = RandMAEViewsd()
     assert (defaults.image_size, defaults.cell_size, defaults.mask_ratio, defaults.area) == (224, 16, 0.75, (0.2, 1.0))
 
 
@@ -201,7 +202,7 @@ def test_misfits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"view_1 must be \(B, C, 16, 16\), got \(4, 1, 12, 12\)"):
         method({**batch, "view_1": batch["view_1"][..., :12, :12]}, START)
     with pytest.raises(
-        ValueError, match=r"of 16 patches visible and one hidden, got \(4, 16\); give MAEViewsd cell_size=4"
+        ValueError, match=r"of 16 patches visible and one hidden, got \(4, 16\); give RandMAEViewsd cell_size=4"
     ):
         method({**batch, "visible": torch.arange(16).repeat(4, 1)}, START)
     with pytest.raises(TypeError, match=r"must be a ViTBackbone.*got SwinBackbone; SimMIM takes a Swin"):

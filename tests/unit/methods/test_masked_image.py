@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.methods import MaskedImageMethod
+from monai_anat.methods.masked_image import MaskedImageMethod
 from monai_anat.networks import SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
 
@@ -51,8 +51,8 @@ def test_the_map_depends_on_visible_cells_only(backbone: Any) -> None:
 
 def test_hidden_cells_are_counted_and_the_backbone_is_kept() -> None:
     method = Seen(vit())
-    assert method.counts({"mask": torch.arange(16).lt(5).repeat(2, 1)}) == {"mask_count": torch.tensor(10)}
-    assert method.exported() == {"encoder": method.backbone}
+    assert method.loss_denominators({"mask": torch.arange(16).lt(5).repeat(2, 1)}) == {"mask_count": torch.tensor(10)}
+    assert method.export_networks() == {"encoder": method.backbone}
 
 
 def test_misfits_are_refused() -> None:

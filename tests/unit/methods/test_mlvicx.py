@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from monai.networks.nets import FlexibleUNet
 from torch import Tensor, nn
 
-from monai_anat.methods import MLVICXMethod, MLVICXViewsd
+from monai_anat.methods import MLVICXMethod, RandMLVICXViewsd
 from monai_anat.networks import (
     GatedBackbone,
     ResNetBackbone,
@@ -38,7 +38,7 @@ def tiny_method(**options: Any) -> MLVICXMethod:
 #: read by the contract tests
 CASE = SimpleNamespace(
     method=tiny_method,
-    views=lambda: MLVICXViewsd(image_size=16),
+    views=lambda: RandMLVICXViewsd(image_size=16),
     # coarse patterns, whose embeddings differ: a BatchNorm over nearly equal ones is mostly rounding
     image=lambda seed: np.kron(np.random.RandomState(seed).randint(0, 256, (1, 3, 3)), np.ones((8, 7))).astype(
         np.uint8
@@ -62,7 +62,7 @@ def batch_of(size: int = 6, side: int = 16) -> dict[str, Tensor]:
 
 
 def test_the_published_views() -> None:
-    views = MLVICXViewsd(image_size=8)
+    views = RandMLVICXViewsd(image_size=8)
     image = np.random.RandomState(0).random_sample((1, 40, 40)).astype(np.float32)
     shares, first, second = [], [], []
     views.set_random_state(0)
@@ -84,24 +84,26 @@ def test_the_published_views() -> None:
 
 
 def test_the_anatomy_preset_never_flips_and_shows_more() -> None:
-    views = MLVICXViewsd(image_size=8, preset="anatomy").set_random_state(0)
+    views = RandMLVICXViewsd(image_size=8, preset="anatomy").set_random_state(0)
     for _ in range(50):
         views({"image": np.zeros((1, 40, 40), np.uint8)})
         for draw in views.draws:
             assert not draw.flipped
             assert draw.box[1].prod() / 1600 > 0.37  # whole pixels
-    single = MLVICXViewsd(preset="anatomy", flip_prob=1.0, area=(0.1, 0.2))
+    single = RandMLVICXViewsd(preset="anatomy", flip_prob=1.0, area=(0.1, 0.2))
     assert (single.flip_prob, single.area) == (1.0, (0.1, 0.2))
-    sharp = MLVICXViewsd(image_size=8, blur_sigma=(0.1, 0.2)).set_random_state(0)
+    sharp = RandMLVICXViewsd(image_size=8, blur_sigma=(0.1, 0.2)).set_random_state(0)
     sharp({"image": np.zeros((1, 40, 40), np.uint8)})
     assert 0.1 <= sharp.draws[0].appearance.blur_sigma <= 0.2
 
 
 def test_views_refuse_what_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"preset must be one of 'published', 'anatomy', got 'natural'"):
-        MLVICXViewsd(preset="natural")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"\(C, H, W\), got \(1, 8, 8, 8\); MLVICXViewsd is 2D only, PEACViewsd"):
-        MLVICXViewsd(image_size=8)({"image": np.zeros((1, 8, 8, 8), np.uint8)})
+        RandMLVICXViewsd(preset="natural")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"\(C, H, W\), got \(1, 8, 8, 8\); RandMLVICXViewsd is 2D only, RandPEACViewsd"
+    ):
+        RandMLVICXViewsd(image_size=8)({"image": np.zeros((1, 8, 8, 8), np.uint8)})
 
 
 # ---------------------------------------------------------------------- wiring
@@ -193,7 +195,7 @@ def test_an_encoder_that_sees_cells_gives_zero_only_for_pairs_of_equal_images(
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_batch_normalisation_sees_each_view_alone(training: bool) -> None:
+def test_batch_normalization_sees_each_view_alone(training: bool) -> None:
     torch.manual_seed(0)
     method, batch = MLVICXMethod(ResNetBackbone(depth=18), **SMALL).train(training), batch_of(4, 64)
     with torch.no_grad():
@@ -239,7 +241,7 @@ def test_weights_leave_terms_and_heads_away() -> None:
 def test_gates_are_kept_with_the_encoder_or_left_away(tmp_path: Any) -> None:
     torch.manual_seed(0)
     method, batch = tiny_method().eval(), batch_of()
-    encoder = method.exported()["encoder"]
+    encoder = method.export_networks()["encoder"]
     assert isinstance(encoder, GatedBackbone)
     save_encoder(encoder, tmp_path, image_size=16, mean=0.5, std=0.25)
     again = load_encoder(tmp_path)
@@ -248,7 +250,7 @@ def test_gates_are_kept_with_the_encoder_or_left_away(tmp_path: Any) -> None:
             again.forward_features(batch["view_1"]), method._maps(batch["view_1"], batch["view_2"])[0], strict=True
         ):
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
-    assert isinstance(tiny_method(gates=False).exported()["encoder"], SwinBackbone)
+    assert isinstance(tiny_method(gates=False).export_networks()["encoder"], SwinBackbone)
     assert MLVICXMethod(again, **SMALL).backbone is again
     with pytest.raises(ValueError, match=r"gates=False needs a backbone without gates"):
         MLVICXMethod(again, gates=False, **SMALL)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from monai.data import list_data_collate
 
-from monai_anat.methods import ContrastViewsd, MoCoV2Method
+from monai_anat.methods import MoCoV2Method, RandContrastViewsd
 from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
 from monai_anat.transforms import RandDistort
@@ -31,7 +31,7 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def batch_of(image_size: int = 16, **options: Any) -> dict[str, Any]:
-    views = ContrastViewsd(image_size=image_size, **options)
+    views = RandContrastViewsd(image_size=image_size, **options)
     return list_data_collate([views.set_random_state(seed)({"image": patterned(seed)}) for seed in range(8)])
 
 
@@ -44,29 +44,29 @@ def spread(method: MoCoV2Method, image_size: int = 16) -> MoCoV2Method:
     """
     view = batch_of(image_size)["view_2"]
     embeddings = method.eval().projection(method.backbone(view).flatten(2).mean(2))
-    centred = embeddings - embeddings.mean(0)
+    centered = embeddings - embeddings.mean(0)
     for projection in (method.projection, method.teacher["projection"]):
         projection[-1].bias -= embeddings.mean(0)
         for parameter in projection[-1].parameters():
-            parameter /= centred.norm(dim=1).mean()
-    method.queue.keys.copy_(F.normalize(centred, dim=1))
+            parameter /= centered.norm(dim=1).mean()
+    method.queue.keys.copy_(F.normalize(centered, dim=1))
     return method.train()
 
 
 #: read by tests/contracts/method_cases.py
 CASE = SimpleNamespace(
-    method=lambda: spread(tiny_method()), views=lambda: ContrastViewsd(image_size=16), image=patterned
+    method=lambda: spread(tiny_method()), views=lambda: RandContrastViewsd(image_size=16), image=patterned
 )
 MORE_CASES = {
     "distorted": SimpleNamespace(
         method=lambda: spread(tiny_method()),
-        views=lambda: ContrastViewsd(image_size=16, distorter=RandDistort()),
+        views=lambda: RandContrastViewsd(image_size=16, distorter=RandDistort()),
         image=patterned,
     ),
     # the student's BatchNorm looks at the images of one process, and in training at those of one micro-batch
     "resnet": SimpleNamespace(
         method=lambda: spread(MoCoV2Method(ResNetBackbone(depth=18), embedding_dim=16, queue_size=8), 32),
-        views=lambda: ContrastViewsd(image_size=32),
+        views=lambda: RandContrastViewsd(image_size=32),
         image=patterned,
         joint_batch=False,
         base_lr=1e-3,
@@ -125,7 +125,7 @@ def test_the_published_settings_are_the_defaults() -> None:
 
 def test_misfits_are_refused() -> None:
     method, batch = tiny_method(), batch_of()
-    with pytest.raises(ValueError, match=r"one shape, got \(8, 1, 16, 16\) and \(4, 1, 16, 16\); ContrastViewsd"):
+    with pytest.raises(ValueError, match=r"one shape, got \(8, 1, 16, 16\) and \(4, 1, 16, 16\); RandContrastViewsd"):
         method({**batch, "view_2": batch["view_2"][:4]}, START)
-    with pytest.raises(KeyError, match=r"batch lacks \['view_2'\].*ContrastViewsd makes them"):
+    with pytest.raises(KeyError, match=r"batch lacks \['view_2'\].*RandContrastViewsd makes them"):
         method({"view_1": batch["view_1"]}, START)

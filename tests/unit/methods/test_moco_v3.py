@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from monai.data import list_data_collate
 from torch import Tensor, nn
 
-from monai_anat.methods import ContrastViewsd, MoCoV3Method, asymmetric_appearances
-from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone, sincos_positions
+from monai_anat.methods import MoCoV3Method, RandContrastViewsd, asymmetric_appearances
+from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
+from monai_anat.networks.backbones.positions import sincos_positions
 from monai_anat.schedules import Progress
 from monai_anat.transforms import RandDistort
 
@@ -28,8 +29,8 @@ def tiny_method(backbone: Any = None, **options: Any) -> MoCoV3Method:
     return MoCoV3Method(backbone, **{"embedding_dim": 12, "hidden_dim": 20, **options})
 
 
-def tiny_views(image_size: int = 16, **options: Any) -> ContrastViewsd:
-    return ContrastViewsd(image_size=image_size, appearance=asymmetric_appearances((0.1, 0.2)), **options)
+def tiny_views(image_size: int = 16, **options: Any) -> RandContrastViewsd:
+    return RandContrastViewsd(image_size=image_size, appearance=asymmetric_appearances((0.1, 0.2)), **options)
 
 
 def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -128,7 +129,7 @@ def test_at_a_collapse_it_is_the_logarithm_of_the_batch() -> None:
     assert term.item() == pytest.approx(4 * 0.2 * math.log(6), rel=1e-5)
 
 
-def test_each_view_is_normalised_by_itself_also_in_a_resnet() -> None:
+def test_each_view_is_normalized_by_itself_also_in_a_resnet() -> None:
     torch.manual_seed(0)
     method, batch = tiny_method(ResNetBackbone(depth=18)).train(), batch_of(4, image_size=64)
     brighter = {**batch, "view_2": batch["view_2"] + 5}
@@ -145,7 +146,7 @@ def test_each_view_is_normalised_by_itself_also_in_a_resnet() -> None:
     torch.testing.assert_close(method(brighter, START)["contrast"], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_frozen_patches_get_no_gradient_and_are_not_in_the_optimiser() -> None:
+def test_frozen_patches_get_no_gradient_and_are_not_in_the_optimizer() -> None:
     method, batch = tiny_method(frozen_patch_embedding=True).train(), batch_of()
     method(batch, START)["contrast"].backward()
     frozen = list(method.backbone.patch_embed.parameters())
@@ -180,11 +181,11 @@ def test_the_heads_are_those_of_the_paper_and_keep_no_running_statistics() -> No
     ]
     for head in (method.projection, method.prediction):
         assert not any(p.requires_grad for p in head[-1].parameters())
-        assert [type(layer).__name__ for layer in list(head)[:3]] == ["Linear", "JointBatchNorm", "ReLU"]
+        assert [type(layer).__name__ for layer in list(head)[:3]] == ["Linear", "GlobalBatchNorm", "ReLU"]
         assert not list(head.buffers())
     assert method.temperature == 0.2
-    assert [student for student, _ in method.pairs()] == [method.backbone, method.projection]
-    assert method.exported() == {"encoder": method.backbone}
+    assert [student for student, _ in method.student_teacher_pairs()] == [method.backbone, method.projection]
+    assert method.export_networks() == {"encoder": method.backbone}
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monai_anat.methods.momentum_contrast import MomentumContrastMethod
 from monai_anat.networks import ResNetBackbone, SwinBackbone
-from monai_anat.networks.backbone import Backbone
+from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.schedules import Progress
 
 START = Progress(0, 1, 0, 1)
@@ -33,7 +33,7 @@ class Contrast(MomentumContrastMethod):
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         return {"contrast": self.contrast(self.backbone(batch["view_1"]), batch["view_2"])}
 
-    def exported(self) -> dict[str, torch.nn.Module]:
+    def export_networks(self) -> dict[str, torch.nn.Module]:
         return {"encoder": self.backbone}
 
 
@@ -108,7 +108,7 @@ def test_micro_batches_of_one_step_are_enqueued_together() -> None:
 
 def test_no_gradient_reaches_teacher_or_queue_and_batch_statistics_are_the_students() -> None:
     method, batch = Contrast(ResNetBackbone(depth=18)).train(), views(size=64)
-    assert not any(module.training for _, teacher in method.pairs() for module in teacher.modules())
+    assert not any(module.training for _, teacher in method.student_teacher_pairs() for module in teacher.modules())
     before = {name: v.clone() for name, v in method.teacher.named_buffers()}
     method(batch, START)["contrast"].backward()
     assert all(p.grad is None for p in method.teacher.parameters())
@@ -118,8 +118,8 @@ def test_no_gradient_reaches_teacher_or_queue_and_batch_statistics_are_the_stude
 
 def test_pairs_are_backbone_and_projection() -> None:
     method = Contrast()
-    assert [student for student, _ in method.pairs()] == [method.backbone, method.projection]
-    assert [teacher for _, teacher in method.pairs()] == list(method.teacher.values())
+    assert [student for student, _ in method.student_teacher_pairs()] == [method.backbone, method.projection]
+    assert [teacher for _, teacher in method.student_teacher_pairs()] == list(method.teacher.values())
 
 
 def test_misfits_are_refused() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from monai_anat.losses import DistillationCenter, distinct_pairs, self_distillation
+from monai_anat.losses import DistillationCenter, self_distillation
+from monai_anat.losses.multi_view import distinct_pairs
 from monai_anat.methods.multi_crop import distill_views, embed_crops, embed_views
 from monai_anat.networks import PrototypeHead
 
@@ -55,7 +56,7 @@ def test_the_student_sees_all_views_and_the_teacher_the_large_ones() -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_the_term_is_the_mean_over_the_pairs_and_the_centre_takes_note(frozen: bool) -> None:
+def test_the_term_is_the_mean_over_the_pairs_and_the_center_takes_note(frozen: bool) -> None:
     torch.manual_seed(0)
     heads = [PrototypeHead(6, 10, hidden_features=8, bottleneck_features=4) for _ in range(2)]
     center = DistillationCenter(10)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_anat.keys import PAIR_COUNT
-from monai_anat.methods import PEACMethod, PEACViewsd
+from monai_anat.methods import PEACMethod, RandPEACViewsd
 from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
 from monai_anat.transforms import RandDistort, restore_patches, split_cells
@@ -32,7 +32,7 @@ def tiny_method(**options: Any) -> PEACMethod:
 #: read by tests/contracts/test_methods.py
 CASE = SimpleNamespace(
     method=tiny_method,
-    views=lambda: PEACViewsd(grid_size=4, cell_size=4, margin=1),
+    views=lambda: RandPEACViewsd(grid_size=4, cell_size=4, margin=1),
     image=lambda seed: np.random.RandomState(seed).randint(0, 256, (1, 23, 21)).astype(np.uint8),
 )
 
@@ -41,7 +41,7 @@ def image_of(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def batch_of(views: PEACViewsd, images: list[Any]) -> dict[str, Tensor]:
+def batch_of(views: RandPEACViewsd, images: list[Any]) -> dict[str, Tensor]:
     samples = [views.set_random_state(seed)({"image": image}) for seed, image in enumerate(images)]
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -68,7 +68,7 @@ def moved_teacher(method: PEACMethod) -> PEACMethod:
 @pytest.mark.parametrize("shape", [(1, 26, 29), (2, 24, 24), (1, 25, 24, 30)])
 def test_matching_cells_show_the_same_pixels(shape: tuple[int, ...]) -> None:
     views, image, dims = (
-        PEACViewsd(grid_size=4, cell_size=4, margin=2, distort_prob=1.0),
+        RandPEACViewsd(grid_size=4, cell_size=4, margin=2, distort_prob=1.0),
         image_of(*shape),
         len(shape) - 1,
     )
@@ -85,7 +85,7 @@ def test_matching_cells_show_the_same_pixels(shape: tuple[int, ...]) -> None:
 
 
 def test_unmatched_cells_show_other_pixels() -> None:
-    views, image = PEACViewsd(grid_size=4, cell_size=4, margin=2, distort_prob=1.0), image_of(1, 24, 24)
+    views, image = RandPEACViewsd(grid_size=4, cell_size=4, margin=2, distort_prob=1.0), image_of(1, 24, 24)
     for seed in range(10):
         sample = views.set_random_state(seed)({"image": image})
         cells_1, cells_2 = (split_cells(sample[name], 4, 2).flatten(1) for name in ("target", "view_2"))
@@ -94,7 +94,7 @@ def test_unmatched_cells_show_other_pixels() -> None:
 
 
 def test_every_crop_lies_where_the_draw_says_and_only_view_1_is_corrupted() -> None:
-    views, image = PEACViewsd(grid_size=4, cell_size=4, margin=1), image_of(1, 23, 21)
+    views, image = RandPEACViewsd(grid_size=4, cell_size=4, margin=1), image_of(1, 23, 21)
     kinds = set()
     for seed in range(20):
         sample = views.set_random_state(seed)({"image": image})
@@ -116,7 +116,7 @@ def test_every_crop_lies_where_the_draw_says_and_only_view_1_is_corrupted() -> N
 
 
 def test_the_grid_of_the_paper() -> None:
-    views, image = PEACViewsd(distorter=NO_DISTORTION), np.zeros((1, 608, 608), np.uint8)
+    views, image = RandPEACViewsd(distorter=NO_DISTORTION), np.zeros((1, 608, 608), np.uint8)
     views.set_random_state(0)
     origins, offsets, pairs = [], [], []
     for _ in range(400):
@@ -134,7 +134,7 @@ def test_the_grid_of_the_paper() -> None:
 
 
 def test_both_views_corrupted_is_the_variant_without_local_loss() -> None:
-    views, image = PEACViewsd(grid_size=4, cell_size=4, margin=3, corrupt="both"), image_of(1, 30, 30)
+    views, image = RandPEACViewsd(grid_size=4, cell_size=4, margin=3, corrupt="both"), image_of(1, 30, 30)
     kinds = set()
     for seed in range(20):
         sample = views.set_random_state(seed)({"image": image})
@@ -152,9 +152,9 @@ def test_both_views_corrupted_is_the_variant_without_local_loss() -> None:
 
 
 @pytest.mark.parametrize("prob", [0.0, 1.0])
-def test_codes_and_their_grey_levels_give_the_same_views(prob: float) -> None:
+def test_codes_and_their_gray_levels_give_the_same_views(prob: float) -> None:
     codes = np.random.RandomState(0).randint(0, 256, (1, 40, 40)).astype(np.uint8)
-    views = PEACViewsd(grid_size=4, cell_size=8, margin=1, distort_prob=prob)
+    views = RandPEACViewsd(grid_size=4, cell_size=8, margin=1, distort_prob=prob)
     for seed in range(5):
         first, second = (
             views.set_random_state(seed)({"image": image}) for image in (codes, (codes / 255).astype(np.float32))
@@ -174,13 +174,13 @@ def test_same_seed_same_views_also_after_pickling() -> None:
 
 def test_views_refuse_what_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"at least \(576, 576\).*got \(575, 600\)"):
-        PEACViewsd()({"image": image_of(1, 575, 600)})
+        RandPEACViewsd()({"image": image_of(1, 575, 600)})
     with pytest.raises(ValueError, match=r"margin must be .* less than grid_size.* margin=14 and grid_size=14"):
-        PEACViewsd(margin=14)
+        RandPEACViewsd(margin=14)
     with pytest.raises(ValueError, match=r'corrupt must be "first" \(PEAC\) or "both" \(PEAC\^-1\), got \'second\''):
-        PEACViewsd(corrupt="second")  # type: ignore[arg-type]
+        RandPEACViewsd(corrupt="second")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"distort_prob must be a probability"):
-        PEACViewsd(distort_prob=-0.1)
+        RandPEACViewsd(distort_prob=-0.1)
 
 
 # ---------------------------------------------------------------------- wiring
@@ -230,10 +230,10 @@ def test_terms_equal_slow_separate_formulas() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_batch_normalisation_sees_each_view_alone(training: bool) -> None:
+def test_batch_normalization_sees_each_view_alone(training: bool) -> None:
     torch.manual_seed(0)
     method = PEACMethod(ResNetBackbone(depth=18), image_size=64, global_dim=16, local_dim=8).train(training)
-    batch = batch_of(PEACViewsd(grid_size=2, cell_size=32, margin=1, distort_prob=1.0), [image_of(1, 96, 96)] * 4)
+    batch = batch_of(RandPEACViewsd(grid_size=2, cell_size=32, margin=1, distort_prob=1.0), [image_of(1, 96, 96)] * 4)
     with torch.no_grad():
         maps = [method.backbone(batch[name]) for name in ("view_1", "view_2")]
         teachers = [method.teacher["backbone"](batch[name]) for name in ("view_1", "view_2")]
@@ -255,7 +255,7 @@ def test_an_encoder_that_sees_cells_gives_zero_only_with_the_right_matching(
     dims: int, cell_backbone: Callable[..., Any]
 ) -> None:
     method = identity_heads(PEACMethod(cell_backbone(4, spatial_dims=dims), image_size=16))
-    views = PEACViewsd(grid_size=4, cell_size=4, margin=2, distort_prob=1.0, distorter=NO_DISTORTION)
+    views = RandPEACViewsd(grid_size=4, cell_size=4, margin=2, distort_prob=1.0, distorter=NO_DISTORTION)
     batch = batch_of(views, [image_of(1, *[24] * dims, seed=seed) for seed in range(4)])
 
     def local(changed: dict[str, Tensor]) -> float:
@@ -272,7 +272,9 @@ def test_equal_views_have_no_global_distance_and_opposite_ones_four_per_directio
     cell_backbone: Callable[..., Any],
 ) -> None:
     method = identity_heads(PEACMethod(cell_backbone(4), image_size=16))
-    batch = batch_of(PEACViewsd(grid_size=4, cell_size=4, margin=1, distorter=NO_DISTORTION), [image_of(1, 20, 20)] * 2)
+    batch = batch_of(
+        RandPEACViewsd(grid_size=4, cell_size=4, margin=1, distorter=NO_DISTORTION), [image_of(1, 20, 20)] * 2
+    )
     same = {**batch, "view_1": batch["view_2"]}
     assert method(same, START)["global_consistency"].item() == pytest.approx(0.0, abs=1e-10)
     opposite = {**batch, "view_1": -batch["view_2"]}
@@ -284,7 +286,7 @@ def test_the_order_target_is_the_original_place(
 ) -> None:
     method = PEACMethod(cell_backbone(4), image_size=16, global_dim=8, local_dim=8)
     method.order_head = reads_cell_number(16)
-    views = PEACViewsd(grid_size=4, cell_size=4, margin=0, distort_prob=0.0)
+    views = RandPEACViewsd(grid_size=4, cell_size=4, margin=0, distort_prob=0.0)
     views.normalize = lambda pixels: pixels.float()  # type: ignore[method-assign]  # the pixels are cell numbers
     batch = batch_of(views, [numbered((4, 4))] * 3)
     assert method(batch, START)["order"].item() == pytest.approx(0.0, abs=1e-6)
@@ -293,7 +295,7 @@ def test_the_order_target_is_the_original_place(
 
 def test_a_batch_without_pairs_trains_without_local_term() -> None:
     method = tiny_method()
-    views = PEACViewsd(grid_size=4, cell_size=4, margin=1, distort_prob=0.0)
+    views = RandPEACViewsd(grid_size=4, cell_size=4, margin=1, distort_prob=0.0)
     batch = batch_of(views, [CASE.image(seed) for seed in range(2)])
     terms = method(batch, START)
     assert terms["local_consistency"] == 0.0
@@ -313,7 +315,7 @@ def test_shuffled_samples_do_not_change_the_local_term() -> None:
 
 def test_counts_are_the_matched_pairs_and_the_term_divides_by_them() -> None:
     method, batch = tiny_method().eval(), mixed_batch()
-    counts = method.counts(batch)
+    counts = method.loss_denominators(batch)
     assert set(counts) == {PAIR_COUNT}
     assert counts[PAIR_COUNT] == (batch["correspondence"] >= 0).sum()
     half = method({**batch, PAIR_COUNT: counts[PAIR_COUNT] / 2}, START)["local_consistency"]
@@ -332,7 +334,7 @@ def test_a_weight_of_zero_leaves_the_head_away_on_both_sides() -> None:
     method, batch = tiny_method(local_weight=0.0), mixed_batch()
     assert set(method.teacher) == {"backbone", "global_head"}
     assert not hasattr(method, "local_head")
-    assert method.counts(batch) == {}
+    assert method.loss_denominators(batch) == {}
     without = {name: value for name, value in batch.items() if name != "correspondence"}
     assert set(method(without, START)) == TERMS - {"local_consistency"}
     method = tiny_method(global_weight=0.0, order_weight=0.0, restoration_weight=0.0)
@@ -345,12 +347,12 @@ def test_a_weight_of_zero_leaves_the_head_away_on_both_sides() -> None:
 def test_pairs_are_the_backbone_and_the_projection_heads() -> None:
     method = tiny_method()
     expected = [method.backbone, method.global_head, method.local_head]
-    assert all(pair[0] is student for pair, student in zip(method.pairs(), expected, strict=True))
-    for student, teacher in method.pairs():
+    assert all(pair[0] is student for pair, student in zip(method.student_teacher_pairs(), expected, strict=True))
+    for student, teacher in method.student_teacher_pairs():
         assert dict(student.named_parameters()).keys() == dict(teacher.named_parameters()).keys()
 
 
-def test_normalised_local_embeddings_are_a_choice() -> None:
+def test_normalized_local_embeddings_are_a_choice() -> None:
     torch.manual_seed(0)
     method, batch = moved_teacher(tiny_method()), mixed_batch()
     plain = method(batch, START)["local_consistency"]
@@ -368,11 +370,11 @@ def test_the_teacher_gets_no_gradient_and_no_graph() -> None:
 
 def test_misfits_are_refused() -> None:
     method, batch = tiny_method(), mixed_batch()
-    with pytest.raises(KeyError, match=r"batch lacks \['view_2'\].*PEACViewsd makes them"):
+    with pytest.raises(KeyError, match=r"batch lacks \['view_2'\].*RandPEACViewsd makes them"):
         method({"view_1": batch["view_1"]}, START)
     with pytest.raises(ValueError, match=r"view_2 must be \(B, C, 16, 16\), got \(6, 1, 8, 8\)"):
         method({**batch, "view_2": batch["view_2"][:, :, :8, :8]}, START)
-    with pytest.raises(ValueError, match=r"correspondence must be \(B, 16\), .* got \(6, 4\); give PEACViewsd"):
+    with pytest.raises(ValueError, match=r"correspondence must be \(B, 16\), .* got \(6, 4\); give RandPEACViewsd"):
         method({**batch, "correspondence": batch["correspondence"][:, :4]}, START)
     with pytest.raises(ValueError, match=r"nearest is 16"):
         tiny_method(image_size=17)
@@ -391,7 +393,7 @@ def test_misfits_are_refused() -> None:
 )
 def test_any_backbone_trains(backbone: Callable[[], Any], one_step: Callable[..., None]) -> None:
     method = PEACMethod(backbone(), image_size=32, global_dim=16, local_dim=8)
-    one_step(method, batch_of(PEACViewsd(grid_size=4, cell_size=8, margin=1), [image_of(1, 40, 40)] * 4))
+    one_step(method, batch_of(RandPEACViewsd(grid_size=4, cell_size=8, margin=1), [image_of(1, 40, 40)] * 4))
 
 
 def volume_method() -> PEACMethod:
@@ -400,10 +402,12 @@ def volume_method() -> PEACMethod:
 
 
 def test_a_volume_trains(one_step: Callable[..., None]) -> None:
-    one_step(volume_method(), batch_of(PEACViewsd(grid_size=4, cell_size=8, margin=1), [image_of(1, 40, 44, 41)] * 2))
+    one_step(
+        volume_method(), batch_of(RandPEACViewsd(grid_size=4, cell_size=8, margin=1), [image_of(1, 40, 44, 41)] * 2)
+    )
 
 
 @pytest.mark.real_data
 def test_a_ct_trains(ct: Callable[[int], Tensor], one_step: Callable[..., None]) -> None:
-    views = PEACViewsd(grid_size=4, cell_size=8, margin=1)
+    views = RandPEACViewsd(grid_size=4, cell_size=8, margin=1)
     one_step(volume_method(), batch_of(views, [ct(48)] * 4))

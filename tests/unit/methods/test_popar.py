@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from monai_anat.methods import POPARMethod, POPARViewsd
+from monai_anat.methods import POPARMethod, RandPOPARViewsd
 from monai_anat.networks import SwinBackbone
 from monai_anat.schedules import Progress
 from monai_anat.transforms import RandDistort, restore_patches
@@ -31,7 +31,7 @@ def tiny_method(**options: Any) -> POPARMethod:
 #: read by tests/contracts/test_methods.py
 CASE = SimpleNamespace(
     method=tiny_method,
-    views=lambda: POPARViewsd(grid_size=4, cell_size=4),
+    views=lambda: RandPOPARViewsd(grid_size=4, cell_size=4),
     image=lambda seed: np.random.RandomState(seed).randint(0, 256, (1, 16, 16)).astype(np.uint8),
 )
 
@@ -40,7 +40,7 @@ def image_of(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def draw(views: POPARViewsd, image: Any, seed: int) -> dict[Any, Any]:
+def draw(views: RandPOPARViewsd, image: Any, seed: int) -> dict[Any, Any]:
     return views.set_random_state(seed)({"image": image})
 
 
@@ -49,7 +49,7 @@ def draw(views: POPARViewsd, image: Any, seed: int) -> dict[Any, Any]:
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 16, 16), (1, 16, 16, 16)])
 def test_a_shuffled_view_restores_exactly_and_a_distorted_one_has_the_identity(shape: tuple[int, ...]) -> None:
-    image, views, seen = image_of(*shape), POPARViewsd(grid_size=4, cell_size=4), Counter[str]()
+    image, views, seen = image_of(*shape), RandPOPARViewsd(grid_size=4, cell_size=4), Counter[str]()
     cells = 4 ** (len(shape) - 1)
     for seed in range(20):
         sample = draw(views, image, seed)
@@ -66,7 +66,7 @@ def test_a_shuffled_view_restores_exactly_and_a_distorted_one_has_the_identity(s
 
 
 def test_the_coin_is_fair_and_the_order_uniform() -> None:
-    views, image = POPARViewsd(grid_size=2, cell_size=2, distorter=NO_DISTORTION), image_of(1, 4, 4)
+    views, image = RandPOPARViewsd(grid_size=2, cell_size=2, distorter=NO_DISTORTION), image_of(1, 4, 4)
     views.set_random_state(0)
     heads, first = 0, Counter[int]()
     for _ in range(2000):
@@ -82,7 +82,7 @@ def test_the_coin_is_fair_and_the_order_uniform() -> None:
 
 @pytest.mark.parametrize(("prob", "shuffles"), [(0.0, True), (1.0, False)])
 def test_one_side_of_the_coin_alone(prob: float, shuffles: bool) -> None:
-    views = POPARViewsd(grid_size=4, cell_size=4, distort_prob=prob)
+    views = RandPOPARViewsd(grid_size=4, cell_size=4, distort_prob=prob)
     for seed in range(5):
         draw(views, image_of(1, 16, 16), seed)
         assert (views.corruption.order is not None) is shuffles
@@ -91,7 +91,7 @@ def test_one_side_of_the_coin_alone(prob: float, shuffles: bool) -> None:
 
 def test_hand_case() -> None:
     image = torch.tensor([[[0.0, 0.1], [0.2, 0.3]]])
-    views = POPARViewsd(grid_size=2, cell_size=1, distort_prob=0.0, mean=0.0, std=1.0)
+    views = RandPOPARViewsd(grid_size=2, cell_size=1, distort_prob=0.0, mean=0.0, std=1.0)
     for seed in range(50):
         sample = draw(views, image, seed)
         if sample["order"].tolist() == [2, 0, 3, 1]:
@@ -101,9 +101,9 @@ def test_hand_case() -> None:
 
 
 @pytest.mark.parametrize("prob", [0.0, 1.0])
-def test_codes_and_their_grey_levels_give_the_same_views(prob: float) -> None:
+def test_codes_and_their_gray_levels_give_the_same_views(prob: float) -> None:
     codes = np.random.RandomState(0).randint(0, 256, (1, 32, 32)).astype(np.uint8)
-    views = POPARViewsd(grid_size=4, cell_size=8, distort_prob=prob)
+    views = RandPOPARViewsd(grid_size=4, cell_size=8, distort_prob=prob)
     for seed in range(5):
         first, second = draw(views, codes, seed), draw(views, (codes / 255).astype(np.float32), seed)
         for name in first:
@@ -111,7 +111,7 @@ def test_codes_and_their_grey_levels_give_the_same_views(prob: float) -> None:
 
 
 def test_same_seed_same_views_also_after_pickling() -> None:
-    views, image = POPARViewsd(grid_size=4, cell_size=4), image_of(1, 16, 16)
+    views, image = RandPOPARViewsd(grid_size=4, cell_size=4), image_of(1, 16, 16)
     copy = pickle.loads(pickle.dumps(views))
     for seed in range(4):
         first, second, third = draw(views, image, seed), draw(views, image, seed), draw(copy, image, seed)
@@ -121,15 +121,15 @@ def test_same_seed_same_views_also_after_pickling() -> None:
 
 def test_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"image must be \(448, 448\) pixels, 14 cells of 32, got \(450, 448\)"):
-        POPARViewsd()({"image": image_of(1, 450, 448)})
+        RandPOPARViewsd()({"image": image_of(1, 450, 448)})
     with pytest.raises(ValueError, match="distort_prob must be a probability"):
-        POPARViewsd(distort_prob=1.5)
+        RandPOPARViewsd(distort_prob=1.5)
 
 
 # ---------------------------------------------------------------------- method
 
 
-def batch_of(views: POPARViewsd, images: list[Any]) -> dict[str, Tensor]:
+def batch_of(views: RandPOPARViewsd, images: list[Any]) -> dict[str, Tensor]:
     samples = [draw(views, image, seed) for seed, image in enumerate(images)]
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -139,7 +139,7 @@ def test_the_order_target_is_the_original_place(
 ) -> None:
     method = POPARMethod(cell_backbone(4), image_size=16)
     method.order_head = reads_cell_number(16)
-    views = POPARViewsd(grid_size=4, cell_size=4, distort_prob=0.0)
+    views = RandPOPARViewsd(grid_size=4, cell_size=4, distort_prob=0.0)
     views.normalize = lambda pixels: pixels.float()  # type: ignore[method-assign]  # the pixels are cell numbers
     batch = batch_of(views, [numbered((4, 4))] * 4)
     assert method(batch, START)["order"].item() == pytest.approx(0.0, abs=1e-6)
@@ -154,9 +154,9 @@ def test_copying_each_cell_restores_an_unshuffled_view_only(dims: int, cell_back
     method.restoration_head.linear.weight.data.copy_(torch.eye(features))
     method.restoration_head.linear.bias.data.zero_()
     images = [image_of(1, *[16] * dims, seed=seed) for seed in range(3)]
-    clean = batch_of(POPARViewsd(grid_size=4, cell_size=4, distort_prob=1.0, distorter=NO_DISTORTION), images)
+    clean = batch_of(RandPOPARViewsd(grid_size=4, cell_size=4, distort_prob=1.0, distorter=NO_DISTORTION), images)
     assert method(clean, START)["restoration"].item() == pytest.approx(0.0, abs=1e-10)
-    shuffled = batch_of(POPARViewsd(grid_size=4, cell_size=4, distort_prob=0.0), images)
+    shuffled = batch_of(RandPOPARViewsd(grid_size=4, cell_size=4, distort_prob=0.0), images)
     assert method(shuffled, START)["restoration"].item() > 0.1
 
 
@@ -200,7 +200,7 @@ def test_weights_and_heads() -> None:
 def test_a_volume_trains() -> None:
     backbone = SwinBackbone(spatial_dims=3, embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=2, patch_size=4)
     method = POPARMethod(backbone, image_size=32)
-    views = POPARViewsd(grid_size=4, cell_size=8)
+    views = RandPOPARViewsd(grid_size=4, cell_size=8)
     batch = batch_of(views, [image_of(1, 32, 32, 32, seed=seed) for seed in range(4)])
     optimizer = torch.optim.SGD(method.param_groups(0.0), lr=1e-3)
     before = sum(method(batch, START).values())
@@ -212,10 +212,10 @@ def test_a_volume_trains() -> None:
 
 def test_views_of_another_grid_are_refused() -> None:
     method = tiny_method()
-    larger = batch_of(POPARViewsd(grid_size=8, cell_size=4), [image_of(1, 32, 32)])
-    with pytest.raises(ValueError, match=r"view_1 must be \(B, C, 16, 16\), got \(1, 1, 32, 32\).*POPARViewsd"):
+    larger = batch_of(RandPOPARViewsd(grid_size=8, cell_size=4), [image_of(1, 32, 32)])
+    with pytest.raises(ValueError, match=r"view_1 must be \(B, C, 16, 16\), got \(1, 1, 32, 32\).*RandPOPARViewsd"):
         method(larger, START)
-    coarser = batch_of(POPARViewsd(grid_size=2, cell_size=8), [image_of(1, 16, 16)])
+    coarser = batch_of(RandPOPARViewsd(grid_size=2, cell_size=8), [image_of(1, 16, 16)])
     with pytest.raises(ValueError, match=r"order must be \(B, 16\), .*4 x 4 tokens, got \(1, 4\).*cell_size = strides"):
         method(coarser, START)
     with pytest.raises(ValueError, match=r"image_size=18 and strides\[-1\]=4; nearest is 16"):

@@ -11,7 +11,7 @@ import torch
 from monai.data import list_data_collate
 from torch import Tensor
 
-from monai_anat.methods import MaskedViewsd, SimMIMMethod
+from monai_anat.methods import RandMaskedViewsd, SimMIMMethod
 from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
 
@@ -34,8 +34,8 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return coarse.repeat(8, 1).repeat(8, 2).astype(np.uint8)
 
 
-def views() -> MaskedViewsd:
-    return MaskedViewsd(image_size=16, cell_size=4)
+def views() -> RandMaskedViewsd:
+    return RandMaskedViewsd(image_size=16, cell_size=4)
 
 
 #: read by tests/contracts/method_cases.py
@@ -98,7 +98,7 @@ def test_the_network_sees_the_visible_pixels_and_no_others(method: SimMIMMethod)
 
 def test_it_counts_the_hidden_cells() -> None:
     batch = batch_of()
-    assert swin_method().counts(batch)["mask_count"] == 4 * 10
+    assert swin_method().loss_denominators(batch)["mask_count"] == 4 * 10
 
 
 def test_the_paper_s_network() -> None:
@@ -113,7 +113,9 @@ def test_misfits_are_refused() -> None:
     method, batch = swin_method(), batch_of()
     with pytest.raises(ValueError, match=r"view_1 must be \(B, C, 16, 16\), got \(4, 1, 12, 12\)"):
         method({**batch, "view_1": batch["view_1"][..., :12, :12]}, START)
-    with pytest.raises(ValueError, match=r"mask must be \(B, 16\).*cell of 4 pixels, got \(4, 9\); give MaskedViewsd"):
+    with pytest.raises(
+        ValueError, match=r"mask must be \(B, 16\).*cell of 4 pixels, got \(4, 9\); give RandMaskedViewsd"
+    ):
         method({**batch, "mask": batch["mask"][:, :9]}, START)
     with pytest.raises(TypeError, match=r"SwinBackbone or a ViTBackbone.*got ResNetBackbone"):
         SimMIMMethod(ResNetBackbone(depth=18))  # type: ignore[arg-type]

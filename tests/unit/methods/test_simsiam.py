@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from monai.data import list_data_collate
 from torch import Tensor, nn
 
-from monai_anat.methods import ContrastViewsd, SimSiamMethod
+from monai_anat.methods import RandContrastViewsd, SimSiamMethod
 from monai_anat.networks import ResNetBackbone, SwinBackbone
 from monai_anat.schedules import Progress
 
@@ -31,21 +31,21 @@ def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def batch_of(count: int = 8) -> dict[str, Any]:
-    views = ContrastViewsd(image_size=16)
+    views = RandContrastViewsd(image_size=16)
     return list_data_collate([views.set_random_state(seed)({"image": patterned(seed)}) for seed in range(count)])
 
 
 #: read by tests/contracts/method_cases.py
 CASE = SimpleNamespace(
     method=tiny_method,
-    views=lambda: ContrastViewsd(image_size=16),
+    views=lambda: RandContrastViewsd(image_size=16),
     image=patterned,
-    keeps_batch=False,  # batch normalisation of the heads
+    keeps_batch=False,  # batch normalization of the heads
 )
 MORE_CASES = {
     "resnet": SimpleNamespace(
         method=lambda: SimSiamMethod(ResNetBackbone(depth=18), embedding_dim=24, hidden_dim=12),
-        views=lambda: ContrastViewsd(image_size=64),
+        views=lambda: RandContrastViewsd(image_size=64),
         image=patterned,
         keeps_batch=False,
         joint_batch=False,  # the backbone's BatchNorm looks at the images of one process
@@ -104,10 +104,10 @@ def test_the_two_views_are_alike() -> None:
     torch.testing.assert_close(method(batch, START), method(swapped, START))
 
 
-def test_batch_normalisation_sees_each_view_alone() -> None:
+def test_batch_normalization_sees_each_view_alone() -> None:
     torch.manual_seed(0)
     method = SimSiamMethod(ResNetBackbone(depth=18), embedding_dim=24, hidden_dim=12).train()
-    views = ContrastViewsd(image_size=64)
+    views = RandContrastViewsd(image_size=64)
     batch = list_data_collate([views.set_random_state(s)({"image": patterned(s)}) for s in range(4)])
     brighter = {**batch, "view_2": batch["view_2"] + 5}
     maps = [method.backbone(brighter[name]).mean((2, 3)) for name in ("view_1", "view_2")]

@@ -1,4 +1,4 @@
-"""What all views transforms share: plain tensors, normalisation, refusals."""
+"""What all views transforms share: plain tensors, normalization, refusals."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from monai_anat.methods import MEAN, STD, RandViewsd
+from monai_anat.intensities import CHEST_MEAN, CHEST_STD
+from monai_anat.methods import RandViewsd
 
 
 class Whole(RandViewsd):
-    """The whole image, normalised, with one random number."""
+    """The whole image, normalized, with one random number."""
 
-    def __init__(self, keys: Any = "image", mean: float = MEAN, std: float = STD) -> None:
+    def __init__(self, keys: Any = "image", mean: float = CHEST_MEAN, std: float = CHEST_STD) -> None:
         super().__init__(keys, mean, std)
         self.drawn = 0.0
 
@@ -81,7 +82,7 @@ def test_draws_come_from_the_own_generator_alone() -> None:
     assert float(Whole().set_random_state(1)({"image": CODES})["drawn"]) == values[0]
 
 
-def test_normalisation_is_an_argument() -> None:
+def test_normalization_is_an_argument() -> None:
     view = Whole(mean=0.0, std=0.5)({"image": np.ones((1, 2, 2), np.float32)})["view_1"]
     assert view.tolist() == [[[2.0, 2.0], [2.0, 2.0]]]
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from monai_anat.metrics import assign_clusters, spherical_kmeans
+from monai_anat.metrics.clustering import assign_clusters, spherical_kmeans
 
 
 def test_three_directions_are_three_clusters() -> None:
@@ -15,11 +15,11 @@ def test_three_directions_are_three_clusters() -> None:
     truth = np.repeat([0, 1, 2], 50)
     rows = np.eye(8)[truth] + generator.normal(0, 0.1, size=(150, 8))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    centres = spherical_kmeans(rows, 3, seed=4)
-    np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1)
-    label = (rows @ centres.T).argmax(axis=1)
+    centers = spherical_kmeans(rows, 3, seed=4)
+    np.testing.assert_allclose(np.linalg.norm(centers, axis=1), 1)
+    label = (rows @ centers.T).argmax(axis=1)
     assert {tuple(set(label[truth == number])) for number in range(3)} == {(0,), (1,), (2,)}
-    np.testing.assert_array_equal(centres, spherical_kmeans(rows, 3, seed=4))
+    np.testing.assert_array_equal(centers, spherical_kmeans(rows, 3, seed=4))
 
 
 def test_equal_rows_and_too_many_clusters() -> None:

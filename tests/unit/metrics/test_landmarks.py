@@ -5,15 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.metrics import (
+from monai_anat.metrics import correspondence_error, lung_landmarks, thorax_width
+from monai_anat.metrics.landmarks import (
     LUNG_LANDMARKS,
-    correspondence_error,
-    lung_landmarks,
     match_landmarks,
     mutual_landmarks,
     read_features,
     search_landmarks,
-    thorax_width,
 )
 
 
@@ -76,9 +74,9 @@ def test_features_that_know_the_place_are_matched_within_half_a_cell() -> None:
     landmarks = lung_landmarks(two_triangles())
     found = match_landmarks(features, landmarks, features, (64, 80))
     assert correspondence_error(found, landmarks).max() < 4  # a cell is 8 pixels
-    centres = torch.tensor([[19.5, 35.5], [51.5, 67.5]])
-    exact = match_landmarks(features, centres, features, (64, 80), temperature=0.0)
-    assert torch.allclose(exact, centres)
+    centers = torch.tensor([[19.5, 35.5], [51.5, 67.5]])
+    exact = match_landmarks(features, centers, features, (64, 80), temperature=0.0)
+    assert torch.allclose(exact, centers)
 
 
 def test_matching_follows_a_moved_anatomy() -> None:
@@ -102,17 +100,17 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one(temperature: float) -> None:
             torch.testing.assert_close(found[source, target], alone, equal_nan=True)
 
 
-def test_mutual_neighbours_recover_a_permutation_and_refuse_a_one_way_match() -> None:
+def test_mutual_neighbors_recover_a_permutation_and_refuse_a_one_way_match() -> None:
     features = coordinate_map(4, 4)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     moved = features.flatten(1)[:, order].reshape(16, 4, 4)
     rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
-    centres = torch.stack([rows.flatten(), columns.flatten()], dim=1) * 8 + 3.5
-    assert mutual_landmarks(features[None], centres[None], [moved, features], (32, 32)).all()
+    centers = torch.stack([rows.flatten(), columns.flatten()], dim=1) * 8 + 3.5
+    assert mutual_landmarks(features[None], centers[None], [moved, features], (32, 32)).all()
     onto_one = features.roll(4, 0)[:, :1, :1].expand(-1, 4, 4)  # everything looks like one place
-    kept = mutual_landmarks(features[None], centres[None], [onto_one], (32, 32))[0, 0]
+    kept = mutual_landmarks(features[None], centers[None], [onto_one], (32, 32))[0, 0]
     best = onto_one[:, 0, 0] @ features.flatten(1)
-    near = (centres - centres[best.argmax()]).abs().max(dim=1).values < 8
+    near = (centers - centers[best.argmax()]).abs().max(dim=1).values < 8
     assert torch.equal(kept, near)
     nowhere = torch.full((1, 1, 2), float("nan"))
     assert not mutual_landmarks(features[None], nowhere, [features], (32, 32)).any()
@@ -121,8 +119,8 @@ def test_mutual_neighbours_recover_a_permutation_and_refuse_a_one_way_match() ->
 def test_half_of_the_matches_of_noise_are_mutual_by_chance() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(20, 64, 4, 4, generator=generator)
-    centres = torch.cartesian_prod(torch.arange(4), torch.arange(4)) * 8 + 3.5
-    kept = mutual_landmarks(maps[:10], centres.expand(10, -1, -1), maps[10:], (32, 32)).float().mean()
+    centers = torch.cartesian_prod(torch.arange(4), torch.arange(4)) * 8 + 3.5
+    kept = mutual_landmarks(maps[:10], centers.expand(10, -1, -1), maps[10:], (32, 32)).float().mean()
     assert kept == pytest.approx(16 / 31, abs=0.03)
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_anat.transforms import RandAnatomyCell, RandAnatomyCelld, anatomy_cell_boxes, bisection_grid, box_slices
+from monai_anat.transforms import RandAnatomyCell, RandAnatomyCelld
+from monai_anat.transforms.anatomy_cells import anatomy_cell_boxes, bisection_grid
+from monai_anat.transforms.geometry import box_slices
 
 
 def test_each_level_bisects_the_last_and_cuts_columns_first() -> None:

@@ -16,11 +16,10 @@ from monai_anat.transforms import (
     RandAppearance,
     RandAppearanced,
     adjust_brightness_contrast,
-    change_appearance,
     gaussian_blur,
-    rotate,
     solarize,
 )
+from monai_anat.transforms.appearance import change_appearance, rotate
 
 
 def noise(*shape: int) -> Tensor:
@@ -39,7 +38,7 @@ def test_brightness_multiplies_and_contrast_stretches_about_the_mean() -> None:
     torch.testing.assert_close(flat, pixels.mean().expand_as(pixels))
 
 
-def test_the_order_of_brightness_and_contrast_matters_where_grey_levels_are_cut() -> None:
+def test_the_order_of_brightness_and_contrast_matters_where_gray_levels_are_cut() -> None:
     pixels = noise(1, 8, 8)
     one = adjust_brightness_contrast(pixels, 1.4, 0.6)
     two = adjust_brightness_contrast(pixels, 1.4, 0.6, contrast_first=True)
@@ -49,7 +48,7 @@ def test_the_order_of_brightness_and_contrast_matters_where_grey_levels_are_cut(
     assert (one - two).abs().max() > 0.01
 
 
-def test_grey_levels_stay_between_0_and_1_and_the_input_as_it_was() -> None:
+def test_gray_levels_stay_between_0_and_1_and_the_input_as_it_was() -> None:
     pixels, before = noise(1, 8, 8), noise(1, 8, 8)
     for change in ((3.0, 1.0), (1.0, 5.0), (0.0, 1.0)):
         out = adjust_brightness_contrast(pixels, *change)
@@ -57,7 +56,7 @@ def test_grey_levels_stay_between_0_and_1_and_the_input_as_it_was() -> None:
     assert torch.equal(pixels, before)
 
 
-def test_solarising_twice_restores_all_but_the_middle_grey() -> None:
+def test_solarising_twice_restores_all_but_the_middle_gray() -> None:
     pixels = torch.tensor([0.0, 0.2, 0.49, 0.8, 1.0])
     assert solarize(pixels).tolist() == pytest.approx([0.0, 0.2, 0.49, 0.2, 0.0])
     assert solarize(pixels, threshold=0.0).tolist() == pytest.approx((1 - pixels).tolist())

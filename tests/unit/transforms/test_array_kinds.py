@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_anat.transforms import BACKENDS, plain_tensor, same_kind, unit_range
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 
 
 def test_pixels_are_shared_and_bare() -> None:

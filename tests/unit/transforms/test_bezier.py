@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.transforms import apply_bezier, bezier_curve, bezier_table, require_unit_range
+from monai_anat.transforms import apply_bezier
+from monai_anat.transforms.bezier import bezier_curve, bezier_table, require_unit_range
 
 POINTS = ((0.3, 0.6), (0.7, 0.2))
 STEEP = ((0.02, 0.9), (0.1, 0.95))
@@ -21,7 +22,7 @@ def _direct(values: np.ndarray, points: tuple, inverted: bool = False) -> np.nda
 
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("points", [POINTS, STEEP])
-def test_the_table_equals_direct_interpolation_on_all_grey_levels(points: tuple, inverted: bool) -> None:
+def test_the_table_equals_direct_interpolation_on_all_gray_levels(points: tuple, inverted: bool) -> None:
     for dtype, levels in [(np.uint8, 256), (np.uint16, 65536)]:
         codes = np.arange(levels, dtype=dtype).reshape(1, 16, -1)
         expected = _direct(codes / (levels - 1), points, inverted)
@@ -33,7 +34,7 @@ def test_the_table_equals_direct_interpolation_on_all_grey_levels(points: tuple,
 
 
 @pytest.mark.parametrize("inverted", [False, True])
-def test_values_between_grey_levels_are_interpolated_exactly(inverted: bool) -> None:
+def test_values_between_gray_levels_are_interpolated_exactly(inverted: bool) -> None:
     values = np.random.RandomState(0).rand(1, 64, 64)
     np.testing.assert_allclose(
         apply_bezier(values, STEEP, inverted), _direct(values, STEEP, inverted), atol=1e-12, rtol=0
@@ -52,7 +53,7 @@ def test_knots_that_crowd_near_an_end_or_the_middle_are_told_apart(points: tuple
     np.testing.assert_allclose(apply_bezier(values, points), _direct(values, points), atol=1e-9, rtol=0)
 
 
-def test_a_few_grey_levels_between_do_not_pass_for_a_stored_image() -> None:
+def test_a_few_gray_levels_between_do_not_pass_for_a_stored_image() -> None:
     values = np.arange(256, dtype=np.float64).reshape(1, 16, 16) / 255
     values[0, 3, 3] += 0.3 / 255
     np.testing.assert_allclose(apply_bezier(values, STEEP), _direct(values, STEEP), atol=1e-7, rtol=0)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.transforms import match_cells, shifted_inside, soft_match_targets
+from monai_anat.transforms import match_cells, soft_match_targets
+from monai_anat.transforms.cell_matches import shifted_inside
 
 
 def by_loops(shift: list[list[int]], grid: tuple[int, int], target: tuple[int, int], radius: int) -> Tensor:
@@ -38,7 +39,7 @@ def test_the_separable_form_equals_the_loops(grid: tuple[int, int], target: tupl
     torch.testing.assert_close(targets, by_loops(SHIFTS, grid, target, radius))
 
 
-def test_sums_and_centres_of_the_papers_sizes() -> None:
+def test_sums_and_centers_of_the_papers_sizes() -> None:
     to_large = soft_match_targets(torch.tensor([[4, 6]]), (14, 14), (28, 28), radius=2)[0]
     torch.testing.assert_close(to_large.sum(1), torch.full((196,), 6.1689), rtol=1e-4, atol=0)  # no border is near
     places = (torch.arange(14) + 4)[:, None] * 28 + torch.arange(14) + 6

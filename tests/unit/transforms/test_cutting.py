@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.transforms import cut_out, draw_swaps, swap_boxes
+from monai_anat.transforms.cutting import cut_out, draw_swaps, swap_boxes
 
 BOXES_2D = np.array([[[2, 3], [4, 5]], [[5, 6], [6, 3]]])
 BOXES_3D = np.array([[[1, 0, 2], [2, 3, 2]]])

@@ -8,8 +8,6 @@ import torch
 from monai.data import DataLoader, Dataset
 
 from monai_anat.transforms import (
-    BezierDraw,
-    Distortion,
     RandBezierIntensity,
     RandCutSwap,
     RandDistort,
@@ -19,13 +17,12 @@ from monai_anat.transforms import (
     RandLocalPixelShuffle,
     RandOutPaint,
     apply_bezier,
-    cut_out,
-    distort,
-    in_paint,
-    local_pixel_shuffle,
-    out_paint,
-    swap_boxes,
 )
+from monai_anat.transforms.bezier import BezierDraw
+from monai_anat.transforms.cutting import cut_out, swap_boxes
+from monai_anat.transforms.distortions import Distortion, distort
+from monai_anat.transforms.local_shuffle import local_pixel_shuffle
+from monai_anat.transforms.painting import in_paint, out_paint
 
 
 def _codes(*shape: int) -> torch.Tensor:
@@ -53,7 +50,7 @@ def test_the_chain_shuffles_then_maps_then_paints() -> None:
     assert len(seen) >= 3
 
 
-def test_codes_and_the_same_grey_levels_as_floats_give_the_same_image() -> None:
+def test_codes_and_the_same_gray_levels_as_floats_give_the_same_image() -> None:
     image = _codes(1, 64, 64)
     for seed in range(10):
         from_codes = RandDistort().set_random_state(seed)(image)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.transforms import check_prob, draw_boxes, draw_integers, draw_run_length, draw_seed, random_generator
+from monai_anat.transforms.draws import (
+    check_prob,
+    draw_boxes,
+    draw_integers,
+    draw_run_length,
+    draw_seed,
+    random_generator,
+)
 
 
 def test_integers_include_both_ends_and_are_uniform() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from monai.networks.layers import GaussianFilter
 
-from monai_anat.transforms import ElasticDraw, RandElastic, displacement_field, pixel_positions, sample_at
+from monai_anat.transforms import RandElastic
+from monai_anat.transforms.elastic import ElasticDraw, displacement_field, pixel_positions, sample_at
 
 
 def draw_of(corners: np.ndarray, magnitude: float = 0.0, smoothness: float = 2.0, seed: int = 0) -> ElasticDraw:

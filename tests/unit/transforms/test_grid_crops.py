@@ -11,12 +11,8 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from monai_anat.transforms import (
-    OverlappingGridCrops,
-    RandOverlappingGridCropsd,
-    draw_grid_crops,
-    split_cells,
-)
+from monai_anat.transforms import OverlappingGridCrops, RandOverlappingGridCropsd, split_cells
+from monai_anat.transforms.grid_crops import draw_grid_crops
 
 
 def _assert_same_anatomy(view_1: torch.Tensor, view_2: torch.Tensor, match: torch.Tensor, cell: int) -> None:

@@ -1,4 +1,4 @@
-"""Local contrast: what sharpening adds, and what equalisation keeps."""
+"""Local contrast: what sharpening adds, and what equalization keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def image_of(seed: int = 0) -> Tensor:
     return 0.3 + 0.4 * torch.rand(1, 32, 40, generator=torch.Generator().manual_seed(seed))
 
 
-def test_sharpening_adds_the_differences_from_the_neighbours() -> None:
+def test_sharpening_adds_the_differences_from_the_neighbors() -> None:
     image = image_of()
     out = sharpen(image, 0.05)
     row, column = 5, 7
@@ -39,7 +39,7 @@ def test_both_stay_in_range_and_leave_their_input_alone() -> None:
         assert (out - image).abs().max() > 0.05
 
 
-def test_equalisation_is_blind_to_scale_and_stronger_with_a_higher_limit() -> None:
+def test_equalization_is_blind_to_scale_and_stronger_with_a_higher_limit() -> None:
     image = image_of()
     torch.testing.assert_close(
         equalize_regions(0.5 * image + 0.1, 2.0), equalize_regions(image, 2.0), rtol=0, atol=0.02
@@ -49,7 +49,7 @@ def test_equalisation_is_blind_to_scale_and_stronger_with_a_higher_limit() -> No
     assert spreads[1] > spreads[0]
 
 
-def test_equalisation_of_a_flat_image_is_finite_and_channels_are_apart() -> None:
+def test_equalization_of_a_flat_image_is_finite_and_channels_are_apart() -> None:
     assert torch.isfinite(equalize_regions(torch.full((1, 16, 16), 0.4), 2.0)).all()
     two = torch.cat([image_of(0), image_of(1)])
     assert torch.equal(equalize_regions(two, 2.0)[1:], equalize_regions(image_of(1), 2.0))

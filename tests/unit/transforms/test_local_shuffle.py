@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.transforms import local_pixel_shuffle, pixel_shuffle_map
+from monai_anat.transforms.local_shuffle import local_pixel_shuffle, pixel_shuffle_map
 
 APART = np.array([[[0, 0], [4, 5]], [[6, 7], [3, 3]]])
 

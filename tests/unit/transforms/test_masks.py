@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.transforms import draw_block_mask, draw_random_mask
+from monai_anat.transforms.masks import draw_block_mask, draw_random_mask
 
 
 @pytest.mark.parametrize(("grid", "ratio", "hidden"), [((14, 14), 0.75, 147), ((6, 6), 0.6, 22), ((2, 3, 4), 0.5, 12)])
@@ -50,17 +50,17 @@ def test_blocks_hide_more_than_the_share_by_at_most_the_smallest_block(
 
 
 def test_what_is_hidden_lies_in_blocks() -> None:
-    """A hidden cell has hidden neighbours, far more often than by single cells of the same number."""
+    """A hidden cell has hidden neighbors, far more often than by single cells of the same number."""
     R = np.random.RandomState(0)
 
-    def share_with_hidden_right_neighbour(masks: list[Tensor]) -> float:
+    def share_with_hidden_right_neighbor(masks: list[Tensor]) -> float:
         maps = torch.stack(masks).view(-1, 14, 14)
         return float((maps[:, :, 1:] & maps[:, :, :-1]).sum() / maps[:, :, :-1].sum())
 
     blocks = [draw_block_mask(R, (14, 14), 0.4) for _ in range(200)]
     single = [draw_random_mask(R, (14, 14), 0.43) for _ in range(200)]
-    assert share_with_hidden_right_neighbour(blocks) > 0.75
-    assert share_with_hidden_right_neighbour(single) < 0.5
+    assert share_with_hidden_right_neighbor(blocks) > 0.75
+    assert share_with_hidden_right_neighbor(single) < 0.5
 
 
 def test_upright_blocks_are_as_frequent_as_lying_ones() -> None:

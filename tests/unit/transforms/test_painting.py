@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.transforms import in_paint, out_paint
+from monai_anat.transforms.painting import in_paint, out_paint
 
 BOXES_2D = np.array([[[2, 3], [4, 5]], [[5, 6], [6, 3]]])
 BOXES_3D = np.array([[[1, 0, 2], [2, 3, 2]]])
@@ -69,7 +69,7 @@ def test_noise_keeps_the_floating_type() -> None:
 
 def test_values_outside_the_unit_range_are_refused() -> None:
     for paint in (in_paint, out_paint):
-        with pytest.raises(ValueError, match=r"img must lie in \[0, 1\].*distort before normalising"):
+        with pytest.raises(ValueError, match=r"img must lie in \[0, 1\].*distort before normalizing"):
             paint(torch.full((1, 12, 12), 2.0), BOXES_2D, seed=0)
         with pytest.raises(TypeError, match=r"img must be uint8, uint16 or floating point, got torch.int32"):
             paint(torch.zeros((1, 12, 12), dtype=torch.int32), BOXES_2D, seed=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.transforms import draw_concentric_boxes, part_boxes
+from monai_anat.transforms.part_whole import draw_concentric_boxes, part_boxes
 
 AREAS = [(0.8, 1.0), (0.05, 0.1), *[(tenths / 10, tenths / 10 + 0.1) for tenths in range(1, 8)]]
 RATIOS = [(3 / 4, 4 / 3), *[(2 / 3, 1.0), (1.0, 3 / 2)] * 4]

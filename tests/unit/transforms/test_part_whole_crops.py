@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.transforms import check_part_whole_grid, cut_part_whole_crops, draw_part_whole_crops
+from monai_anat.transforms.part_whole_crops import check_part_whole_grid, cut_part_whole_crops, draw_part_whole_crops
 
 SCALES = [(2, 2), (1, 2), (2, 1), (1, 1)]
 

@@ -13,10 +13,10 @@ from monai_anat.transforms import (
     RestorePatches,
     RestorePatchesd,
     ShufflePatches,
-    inverse_order,
     restore_patches,
     shuffle_patches,
 )
+from monai_anat.transforms.patch_shuffle import inverse_order
 
 CASES = [((1, 8, 8), 2), ((3, 6, 8), (3, 2)), ((2, 4, 8, 6), (2, 4, 3)), ((1, 448, 448), 32)]
 

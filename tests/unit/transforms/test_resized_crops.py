@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import Tensor
 
-from monai_anat.transforms import RandResizedCrop, RandResizedCropd, draw_resized_crop_box, resized_crop
+from monai_anat.transforms import RandResizedCrop, RandResizedCropd, resized_crop
+from monai_anat.transforms.resized_crops import draw_resized_crop_box
 
 
 def box_of(corner: list[int], sides: list[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -113,7 +114,7 @@ def test_shrinking_averages_and_does_not_alias() -> None:
     assert resized_crop(stripes, whole(stripes), 16)[..., 2:-2].sub(0.5).abs().max() < 0.05
 
 
-def test_bicubic_stays_in_range_and_codes_become_grey_levels() -> None:
+def test_bicubic_stays_in_range_and_codes_become_gray_levels() -> None:
     codes = torch.zeros(1, 8, 8, dtype=torch.uint8)
     codes[:, 4:] = 255
     out = resized_crop(codes, whole(codes), 32, "bicubic")
@@ -132,7 +133,7 @@ def test_a_box_outside_is_refused(box: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("shape", [(20, 30), (16, 20, 12)])
 def test_a_metatensor_knows_where_its_pixels_come_from(shape: tuple[int, ...]) -> None:
-    """Grey levels that are places: the affine of the crop leads from its pixels to those places."""
+    """Gray levels that are places: the affine of the crop leads from its pixels to those places."""
     affine = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0], dtype=torch.float64))
     affine[:3, 3] = torch.tensor([5.0, 6.0, 7.0])
     image = MetaTensor(ramp(*shape), affine=affine)
@@ -141,10 +142,10 @@ def test_a_metatensor_knows_where_its_pixels_come_from(shape: tuple[int, ...]) -
     dims = len(shape)
     middle = [4] * dims
     index = torch.tensor([*middle, *[0] * (3 - dims), 1.0], dtype=torch.float64)
-    millimetres = (crop.affine @ index)[:dims]
+    millimeters = (crop.affine @ index)[:dims]
     place = crop.as_tensor()[(slice(None), *middle)] * torch.tensor(shape) - 0.5  # in pixels of the image
     expected = place * torch.tensor([2.0, 3.0, 4.0])[:dims] + torch.tensor([5.0, 6.0, 7.0])[:dims]
-    torch.testing.assert_close(millimetres.float(), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(millimeters.float(), expected, atol=1e-3, rtol=0)
 
 
 def test_keys_are_cut_alike_and_can_be_cut_again() -> None:

@@ -28,8 +28,8 @@ def test_fewer_crops(corners, mirror, count):
     image = torch.rand(1, 8, 8)
     crops = ten_crops(image, 4, corners=corners, mirror=mirror)
     assert len(crops) == count
-    centre = crops[4] if corners else crops[0]
-    assert torch.equal(centre, image[:, 2:6, 2:6])
+    center = crops[4] if corners else crops[0]
+    assert torch.equal(center, image[:, 2:6, 2:6])
 
 
 def test_an_image_of_the_crops_size_is_every_crop():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.transforms import crop_windows, split_quadrants, window_cells
+from monai_anat.transforms.windows import crop_windows, split_quadrants, window_cells
 
 
 def places(*shape: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Attribution pictures: pairs of panels, colour where the map is strong."""
+"""Attribution pictures: pairs of panels, color where the map is strong."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_pairs_of_panels_with_the_strongest_place_opaque():
     assert [figure.axes[n].get_title() for n in (0, 2, 4)] == ["a", "b", "c"]
 
 
-def test_a_constant_map_has_no_colour():
+def test_a_constant_map_has_no_color():
     figure = draw_attributions([np.eye(4)], [np.full((4, 4), 7.0)])
     assert not cover(figure).any()
 
 
-def test_one_colour_bar_says_what_the_colours_mean():
+def test_one_color_bar_says_what_the_colors_mean():
     figure = draw_attributions([np.eye(8)] * 3, [np.eye(8)] * 3, columns=2)
     (bar,) = [child for axis in figure.axes for child in axis.child_axes]
     assert [label.get_text() for label in bar.get_yticklabels()] == ["counted\nleast", "counted\nmost"]

@@ -1,4 +1,4 @@
-"""Matching cells get the same colour, at the places where they lie."""
+"""Matching cells get the same color, at the places where they lie."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def overlap(down: int, across: int) -> np.ndarray:
 
 
 def filled(axis) -> dict[tuple[float, float], tuple[float, ...]]:
-    """Upper left corner -> colour of every filled cell of a panel."""
+    """Upper left corner -> color of every filled cell of a panel."""
     patches = [patch for patch in axis.patches if isinstance(patch, Rectangle) and patch.get_fill()]
     return {tuple(np.round(patch.get_xy(), 3)): tuple(np.round(patch.get_facecolor(), 4)) for patch in patches}
 
 
-def test_matching_cells_share_colour_and_lie_on_the_same_anatomy() -> None:
+def test_matching_cells_share_color_and_lie_on_the_same_anatomy() -> None:
     image = np.random.default_rng(0).random((64, 64))
     corners = np.array([[10, 5], [10 + CELL, 5 + 2 * CELL]])
     views = [image[r : r + GRID * CELL, c : c + GRID * CELL] for r, c in corners]
     figure = draw_overlapping_crops(views[0], views[1], overlap(1, 2), GRID, image=image, corners=corners)
     source, first, second = (filled(axis) for axis in figure.axes)
     assert len(first) == len(second) == len(source) == 3 * 2
-    for (x, y), colour in first.items():
-        assert second[(x - 2 * CELL, y - CELL)] == colour
-        assert source[(x + 5, y + 10)] == colour
-    assert len(set(first.values())) == len(first), "every cell has its own colour"
+    for (x, y), color in first.items():
+        assert second[(x - 2 * CELL, y - CELL)] == color
+        assert source[(x + 5, y + 10)] == color
+    assert len(set(first.values())) == len(first), "every cell has its own color"
 
 
 def test_numbers_are_the_same_on_both_crops_and_not_too_many() -> None:

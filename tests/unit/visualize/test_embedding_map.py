@@ -1,4 +1,4 @@
-"""Every point is drawn in its label's colour."""
+"""Every point is drawn in its label's color."""
 
 from __future__ import annotations
 

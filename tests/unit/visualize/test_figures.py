@@ -1,4 +1,4 @@
-"""Panels, bytes and grey images; nothing touches pyplot."""
+"""Panels, bytes and gray images; nothing touches pyplot."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.visualize import as_gray, encode_png, picture_panels, rasterize, show_gray
-from monai_anat.visualize.figures import equal_lengths
+from monai_anat.visualize import as_gray, encode_png, picture_panels, show_gray
+from monai_anat.visualize.figures import equal_lengths, rasterize
 
 
 def test_gray_takes_arrays_and_tensors() -> None:

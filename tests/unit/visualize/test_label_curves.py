@@ -7,7 +7,7 @@ import pytest
 from monai_anat.visualize import draw_label_curves, encode_png
 
 
-def test_one_colour_per_encoder_one_style_per_way_and_every_interval():
+def test_one_color_per_encoder_one_style_per_way_and_every_interval():
     points = [(3, 0.8, None, None), (1, 0.7, 0.6, 0.75)]
     figure = draw_label_curves({"ours": {"tuned": points, "frozen": points}, "scratch": {"tuned": points}}, "n", "Dice")
     (axis,) = figure.axes

@@ -1,0 +1,1 @@
+"""Datalists, splits, labels and public data sets."""

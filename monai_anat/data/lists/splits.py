@@ -1,0 +1,164 @@
+"""Lists divided so that no patient is on two sides: splits, few shots, shares."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from monai_anat.data.lists.datalists import DatalistError, Item
+from monai_anat.keys import IMAGE
+
+__all__ = [
+    "check_splits",
+    "split_by_patient",
+    "take_fraction",
+    "take_shots",
+]
+
+_SHOWN = 5  # how many offenders an error message names
+
+
+def check_splits(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Refuse lists in which one patient, or one image file, is in two splits.
+
+    Args:
+        splits: name of the split -> its items; items without ``patient`` are compared by their files only.
+
+    Raises:
+        DatalistError: names the patients or files and the two splits.
+
+    >>> check_splits({"training": [{"image": "a", "patient": "1"}], "test": [{"image": "b", "patient": "2"}]})
+    """
+    for key, what in (("patient", "patient"), (IMAGE, "image file")):
+        owner: dict[Any, str] = {}
+        shared: dict[tuple[str, str], list[str]] = {}
+        for split, items in splits.items():
+            for value in {str(item[key]) for item in items if item.get(key) is not None}:
+                if owner.setdefault(value, split) != split:
+                    shared.setdefault((owner[value], split), []).append(value)
+        for (first, second), values in shared.items():
+            names = ", ".join(repr(value) for value in sorted(values)[:_SHOWN])
+            raise DatalistError(
+                f"every {what} must be in one split only, got {len(values)} in both {first!r} and {second!r} "
+                f"({names}{', ...' if len(values) > _SHOWN else ''}); divide with split_by_patient"
+            )
+
+
+def split_by_patient(
+    datalist: Sequence[Mapping[str, Any]],
+    fractions: Mapping[str, float],
+    seed: int,
+    stratify: str | None = None,
+) -> dict[str, list[Item]]:
+    """Divide a list so that all images of a patient land in the same split.
+
+    Args:
+        datalist: items; one without ``patient`` counts as a patient of its own.
+        fractions: split -> share of the patients, summing to 1.
+        seed: the same seed gives the same split.
+        stratify: key (a class label, a source) whose values are spread evenly over the splits; a patient counts
+            under the value that most of his images have.
+
+    Returns:
+        Split -> items, in their original order.
+
+    Raises:
+        ValueError: the fractions do not sum to 1.
+
+    >>> items = [{"image": str(i), "patient": str(i // 2)} for i in range(20)]
+    >>> parts = split_by_patient(items, {"training": 0.8, "test": 0.2}, seed=0)
+    >>> len(parts["training"]), len(parts["test"])
+    (16, 4)
+    """
+    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0:
+        raise ValueError(f"fractions must be at least 0 and sum to 1, got {dict(fractions)}")
+    groups = _by_patient(datalist)
+    strata: dict[str, list[str]] = {}
+    for patient, members in groups.items():
+        values = Counter(str(datalist[i].get(stratify)) if stratify else "" for i in members)
+        strata.setdefault(sorted(values, key=lambda v: (-values[v], v))[0], []).append(patient)
+    generator = np.random.default_rng(seed)
+    names = list(fractions)
+    home: dict[str, str] = {}
+    taken, wanted = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for value in sorted(strata):
+        patients = strata[value]
+        for name in names:
+            wanted[name] += fractions[name] * len(patients)
+        for number in generator.permutation(len(patients)):
+            # the split that is furthest behind its share takes the next patient: exact to one patient per stratum
+            name = max(names, key=lambda n: wanted[n] - taken[n])
+            taken[name] += 1
+            home[patients[int(number)]] = name
+    result: dict[str, list[Item]] = {name: [] for name in names}
+    owner = {i: home[patient] for patient, members in groups.items() for i in members}
+    for i, item in enumerate(datalist):
+        result[owner[i]].append(dict(item))
+    return result
+
+
+def take_shots(datalist: Sequence[Mapping[str, Any]], shots: int, seed: int) -> list[Item]:
+    """Draw a few labeled images, from as many patients as there are; smaller draws are parts of larger ones.
+
+    Args:
+        datalist: items to draw from.
+        shots: how many images.
+        seed: the draw; 3 shots of a seed are among the 6 shots of the same seed.
+
+    Raises:
+        ValueError: more shots than items, or none.
+
+    >>> items = [{"image": str(i), "patient": str(i % 5)} for i in range(10)]
+    >>> few, more = take_shots(items, 3, seed=1), take_shots(items, 6, seed=1)
+    >>> few == more[:3], len({item["patient"] for item in few})
+    (True, 3)
+    """
+    if not 1 <= shots <= len(datalist):
+        raise ValueError(f"shots must be between 1 and the {len(datalist)} images of the list, got {shots}")
+    generator = np.random.default_rng(seed)
+    queues = []
+    groups = list(_by_patient(datalist).values())
+    for number in generator.permutation(len(groups)):
+        members = groups[int(number)]
+        queues.append([members[int(i)] for i in generator.permutation(len(members))])
+    order = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
+    return [dict(datalist[i]) for i in order[:shots]]
+
+
+def take_fraction(datalist: Sequence[Mapping[str, Any]], fraction: float, seed: int) -> list[Item]:
+    """Keep a share of the labeled images, whole patients at a time; smaller shares are parts of larger ones.
+
+    Args:
+        datalist: items.
+        fraction: share of the images, in (0, 1].
+        seed: the draw.
+
+    Returns:
+        The images of so many patients that the share is just reached, in the list's order.
+
+    Raises:
+        ValueError: the fraction is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be in (0, 1], got {fraction}; 0.1 takes 10 % of the images, 1 all")
+    groups = list(_by_patient(datalist).values())
+    wanted = math.ceil(fraction * len(datalist) - 1e-9)
+    chosen: list[int] = []
+    for number in np.random.default_rng(seed).permutation(len(groups)):
+        if len(chosen) >= wanted:
+            break
+        chosen += groups[int(number)]
+    return [dict(datalist[i]) for i in sorted(chosen)]
+
+
+def _by_patient(datalist: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Positions of each patient's items; an item without a patient is a patient of its own."""
+    groups: dict[str, list[int]] = {}
+    for i, item in enumerate(datalist):
+        patient = item.get("patient")
+        groups.setdefault(f"item {i}" if patient is None else f"patient {patient}", []).append(i)
+    return groups

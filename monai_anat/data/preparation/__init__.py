@@ -1,0 +1,1 @@
+"""Preparation of a hospital's files: decoding, de-identification, duplicates, shards."""

@@ -1,0 +1,1 @@
+"""Readers for DICOM, raster and volume files."""

@@ -1,0 +1,376 @@
+"""DICOM radiographs: gray values as a viewer shows them, air dark and bone bright, and nothing of the patient."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import gdcm
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.encaps import get_frame
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
+
+from monai_anat.data.reading.codestream import stream_shape
+from monai_anat.data.reading.decoding import Decoded, UnreadableError, check_size, scale_by_percentiles, to_gray
+from monai_anat.data.reading.dicom_header import (
+    body_part_of,
+    header_number,
+    header_texts,
+    is_raw,
+    lift_frame_groups,
+    modality_of,
+    spacing_of,
+    transfer_syntax_of,
+)
+from monai_anat.data.reading.dicom_view import view_of
+from monai_anat.data.reading.raster import chosen_frame
+from monai_anat.data.reading.voi import Voi, map_gray, modality_values
+
+__all__ = [
+    "FIRST_ELEMENT",
+    "decode_dicom",
+]
+
+#: the character set's tag and type, with which most data sets begin when their file meta information is gone
+FIRST_ELEMENT = b"\x08\x00\x05\x00CS"
+_NEEDED = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
+
+
+def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
+    """Decode a DICOM image.
+
+    Modality LUT or rescale, then VOI LUT, window (LINEAR, LINEAR_EXACT, SIGMOID) or percentiles, then MONOCHROME1 and
+    the presentation LUT; raw images ("FOR PROCESSING") by their pixel intensity relationship. Overlays are not drawn;
+    padding becomes 0. Where PatientOrientation says that the picture is mirrored, upside down or on its side, it is
+    turned.
+
+    Args:
+        path: the file.
+        frame: frame of a file that has several.
+        label: keep the stored values (a secondary capture of a mask).
+
+    Raises:
+        UnreadableError: no pixel data, truncated, absurdly large, several frames and none chosen, no decoder.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote the values of tags
+        dataset = _open(path)
+        values = _stored_values(path, dataset, frame)
+        photometric = str(dataset.get("PhotometricInterpretation", "")).strip().upper()
+        if label:
+            pixels, voi, inverted = values if values.ndim == 2 else values[..., 0], Voi("stored values"), False
+        elif values.ndim == 3:
+            pixels, voi, inverted = _color(values, dataset), Voi("luminance of color"), False
+        else:
+            pixels, voi, inverted = _monochrome(values, dataset, photometric)
+        pixels, turned = _upright(pixels, header_texts(dataset.get("PatientOrientation")))
+        spacing, spacing_source, aspect = spacing_of(dataset)
+        if turned.startswith("transposed"):
+            spacing = (spacing[1], spacing[0]) if spacing else None
+            aspect = 1 / aspect
+        info: dict[str, Any] = {
+            "kind": "dicom",
+            "mapping": voi.words,
+            "inverted": inverted,
+            "photometric": photometric if re.fullmatch(r"[A-Z0-9_ ]{3,16}", photometric) else "",
+            "transfer_syntax": transfer_syntax_of(dataset),
+            "modality": modality_of(dataset),
+            "body_part": body_part_of(dataset),
+            "view": view_of(dataset),
+            "raw": is_raw(dataset),
+            "bits_stored": int(dataset.get("BitsStored", 0) or 0),
+            "frames": int(dataset.get("NumberOfFrames", 1) or 1),
+            "original_size": tuple(values.shape[:2]),
+            "spacing_source": spacing_source,
+            "pixel_aspect": aspect,
+            "turned": turned,
+        }
+        patient = str(dataset.get("PatientID", "") or "").strip() or None
+    return Decoded(np.ascontiguousarray(pixels), spacing, info, patient)
+
+
+def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
+    """Read a data set, with or without preamble and file meta information."""
+    try:
+        dataset = pydicom.dcmread(_from_first_element(path), force=True)
+    except Exception as error:
+        # a damaged header fails in many ways, none of which is of use to the reader of the message
+        raise UnreadableError(f"the DICOM header is damaged ({type(error).__name__})") from error
+    if (
+        "MediaStorageDirectoryStorage" in str(dataset.get("MediaStorageSOPClassUID", ""))
+        or "DirectoryRecordSequence" in dataset
+    ):
+        raise UnreadableError("the file is a DICOMDIR, an index of other files")
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        if _is_cut_off(path):
+            raise UnreadableError("the pixel data are truncated")
+        modality = modality_of(dataset)
+        raise UnreadableError(f"the DICOM file holds no pixel data{f' (modality {modality})' if modality else ''}")
+    photometric = dataset.get("PhotometricInterpretation")
+    if isinstance(photometric, str) and photometric != photometric.strip().upper():
+        dataset.PhotometricInterpretation = photometric.strip().upper()
+    if dataset.get("SamplesPerPixel") == 3 and dataset.get("PlanarConfiguration") is None:
+        dataset.PlanarConfiguration = 0  # what every viewer takes it for
+    numbers = ("BitsStored", "PixelRepresentation") if "PixelData" in dataset else ()
+    for name in (*_NEEDED, *numbers):
+        if not isinstance(dataset.get(name), str if name == "PhotometricInterpretation" else int):
+            raise UnreadableError(f"the DICOM header lacks {name}")
+    check_size(int(dataset.Rows), int(dataset.Columns))
+    meta = getattr(dataset, "file_meta", None)
+    if meta is None or "TransferSyntaxUID" not in meta:
+        dataset.file_meta = meta if meta is not None else pydicom.dataset.FileMetaDataset()
+        implicit, little = dataset.original_encoding
+        if implicit:
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        else:
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    return dataset
+
+
+def _is_cut_off(path: str | os.PathLike[str]) -> bool:
+    """Whether the file ends within its pixel data: pydicom passes over an element whose end it does not find."""
+    with Path(path).open("rb") as handle:
+        try:
+            pydicom.dcmread(handle, stop_before_pixels=True, force=True)
+        except Exception:
+            return False  # there is no telling where it was cut
+        return handle.read(4) in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+
+
+def _from_first_element(path: str | os.PathLike[str]) -> str | os.PathLike[str] | BytesIO:
+    """The file, or what follows the stray bytes before its first element: a cut-off header leaves some behind."""
+    with Path(path).open("rb") as handle:
+        head = handle.read(132)
+        start = head.find(FIRST_ELEMENT)
+        has_meta = head[:2] in (b"\x02\x00", b"\x00\x02")
+        if start <= 0 or has_meta or head[128:] == b"DICM":
+            return path
+        handle.seek(start)
+        return BytesIO(handle.read())
+
+
+def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
+    """The stored values of one frame, (H, W) or (H, W, 3), overlay bits removed and sign extended."""
+    try:
+        frames = max(1, int(dataset.get("NumberOfFrames", 1) or 1))
+    except (TypeError, ValueError):
+        frames = 1
+    index = chosen_frame(frames, frame)
+    lift_frame_groups(dataset, index)
+    _check_stream(dataset, index, frames)
+    try:
+        with _all_bits(dataset):
+            values: NDArray[Any] = pixel_array(dataset, index=index)
+    except Exception as error:
+        # pydicom refuses 12-bit JPEG, which its decoders can do when asked directly
+        extended = dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
+        decoded = _decode_by_gdcm(path, index) if extended else None
+        if decoded is not None:
+            return _used_bits(decoded, dataset)
+        syntax = transfer_syntax_of(dataset)
+        short = isinstance(error, ValueError) and "less than expected" in str(error)
+        reason = "the pixel data are truncated" if short else f"the pixel data do not decode ({syntax})"
+        raise UnreadableError(reason, type(error).__name__) from error
+    if str(dataset.get("PhotometricInterpretation", "")).strip() == "PALETTE COLOR":
+        values = apply_color_lut(values, dataset)
+        if values.dtype == np.uint16 and values.max(initial=0) > 255:
+            values = (values >> 8).astype(np.uint8)
+    if values.ndim == 2 and np.issubdtype(values.dtype, np.integer):
+        return _used_bits(values, dataset)
+    photometric = str(dataset.PhotometricInterpretation)
+    if values.ndim == 3 and not photometric.startswith(("RGB", "YBR_", "PALETTE")):
+        raise UnreadableError("colors of this photometric interpretation are not read")
+    if values.ndim not in (2, 3) or values.shape[-1] == 0:
+        raise UnreadableError(f"the pixel data have {values.ndim} axes; a radiograph has two")
+    return values
+
+
+def _check_stream(dataset: pydicom.Dataset, index: int, frames: int) -> None:
+    """Refuse a packed picture that is of another size or number of colors than the header says.
+
+    Raises:
+        UnreadableError: says both.
+    """
+    try:
+        offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+    except AttributeError:
+        offsets = None
+    try:
+        if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+            return
+        stream = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
+    except Exception:
+        return  # the decoder will say what is wrong
+    shape = stream_shape(stream)
+    said = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    if shape is not None and shape != said:
+        raise UnreadableError(
+            f"the header says {said[0]} x {said[1]} pixels of {said[2]} colors, the packed picture has "
+            f"{shape[0]} x {shape[1]} of {shape[2]}"
+        )
+
+
+def _codec_knows_bits(dataset: pydicom.Dataset) -> bool:
+    """Whether the pixel data say themselves which bits count: all that is packed does, but for run lengths."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return bool(syntax.is_compressed) and syntax != RLELossless
+
+
+@contextmanager
+def _all_bits(dataset: pydicom.Dataset) -> Iterator[None]:
+    """Let pydicom hand out whole words: it cuts to BitsStored without a look at HighBit."""
+    stored, high = dataset.get("BitsStored"), dataset.get("HighBit")
+    allocated = dataset.get("BitsAllocated")
+    if _codec_knows_bits(dataset) or stored is None or high is None or high == stored - 1:
+        yield
+        return
+    dataset.BitsStored, dataset.HighBit = allocated, allocated - 1
+    try:
+        yield
+    finally:
+        dataset.BitsStored, dataset.HighBit = stored, high
+
+
+def _decode_by_gdcm(path: str | os.PathLike[str], index: int) -> NDArray[Any] | None:
+    """The stored values of one gray frame by gdcm itself, or None."""
+    gdcm.Trace.WarningOff()
+    gdcm.Trace.ErrorOff()
+    reader = gdcm.ImageReader()
+    try:
+        reader.SetFileName(os.fspath(path))
+    except TypeError as error:
+        raise UnreadableError("the file's name is not UTF-8, which gdcm cannot open; rename the file") from error
+    if not reader.Read():
+        return None
+    image = reader.GetImage()
+    types = {gdcm.PixelFormat.UINT8: "u1", gdcm.PixelFormat.UINT16: "<u2", gdcm.PixelFormat.INT16: "<i2"}
+    code = types.get(image.GetPixelFormat().GetScalarType())
+    if code is None or image.GetPixelFormat().GetSamplesPerPixel() != 1:
+        return None
+    # gdcm hands bytes over as text
+    content = image.GetBuffer().encode("utf-8", "surrogateescape")
+    columns, rows = image.GetDimension(0), image.GetDimension(1)
+    values = np.frombuffer(content, dtype=code)
+    frames = values.size // (rows * columns)
+    return values.reshape(frames, rows, columns)[index] if index < frames else None
+
+
+def _used_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
+    """Only the bits between BitsStored and HighBit: older files keep overlays in the others."""
+    allocated = values.dtype.itemsize * 8
+    stored = int(dataset.get("BitsStored", allocated) or allocated)
+    high = int(dataset.get("HighBit", stored - 1) or stored - 1)
+    if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
+        return values
+    signed = bool(dataset.get("PixelRepresentation", 0))
+    if _codec_knows_bits(dataset) or (stored == allocated and high == stored - 1):
+        return values
+    shift = high + 1 - stored
+    if shift and values.min() >= 0 and values.max() < 1 << stored and np.any(values & ((1 << shift) - 1)):
+        shift = 0  # a wrong HighBit: the bits above are empty, and those below are in use
+    wide = values.astype(np.int64) >> shift
+    wide &= (1 << stored) - 1
+    if signed:
+        wide = np.where(wide >= 1 << (stored - 1), wide - (1 << stored), wide)
+    return wide.astype(np.int32)
+
+
+def _color(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.float32]:
+    gray = to_gray(values)
+    top = float(np.iinfo(gray.dtype).max) if np.issubdtype(gray.dtype, np.integer) else 1.0
+    stored = 2.0 ** header_number(dataset, "BitsStored", 8) - 1
+    # 12 bits in 16; a palette's own values may be wider than the numbers that choose them
+    top = stored if gray.max(initial=0) <= stored < top else top
+    return np.asarray(np.clip(gray.astype(np.float32) / np.float32(top), 0, 1), dtype=np.float32)
+
+
+def _monochrome(
+    values: NDArray[Any], dataset: pydicom.Dataset, photometric: str
+) -> tuple[NDArray[np.float32], Voi, bool]:
+    """Gray values as a viewer shows them, bone bright."""
+    valid = _valid(values, dataset)
+    if valid is not None and values.dtype.kind == "f":
+        values = np.where(np.isfinite(values), values, values[valid].min())
+    shape = str(dataset.get("PresentationLUTShape", "") or "").strip().upper()
+    # MONOCHROME1 and INVERSE say the same thing twice (DICOM PS3.3, C.8.11.3): both are one inversion
+    inverted = photometric == "MONOCHROME1" or shape == "INVERSE"
+    outputs = modality_values(values, dataset)
+    if is_raw(dataset):
+        relation = str(dataset.get("PixelIntensityRelationship", "") or "").strip().upper()
+        sign = dataset.get("PixelIntensityRelationshipSign")
+        if sign in (1, -1):
+            # 1: larger values are more X-rays, so air is bright as stored
+            inverted = sign == 1
+        words = ""
+        if relation == "LIN":
+            if sign == -1:
+                # counted down from the largest number that the bits hold
+                most = np.asarray([[2 ** int(dataset.get("BitsStored", 16)) - 1]])
+                outputs, inverted = modality_values(most, dataset).astype(np.float32) - outputs, True
+            # attenuation is the logarithm of the dose; four decades are more than a detector has
+            outputs = np.log(np.maximum(outputs, max(float(outputs.max()) * 1e-4, 1e-6)))
+            words = "logarithm, then "
+        pixels, mapping = scale_by_percentiles(outputs, valid)
+        voi = Voi(words + mapping + ", raw image")
+    else:
+        pixels, voi = map_gray(outputs, dataset, valid)
+    if inverted:
+        pixels = 1 - pixels
+    if valid is not None:
+        pixels = np.where(valid, pixels, np.float32(0))
+    return pixels.astype(np.float32, copy=False), voi, inverted
+
+
+def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] | None:
+    """Where the detector saw something: a finite number, not PixelPaddingValue, nor in the range up to its limit."""
+    finite = np.isfinite(values) if values.dtype.kind == "f" else None
+    if finite is not None and not finite.any():
+        raise UnreadableError("no pixel has a finite value")
+    if dataset.get("PixelPaddingValue") in (None, ""):
+        return None if finite is None or finite.all() else finite
+    first = header_number(dataset, "PixelPaddingValue", 0)
+    last = header_number(dataset, "PixelPaddingRangeLimit", first)
+    if dataset.get("PixelRepresentation", 0) == 1:
+        # some writers give a negative number as the unsigned one of the same bits
+        first, last = (number - 65536 if number > 32767 else number for number in (first, last))
+    else:  # and the other way round
+        first, last = (number + 65536 if number < 0 else number for number in (first, last))
+    low, high = min(first, last), max(first, last)
+    valid = (values < low) | (values > high)
+    valid = valid if finite is None else valid & finite
+    # a whole picture of padding is a wrong tag
+    return np.asarray(valid) if valid.mean() > 0.05 and not valid.all() else None
+
+
+def _upright(pixels: NDArray[Any], orientation: Sequence[str]) -> tuple[NDArray[Any], str]:
+    """Turn the picture so that columns run to the patient's left (frontal views) and rows to the feet."""
+    if len(orientation) != 2:
+        return pixels, f"no: PatientOrientation {'malformed' if orientation else 'absent'}"
+    row, column = (text[:1] for text in orientation)
+    turned = []
+    if row in ("F", "H") and column in ("L", "R", "A", "P"):
+        pixels, (row, column) = pixels.T, (column, row)
+        turned.append("transposed")
+    if row == "R" and column in ("F", "H"):
+        pixels = pixels[:, ::-1]
+        turned.append("mirrored")
+    if column == "H" and row in ("L", "R", "A", "P"):
+        pixels = pixels[::-1]
+        turned.append("flipped upside down")
+    return pixels, ", ".join(turned) + ", by PatientOrientation" if turned else "no"

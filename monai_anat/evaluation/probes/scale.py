@@ -1,0 +1,105 @@
+"""Does a place keep its embedding when one zooms out of it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_anat.data.reading.radiograph import read_radiograph
+from monai_anat.evaluation.bootstrap import PatientBootstrap
+from monai_anat.evaluation.frozen import FrozenEncoder, centered, cosines
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, three_cases
+from monai_anat.evaluation.windows import window_at
+from monai_anat.keys import IMAGE
+
+__all__ = ["ScaleConsistencyProbe"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class ScaleConsistencyProbe(FrozenProtocol):
+    """Cosine of two windows around the same place, of which one shows more of what is around it.
+
+    The windows are squares with one center, each resized to the network's input. The control is the larger window
+    around another place of the same image, one side of the larger window away; ``place_told`` is the share of windows
+    that are nearer to their own place than to the control (chance one half). Embeddings are centered; the raw cosine
+    stands beside them.
+
+    Args:
+        places: per image, drawn by seed, each with its control beside it.
+        window: side of the smaller window as a share of the image's shorter side.
+        ratios: of the larger side to the smaller one.
+
+    Raises:
+        ValueError: ratios of 1 and below, or windows of which two do not fit beside each other.
+
+    >>> ScaleConsistencyProbe(ratios=(1.5,)).name
+    'scale-consistency'
+    """
+
+    name: ClassVar[str] = "scale-consistency"
+    kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
+        "gap": ("higher", "cosine"),
+        "place_told": ("higher", "share"),
+        "cosine": ("higher", "cosine"),
+        "control": (None, "cosine"),
+        "raw_cosine": (None, "cosine"),
+        "raw_control": (None, "cosine"),
+    }
+
+    places: int = 4
+    window: float = 0.25
+    ratios: tuple[float, ...] = (1.25, 1.5, 2.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.places < 1 or not self.ratios or min(self.ratios) <= 1 or not 0 < self.window * max(self.ratios) <= 0.5:
+            raise ValueError(
+                "places must be at least 1, ratios above 1 and window times the largest ratio at most 0.5, so that two "
+                f"windows fit beside each other, got places={self.places}, window={self.window}, ratios={self.ratios}"
+            )
+
+    def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
+        """Cosines by ratio."""
+        boxes = self._boxes(items)  # (N, P, 1 + 2 R, 4)
+        features = encoder.window_embeddings(items, boxes.reshape(len(items), -1, 4)).astype(np.float64)
+        centered(features, axis=(0, 1))
+        values: dict[str, Floats] = {}
+        for kind, embedded in (("", features - features.mean(axis=(0, 1))), ("raw_", features)):
+            rows = embedded.reshape(*boxes.shape[:3], -1)
+            for number, ratio in enumerate(self.ratios):
+                own, other = (cosines(rows[:, :, 0], rows[:, :, 1 + 2 * number + control]) for control in (0, 1))
+                values[f"{kind}cosine/{ratio:g}"], values[f"{kind}control/{ratio:g}"] = own, other
+                if not kind:
+                    values[f"gap/{ratio:g}"] = own - other
+                    values[f"place_told/{ratio:g}"] = np.where(own == other, 0.5, own > other)
+        for name in self.kinds:
+            values[name] = np.mean([values[f"{name}/{ratio:g}"] for ratio in self.ratios], axis=0)
+        scores = values["gap"].mean(axis=1)
+
+        def describe(index: int) -> dict[str, Any]:
+            return {"image": str(items[index][IMAGE]), "windows": boxes[index, :, [0, -2]].tolist()}
+
+        return Measured(self.means(bootstrap, values), three_cases(scores, "higher", describe))
+
+    def _boxes(self, items: Items) -> NDArray[np.int64]:
+        """The smaller window at each place, then for each ratio the larger one and its control, (N, P, 1 + 2 R, 4)."""
+        generator = np.random.default_rng(self.seed)
+        boxes = []
+        for item in items:
+            height, width = read_radiograph(item[IMAGE]).pixels.shape
+            sides = [max(1, round(self.window * ratio * min(height, width))) for ratio in (1.0, *self.ratios)]
+            largest = max(sides)
+            for _ in range(self.places):
+                # place and control lie side by side or one above the other, with room for the largest windows
+                step = largest * (np.arange(2) == generator.integers(2))
+                room = np.array([height, width]) - largest - step
+                start = largest / 2 - 0.5 + generator.uniform(0, 1, size=2) * np.maximum(room, 0)
+                pair = np.stack([start, start + step])[generator.permutation(2)]
+                boxes.append(window_at(pair[0], sides[0], (height, width)))
+                boxes += [window_at(center, side, (height, width)) for side in sides[1:] for center in pair]
+        return np.array(boxes).reshape(len(items), self.places, -1, 4)

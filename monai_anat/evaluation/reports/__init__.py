@@ -1,0 +1,1 @@
+"""Evaluation pages, tables and pictures."""

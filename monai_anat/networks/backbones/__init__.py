@@ -1,0 +1,1 @@
+"""Backbones under one contract: Swin, ViT, ConvNeXt, ResNet, and adapters for foreign encoders."""

@@ -1,0 +1,1 @@
+"""Heads and decoders on top of a backbone."""

@@ -1,0 +1,1 @@
+"""Published weights: key maps, loading, and encoder records."""

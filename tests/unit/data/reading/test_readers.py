@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, LoadImaged
+from PIL import Image
+
+from monai_anat.data import RadiographReader, read_radiograph, synthetic_radiograph
+from monai_anat.data.reading.readers import MARK
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    pixels, labels = synthetic_radiograph((40, 32))
+    Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(labels).save(tmp_path / "l.png")
+    return tmp_path / "a.png"
+
+
+def test_through_monai_as_by_itself(file: Path) -> None:
+    item = LoadImaged("image", reader=RadiographReader, image_only=True)({"image": file})
+    image = item["image"]
+    assert isinstance(image, MetaTensor) and image.shape == (40, 32)
+    np.testing.assert_array_equal(image.numpy(), read_radiograph(file).pixels)
+    assert image.meta[MARK] == "linear from 0..255" and not image.meta["spacing_known"]
+
+
+def test_several_files_are_channels_and_must_fit(file: Path) -> None:
+    reader = RadiographReader()
+    values, meta = reader.get_data(reader.read([file, file]))
+    assert values.shape == (2, 40, 32) and meta["original_channel_dim"] == 0
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(file.with_name("b.png"))
+    with pytest.raises(ValueError, match="one size"):
+        reader.get_data(reader.read([file, file.with_name("b.png")]))
+
+
+def test_labels_are_read_as_stored(file: Path) -> None:
+    reader = RadiographReader(label=True)
+    values, meta = reader.get_data(reader.read(file.with_name("l.png"))[0])
+    assert sorted(np.unique(values)) == [0, 1, 2] and meta[MARK] == "mask"
+    assert reader.verify_suffix("anything")
+
+
+def test_a_loader_does_not_speak_of_a_decoder_that_nobody_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    LoadImage(reader=RadiographReader())
+    assert "nvImageCodec" not in caplog.text
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").warning("something else")
+    assert "something else" in caplog.text
