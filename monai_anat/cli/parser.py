@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TypeAlias
 
 from monai_anat.cli.choices import ARCHITECTURES, FAMILIES, PROTOCOLS, PUBLIC_SETS
 
 __all__ = ["build_parser"]
 
-Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def build_parser() -> argparse.ArgumentParser:
