@@ -47,10 +47,15 @@ def summary_of(file: Path) -> str:
     return docstring.split("\n\n")[0].replace("\n", " ")
 
 
+def packages() -> list[Path]:
+    """Packages with an API; ``cli`` is described by its own help."""
+    return sorted(path.parent for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "cli")
+
+
 def reference_pages() -> dict[str, str]:
     """One page per package, with an entry for every public name."""
     pages = {}
-    for package in sorted(path.parent for path in PACKAGE.glob("*/__init__.py")):
+    for package in packages():
         names = exported_names(package / "__init__.py")
         entries = "\n\n".join(f"::: monai_anat.{package.name}.{name}" for name in names)
         title = f"# monai_anat.{package.name}\n\n{summary_of(package / '__init__.py')}"
@@ -68,7 +73,7 @@ def reference_pages() -> dict[str, str]:
     )
     rows = "\n".join(
         f"| [`monai_anat.{path.parent.name}`]({path.parent.name}.md) | {summary_of(path)} |"
-        for path in sorted(PACKAGE.glob("*/__init__.py"))
+        for path in (package / "__init__.py" for package in packages())
     )
     pages["reference/index.md"] = (
         "# API reference\n\nEvery public name, by package. A name that is not listed here can change without notice.\n\n"
@@ -99,7 +104,7 @@ def bundle_pages() -> dict[str, str]:
         ORIGIN[uri] = readme.relative_to(ROOT).as_posix()
         title = text.splitlines()[0].removeprefix("# ")
         rows.append(f"| [`{name}`]({name}.md) | {title} |")
-        pages[uri] = text
+        pages[uri] = f"---\ntitle: {name}\n---\n\n{text}"  # the name in the navigation
     pages["bundles/index.md"] = (
         "# Bundles\n\nEach bundle is a folder of configurations that `python -m monai.bundle run` executes. The bundles "
         "stand in `bundles/` of the repository and are installed with the package.\n\n"
