@@ -67,16 +67,16 @@ def reference_pages() -> dict[str, str]:
     keys = "\n".join(f"| `{name}` | `{value}` |" for name, value in constants_of(PACKAGE / "keys.py").items())
     pages["reference/foundation.md"] = (
         "# Schedules, seeds, keys\n\nTop-level modules that every package may import.\n\n"
-        f"## Keys of a batch\n\n`monai_anat.keys` names what a batch can hold.\n\n| constant | key |\n|---|---|\n{keys}\n\n"
-        + "\n\n".join(parts)
-        + "\n"
+        "## Keys of a batch\n\n`monai_anat.keys` names what a batch can hold.\n\n"
+        f"| constant | key |\n|---|---|\n{keys}\n\n" + "\n\n".join(parts) + "\n"
     )
     rows = "\n".join(
         f"| [`monai_anat.{path.parent.name}`]({path.parent.name}.md) | {summary_of(path)} |"
         for path in (package / "__init__.py" for package in packages())
     )
     pages["reference/index.md"] = (
-        "# API reference\n\nEvery public name, by package. A name that is not listed here can change without notice.\n\n"
+        "# API reference\n\n"
+        "Every public name, by package. A name that is not listed here can change without notice.\n\n"
         f"| package | contents |\n|---|---|\n{rows}\n"
         "| [schedules, seeds, keys](foundation.md) | Top-level modules that every package may import. |\n"
     )
@@ -106,8 +106,9 @@ def bundle_pages() -> dict[str, str]:
         rows.append(f"| [`{name}`]({name}.md) | {title} |")
         pages[uri] = f"---\ntitle: {name}\n---\n\n{text}"  # the name in the navigation
     pages["bundles/index.md"] = (
-        "# Bundles\n\nEach bundle is a folder of configurations that `python -m monai.bundle run` executes. The bundles "
-        "stand in `bundles/` of the repository and are installed with the package.\n\n"
+        "# Bundles\n\n"
+        "Each bundle is a folder of configurations that `python -m monai.bundle run` executes. The bundles "
+        "are in `bundles/` of the repository and are installed with the package.\n\n"
         "| bundle | what it does |\n|---|---|\n" + "\n".join(rows) + "\n\n"
         "A bundle is code. Read [before you run somebody else's](../concepts/bundles_are_code.md).\n"
     )
