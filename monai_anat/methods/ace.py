@@ -284,7 +284,8 @@ class ACEMethod(TeacherStudentMethod):
         student_large, student_small = self.forward_together(self.backbone, large, small)  # (B, D, h, w) each
         with torch.no_grad():
             teacher_large, teacher_small = self.forward_together(self.teacher["backbone"], large, small)
-        # small token i is part i + offset of the large crop; large token i is whole i - offset / scale of the small crop
+        # small token i is part i + offset of the large crop;
+        # large token i is whole i - offset / scale of the small crop
         to_large = offset
         to_small = torch.stack([-offset[:, axis] // step for axis, step in enumerate(self.scale)], 1)
         parts = [side * step for side, step in zip(self.grid, self.scale, strict=True)]

@@ -241,5 +241,5 @@ class DINOMethod(TeacherStudentMethod):
         self.distillation.update_center()
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Return the teacher's backbone, which is better than the student's throughout training (paper, section 5.2)."""
+        """Return the teacher's backbone, which is better than the student's (section 5.2 of the paper)."""
         return {"encoder": self.teacher["backbone"]}

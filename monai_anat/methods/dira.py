@@ -181,20 +181,9 @@ class DiRAMethod(TeacherStudentMethod):
         if discriminative not in EMBEDDING_DIMS:
             raise ValueError(f"discriminative must be one of {list(EMBEDDING_DIMS)}, got {discriminative!r}")
         super().__init__()
-        features = backbone.num_features
         width = EMBEDDING_DIMS[discriminative] if embedding_dim is None else embedding_dim
-        self.discrimination: MomentumContrast | SiameseSimilarity | CrossCorrelation
         self.teacher = nn.ModuleDict()
-        if discriminative == "moco_v2":
-            self.discrimination = MomentumContrast(
-                features, embedding_dim=width, hidden_dim=hidden_dim, queue_size=queue_size, temperature=temperature
-            )
-            self.teacher["backbone"] = frozen_copy(backbone)
-        elif discriminative == "simsiam":
-            hidden = max(1, width // 4) if hidden_dim is None else hidden_dim
-            self.discrimination = SiameseSimilarity(features, width, hidden)
-        else:
-            self.discrimination = CrossCorrelation(features, width)
+        self._add_discrimination(discriminative, backbone, width, hidden_dim, queue_size, temperature)
         if backbone.spatial_dims != 2:
             raise ValueError(
                 f"backbone must have spatial_dims=2, got {backbone.spatial_dims}; DiRA is for images, not volumes"
@@ -222,6 +211,28 @@ class DiRAMethod(TeacherStudentMethod):
             self.discriminator = PatchDiscriminator(
                 2, discriminator_channels, backbone.in_channels, num_layers_d=3, kernel_size=3, norm="INSTANCE"
             )
+
+    def _add_discrimination(
+        self,
+        discriminative: Discriminative,
+        backbone: Backbone,
+        width: int,
+        hidden_dim: int | None,
+        queue_size: int,
+        temperature: float,
+    ) -> None:
+        features = backbone.num_features
+        self.discrimination: MomentumContrast | SiameseSimilarity | CrossCorrelation
+        if discriminative == "moco_v2":
+            self.discrimination = MomentumContrast(
+                features, embedding_dim=width, hidden_dim=hidden_dim, queue_size=queue_size, temperature=temperature
+            )
+            self.teacher["backbone"] = frozen_copy(backbone)
+        elif discriminative == "simsiam":
+            hidden = max(1, width // 4) if hidden_dim is None else hidden_dim
+            self.discrimination = SiameseSimilarity(features, width, hidden)
+        else:
+            self.discrimination = CrossCorrelation(features, width)
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """Compute the terms of ``view_1``, ``view_2`` and ``target`` (B, C, H, W).
@@ -263,9 +274,9 @@ class DiRAMethod(TeacherStudentMethod):
             map_2 = self.network.encode(view_2)[-1]
         if isinstance(self.discrimination, CrossCorrelation):
             terms = self.discrimination(map_1, map_2)
-            redundancy: Tensor = REDUNDANCY_WEIGHT * terms["redundancy"]
-            return terms["agreement"] + redundancy
-        loss: Tensor = self.discrimination(map_1, map_2)
+            loss: Tensor = terms["agreement"] + REDUNDANCY_WEIGHT * terms["redundancy"]
+            return loss
+        loss = self.discrimination(map_1, map_2)
         return loss
 
     def after_step(self, progress: Progress) -> None:

@@ -28,10 +28,10 @@ from monai_anat.methods.lamps_views import OBJECTIVES, check_objectives
 from monai_anat.methods.parts import frozen_copy
 from monai_anat.methods.self_distillation import SelfDistillation
 from monai_anat.networks.backbones.backbone import Backbone, to_tokens
-from monai_anat.networks.backbones.vit import ViTBackbone
 from monai_anat.networks.heads.context_decoder import ContextDecoder
+from monai_anat.networks.heads.order import OrderHead
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
-from monai_anat.networks.heads.projection import OrderHead, ProjectionHead
+from monai_anat.networks.heads.projection import ProjectionHead
 from monai_anat.precision import at_least_float32
 from monai_anat.schedules import Progress, TurnPhase
 from monai_anat.transforms.geometry import join_cells, per_axis, split_cells
@@ -158,12 +158,12 @@ class LampsMethod(TeacherStudentMethod):
         self.objectives = tuple(objectives)
         self.alternate = alternate
         self.kept = per_axis(kept, len(self.grid), "kept")
-        frozen = "distillation" in self.loss_weights and frozen_prototype_epochs > 0
-        self.find_unused_parameters = alternate != "none" or frozen
+        self.find_unused_parameters = alternate != "none"
         self.backbone = backbone
         self.teacher = nn.ModuleDict({"backbone": frozen_copy(backbone)})
         features = backbone.num_features
         if "distillation" in self.loss_weights:
+            self.find_unused_parameters |= frozen_prototype_epochs > 0
             self.distillation = SelfDistillation(
                 features,
                 num_prototypes,
@@ -173,15 +173,16 @@ class LampsMethod(TeacherStudentMethod):
                 center_momentum=center_momentum,
                 frozen_epochs=frozen_prototype_epochs,
             )
+        self._add_heads(local_dim, decoder_depth, decoder_heads)
+
+    def _add_heads(self, local_dim: int, decoder_depth: int, decoder_heads: int) -> None:
+        """Add the heads of the other terms."""
+        features, parts = self.backbone.num_features, 2 ** len(self.grid)
         if "local_consistency" in self.loss_weights:
             self.local_head = ProjectionHead(features, local_dim)
             self.teacher["local_head"] = frozen_copy(self.local_head)
         if "extrapolation" in self.loss_weights:
             self.decoder = ContextDecoder(features, self.grid, depth=decoder_depth, num_heads=decoder_heads)
-        self._add_simple_heads(features, 2 ** len(self.grid))
-
-    def _add_simple_heads(self, features: int, parts: int) -> None:
-        """Add the student's heads that have no arguments of their own."""
         if "order" in self.loss_weights:
             self.order_head = OrderHead(features, prod(self.grid))
         if "composition" in self.loss_weights:
@@ -282,7 +283,7 @@ class LampsMethod(TeacherStudentMethod):
             )
         offsets = windows.transpose(0, 1).flatten(0, 1)  # (2B, d)
         cells = window_cells(offsets, self.kept, self.grid)
-        if isinstance(self.backbone, ViTBackbone):  # whose patches know their places in the view
+        if self.backbone.supports_visible:  # patches are embedded with their positions
             shown = self.backbone.forward_visible(views, cells)  # (2B, K, D)
         else:
             shown = self._student_tokens(crop_windows(views, offsets, self.kept, self.backbone.strides[-1]))

@@ -107,9 +107,8 @@ def moved_teacher(method: LampsMethod) -> LampsMethod:
         for parameter in method.teacher.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
         if hasattr(method, "distillation"):
-            method.distillation.center.center.normal_(
-                std=0.01, generator=generator
-            )  # at 0.04, more would outweigh the logits
+            # at a temperature of 0.04, a larger center would outweigh the logits
+            method.distillation.center.center.normal_(std=0.01, generator=generator)
     return method.eval()
 
 
