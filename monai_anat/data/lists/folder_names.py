@@ -22,6 +22,7 @@ __all__ = [
 SPLIT_NAMES = ("training", "validation", "test")
 
 _MASK_WORDS = frozenset(("mask", "masks", "segmentation", "segmentations", "seg", "segs", "groundtruth", "gt"))
+_JOINED_MASK = re.compile(r"(?:left|right|lungs?|manual|binary|heart)masks?")
 _MASK_FOLDERS = frozenset(("labelstr", "labelsts", "labelsval"))  # of nnU-Net and the Medical Segmentation Decathlon
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "imagestr", "labelstr"), "training"),
@@ -57,7 +58,7 @@ def is_mask_folder(name: str, siblings: frozenset[str] = frozenset()) -> bool:
     """
     words = _words(name)
     joined = "".join(words)
-    if any(word in _MASK_WORDS or word.endswith(("mask", "masks")) for word in words) or joined in _MASK_FOLDERS:
+    if any(word in _MASK_WORDS or _JOINED_MASK.fullmatch(word) for word in words) or joined in _MASK_FOLDERS:
         return True
     return joined in ("label", "labels") and any("".join(_words(other)) in ("image", "images") for other in siblings)
 

@@ -20,15 +20,15 @@ _CLUSTER = 6  # levels on either side of a peak that lossy compression of a flat
 _APART = 24  # levels between two classes of a mask at least
 _MOST = 0.9  # share of the pixels of a compressed mask near its class values; radiographs stay below 0.4
 _EXACT = 0.8  # share of the pixels at exactly these values: flat areas with noise have less
+_REST = 0.6  # share near other class values of the pixels that are not background: a black border is not enough
 _PEAKS = 4
 
 
 def looks_like_mask(pixels: NDArray[Any]) -> bool:
     """Return whether a picture has the gray values of a mask and not those of a radiograph.
 
-    Two signs count: fewer than ``FEW_GRAY_VALUES`` distinct values, or most pixels at exactly two to four levels that
-    lie far apart, and nearly all of the others close to them, as in a mask that was saved as JPEG. A blank picture is
-    no mask.
+    Two signs count: fewer than ``FEW_GRAY_VALUES`` distinct values, or nearly all pixels at or close to two to four
+    levels that lie far apart, as in a mask that was saved as JPEG. A blank picture is no mask.
 
     Args:
         pixels: picture (H, W), in any unit.
@@ -52,7 +52,8 @@ def _is_compressed_mask(sample: NDArray[np.float64]) -> bool:
     levels = np.rint((sample - low) / (high - low) * (_LEVELS - 1)).astype(int)
     counts = np.bincount(levels, minlength=_LEVELS)
     taken: list[int] = []
-    covered = exact = 0
+    weights: list[int] = []
+    exact = 0
     for _ in range(_PEAKS):
         peak = int(counts.argmax())
         near = slice(max(0, peak - _CLUSTER), peak + _CLUSTER + 1)
@@ -60,7 +61,9 @@ def _is_compressed_mask(sample: NDArray[np.float64]) -> bool:
         if weight < 0.005 * len(sample) or any(abs(peak - other) < _APART for other in taken):
             break
         taken.append(peak)
-        covered += weight
+        weights.append(weight)
         exact += int(counts[peak])
         counts[near] = 0
-    return len(taken) >= 2 and covered >= _MOST * len(sample) and exact >= _EXACT * len(sample)
+    if len(taken) < 2 or sum(weights) < _MOST * len(sample) or exact < _EXACT * len(sample):
+        return False
+    return sum(weights[1:]) >= _REST * (len(sample) - weights[0])

@@ -160,7 +160,7 @@ def iterate_json_sections(path: str | os.PathLike[str]) -> Iterator[tuple[str | 
         text = file.read_text(encoding="utf-8-sig")
         place = _skip(text, 0)
         if text[place : place + 1] == "[":
-            items = _Items(text, place)
+            items = _Items(text, place, file)
             yield None, items
             _expect_end(text, items.finish())
             return
@@ -172,7 +172,7 @@ def iterate_json_sections(path: str | os.PathLike[str]) -> Iterator[tuple[str | 
             name, place = _DECODER.raw_decode(text, place)
             place = _expect(text, place, ":")
             if text[place : place + 1] == "[":
-                items = _Items(text, place)
+                items = _Items(text, place, file)
                 yield str(name), items
                 place = items.finish()
             else:
@@ -180,14 +180,18 @@ def iterate_json_sections(path: str | os.PathLike[str]) -> Iterator[tuple[str | 
             place = _next(text, place, "}")
         _expect_end(text, place + 1)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatalistError(f"datalist {file} must be JSON, got text that is not: {error}") from error
+        raise _no_json(file, error) from error
+
+
+def _no_json(file: Path, error: ValueError) -> DatalistError:
+    return DatalistError(f"datalist {file} must be JSON, got text that is not: {error}")
 
 
 class _Items(Iterator[Any]):
     """Items of a JSON array, decoded one at a time."""
 
-    def __init__(self, text: str, start: int) -> None:
-        self.text = text
+    def __init__(self, text: str, start: int, file: Path) -> None:
+        self.text, self.file = text, file
         self.place = _skip(text, start + 1)
         self.ended = False
 
@@ -195,8 +199,11 @@ class _Items(Iterator[Any]):
         if self.ended or self.text[self.place : self.place + 1] == "]":
             self.ended = True
             raise StopIteration
-        value, place = _DECODER.raw_decode(self.text, self.place)
-        self.place = _next(self.text, place, "]")
+        try:
+            value, place = _DECODER.raw_decode(self.text, self.place)
+            self.place = _next(self.text, place, "]")
+        except json.JSONDecodeError as error:
+            raise _no_json(self.file, error) from error
         return value
 
     def finish(self) -> int:
