@@ -229,8 +229,8 @@ class CosineSchedule:
     A step past the end of the run has the last value.
 
     Differs from the released code: The last epoch of POPAR and PEAC has rate 0 there; here it has the value of its
-    middle. In a run of fewer than 100 epochs a by-epoch value holds for 1/100 of the run, so that a few epochs follow
-    the same curve. A warm-up that is longer than ``max_warmup`` of the run (of the stage, if ``per_stage``) is
+    middle. In a run of fewer than 100 epochs a by-epoch value holds for 1/100 of the run and is that of its middle, so
+    that a few epochs follow the same curve. A warm-up that is longer than ``max_warmup`` of the run (of the stage, if ``per_stage``) is
     shortened to that share, so that a short run trains at its rate.
 
     Args:
@@ -304,13 +304,14 @@ class CosineSchedule:
 
     def _of_epoch(self, progress: Progress) -> float:
         """Value of a piece, which is an epoch or, in a short run, 1/100 of the run (a step if there are fewer)."""
-        pieces = max(progress.max_epochs, min(_MIN_PIECES, progress.max_steps))
-        size = progress.max_epochs / pieces
-        piece = progress.epoch if size == 1 else progress.step * pieces // max(1, progress.max_steps)
-        end, warmup = (piece + 1) * size, self.warmup(progress)
-        epoch = end - size * (1 - self.first_epoch)
+        epochs, warmup = progress.max_epochs, self.warmup(progress)
+        pieces = max(epochs, min(_MIN_PIECES, progress.max_steps))
+        if pieces == epochs:
+            end = float(progress.epoch + 1)
+            epoch = min(progress.epoch + self.first_epoch, epochs - 0.5)
+        else:
+            piece = progress.step * pieces // progress.max_steps
+            end, epoch = (piece + 1) * epochs / pieces, (piece + 0.5) * epochs / pieces
         if epoch <= warmup:
             return linear(end, warmup, 0.0, self.base)  # the first epoch learns, whatever its number
-        if epoch >= progress.max_epochs:
-            epoch = progress.max_epochs - size / 2
-        return cosine(epoch - warmup, progress.max_epochs - warmup, self.base, self.final)
+        return cosine(epoch - warmup, epochs - warmup, self.base, self.final)
