@@ -230,8 +230,8 @@ class CosineSchedule:
 
     Differs from the released code: The last epoch of POPAR and PEAC has rate 0 there; here it has the value of its
     middle. In a run of fewer than 100 epochs a by-epoch value holds for 1/100 of the run and is that of its middle, so
-    that a few epochs follow the same curve. A warm-up that is longer than ``max_warmup`` of the run (of the stage, if ``per_stage``) is
-    shortened to that share, so that a short run trains at its rate.
+    that a few epochs follow the same curve. A warm-up that is longer than ``max_warmup`` of the run (of the stage, if
+    ``per_stage``) is shortened to that share, so that a short run trains at its rate.
 
     Args:
         base: value after the warm-up.
