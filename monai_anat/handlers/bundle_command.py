@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from monai_anat.handlers.bundle_references import reachable_ids, references_in, uses
-from monai_anat.handlers.root_cause import show_root_cause
+from monai_anat.handlers.error_causes import show_root_cause
 
 __all__ = ["check_bundle_arguments", "check_choice", "command_line_config"]
 

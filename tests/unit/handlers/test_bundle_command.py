@@ -9,7 +9,7 @@ from fire import Fire
 
 from monai_anat.handlers import check_bundle_arguments, check_choice
 from monai_anat.handlers.bundle_command import command_line_config
-from monai_anat.handlers.root_cause import show_root_cause
+from monai_anat.handlers.error_causes import show_root_cause
 from monai_anat.resources import bundle_names, bundle_path
 
 

@@ -6,7 +6,7 @@ import pytest
 from monai.transforms import Compose
 from torch.utils.data import DataLoader, Dataset
 
-from monai_anat.handlers.root_cause import root_cause, show_root_cause
+from monai_anat.handlers.error_causes import root_cause, show_root_cause
 
 
 def failure() -> RuntimeError:
