@@ -12,8 +12,8 @@ __all__ = [
     "looks_like_mask",
 ]
 
-#: a picture with fewer distinct values than this is no radiograph: masks of 31 structures are below, 5-bit pictures not
-FEW_GRAY_VALUES = 32
+#: a picture with fewer distinct values than this is no radiograph; one of 4 bits is not below
+FEW_GRAY_VALUES = 16
 _SAMPLES = 65_536  # pixels that are looked at
 _LEVELS = 256
 _CLUSTER = 6  # levels on either side of a peak that lossy compression of a flat area reaches
