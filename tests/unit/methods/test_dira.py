@@ -431,7 +431,7 @@ def test_the_loss_of_a_batch_falls_with_any_pyramid(build: Callable[..., DiRAMet
 
 def test_misfits_are_refused() -> None:
     method, batch = resnet_method(), batch_of(RandDiRAViewsd(image_size=48))
-    with pytest.raises(ValueError, match=r"multiples of 32, the last stride of the backbone, got \(48, 48\)"):
+    with pytest.raises(ValueError, match=r"multiples of 32, the last stride of the backbone, got \[48, 48\]"):
         method(batch, DIR)
     with pytest.raises(ValueError, match=r"restored and target must have one shape"):
         tiny_method()({**batch, "target": batch["target"][:, :, :32]}, DIR)
