@@ -46,9 +46,9 @@ SUBLAYERS: dict[str, set[str]] = {
     "networks.backbones": set(),
     "networks.heads": {"networks.backbones"},
     "networks.pretrained": {"networks.backbones", "networks.heads"},
-    "data.lists": set(),
-    "data.reading": {"data.lists"},
-    "data.preparation": {"data.lists", "data.reading"},
+    "data.reading": {"data"},
+    "data.lists": {"data", "data.reading"},
+    "data.preparation": {"data", "data.lists", "data.reading"},
     "evaluation.probes": {"evaluation"},
     "evaluation.reports": {"evaluation", "evaluation.probes"},
 }
