@@ -1,5 +1,6 @@
 """Handlers for :class:`monai_anat.engines.SSLTrainer`: what happens around the steps of training."""
 
+from monai_anat.handlers.best_model import BestModel
 from monai_anat.handlers.bundle_command import check_bundle_arguments, check_choice
 from monai_anat.handlers.checkpoint import Checkpointer
 from monai_anat.handlers.encoder_probe import EncoderProbe
@@ -10,6 +11,7 @@ from monai_anat.handlers.teacher_ema import TeacherEMA
 from monai_anat.handlers.training_log import TrainingLog
 
 __all__ = [
+    "BestModel",
     "Checkpointer",
     "CollapseMonitor",
     "EncoderProbe",

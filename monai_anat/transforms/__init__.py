@@ -42,12 +42,15 @@ from monai_anat.transforms.patch_shuffle import (
     restore_patches,
     shuffle_patches,
 )
+from monai_anat.transforms.random_borders import RandBordersd
 from monai_anat.transforms.resized_crops import RandResizedCrop, RandResizedCropd, resized_crop
+from monai_anat.transforms.scores import FinishScoresd
 from monai_anat.transforms.ten_crop import ten_crops
 
 __all__ = [
     "Appearance",
     "CropDarkBordersd",
+    "FinishScoresd",
     "OverlappingGridCrops",
     "RandAnatomyCell",
     "RandAnatomyCelld",
@@ -55,6 +58,7 @@ __all__ = [
     "RandAppearanced",
     "RandBezierIntensity",
     "RandBezierIntensityd",
+    "RandBordersd",
     "RandCutSwap",
     "RandCutSwapd",
     "RandDistort",

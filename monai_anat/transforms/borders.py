@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import Crop, InvertibleTransform, MapTransform
 from torch import Tensor
 from torch.nn import functional as F
 
-from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor
+from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 
 __all__ = ["CropDarkBordersd", "RestoreBordersd", "dark_border_box"]
 
 
 def dark_border_box(
     image: NdarrayOrTensor, level: float = 0.06, share: float = 0.04, min_side: float = 0.4
-) -> tuple[slice, slice]:
+) -> tuple[slice, ...]:
     """Find the part of a radiograph inside its dark borders.
 
     A row or column is dark if at most ``share`` of its pixels are brighter than ``level``, so that a burned-in letter
@@ -27,29 +26,27 @@ def dark_border_box(
     rows that remain. Lungs are never removed for being dark: every row and column through them crosses bright tissue.
 
     Args:
-        image: radiograph (C, H, W) in [0, 1], air dark; the channels are averaged.
+        image: radiograph (C, H, W[, D]), gray values of its type's unit range, air dark; channels are averaged.
         level: gray value up to which a pixel counts as dark.
         share: largest share of brighter pixels in a dark row or column.
         min_side: smallest share of a side that may remain. An image that would lose more is not cropped along that
             axis: it is rather an under-exposed image than one with borders.
 
     Returns:
-        Slices of the rows and of the columns that remain.
+        For each axis the slice that remains.
 
-    Raises:
-        ValueError: if the image is not (C, H, W).
-
+    >>> import torch
     >>> image = torch.zeros(1, 10, 10)
     >>> image[:, 2:9, 1:8] = 0.5
     >>> dark_border_box(image)
     (slice(2, 9, None), slice(1, 8, None))
     """
-    pixels = plain_tensor(image)
-    if pixels.ndim != 3:
-        raise ValueError(f"image must have shape (C, H, W), got {tuple(pixels.shape)}")
-    bright = (pixels.float().mean(0) > level).float()
-    rows = _bright_range(bright.mean(1) > share, min_side)
-    return rows, _bright_range(bright[rows].mean(0) > share, min_side)
+    bright = (unit_range(plain_tensor(image)).float().mean(0) > level).float()
+    box = [slice(None)] * bright.ndim
+    for axis in range(bright.ndim):
+        others = [other for other in range(bright.ndim) if other != axis]
+        box[axis] = _bright_range(bright[tuple(box)].mean(others) > share, min_side)
+    return tuple(box)
 
 
 def _bright_range(keep: Tensor, min_side: float) -> slice:
@@ -64,16 +61,18 @@ def _bright_range(keep: Tensor, min_side: float) -> slice:
 class CropDarkBordersd(MapTransform, InvertibleTransform):
     """Crop dark borders (collimation, padding, air beside the patient), found on the first key, from all keys.
 
-    The inverse pads with 0, which is background in probabilities and in masks.
+    The inverse pads with 0, which is background in probabilities and in masks. It needs MetaTensors, which record the
+    crop.
 
     Args:
-        keys: images (C, H, W); the first is the radiograph in [0, 1] that the borders are found on.
+        keys: images (C, H, W[, D]); the first is the radiograph in [0, 1] that the borders are found on.
         level: see :func:`dark_border_box`.
         share: see :func:`dark_border_box`.
         min_side: see :func:`dark_border_box`.
         allow_missing_keys: ignore keys that an item lacks.
 
-    >>> image = torch.zeros(1, 10, 10)
+    >>> import torch
+    >>> image = MetaTensor(torch.zeros(1, 10, 10))
     >>> image[:, 2:9, 1:8] = 0.5
     >>> crop = CropDarkBordersd("image")
     >>> cropped = crop({"image": image})
@@ -97,10 +96,14 @@ class CropDarkBordersd(MapTransform, InvertibleTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         items = dict(data)
-        box: tuple[slice, slice] | None = None
+        box: tuple[slice, ...] | None = None
         for key in self.key_iterator(items):
-            box = box or dark_border_box(items[key], self.level, self.share, self.min_side)
-            items[key] = self.cropper(items[key], box)
+            image = items[key]
+            box = box or dark_border_box(image, self.level, self.share, self.min_side)
+            if isinstance(image, MetaTensor):
+                items[key] = self.cropper(image, box)
+            else:
+                items[key] = same_kind(plain_tensor(image)[(slice(None), *box)].clone(), image)
         return items
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -123,6 +126,7 @@ class RestoreBordersd(MapTransform):
             :class:`CropDarkBordersd`.
         allow_missing_keys: ignore keys that an item lacks.
 
+    >>> import torch
     >>> image = MetaTensor(torch.nn.functional.pad(torch.ones(1, 4, 4), (2, 2)))
     >>> item = CropDarkBordersd("image")({"image": image})
     >>> RestoreBordersd("pred")({**item, "pred": torch.ones(1, 4, 4)})["pred"][0, 0].tolist()

@@ -70,7 +70,9 @@ class OrientRadiograph(InvertibleTransform):
             affine = without_guess(img.affine, img.meta.get("qform_code"), img.meta.get("sform_code"))
         values, dropped, kept = _plane(img.as_tensor() if isinstance(img, MetaTensor) else torch.as_tensor(img))
         plane_affine = affine[:, [*kept, -1]] if affine.shape[1] > max(kept) + 1 else affine
-        turn = turn_of(plane_affine) if has_meta and _says_orientation(img, affine) else Turn()
+        # an image with a third axis comes from a reader of volumes, which puts columns first
+        oriented = has_meta and (dropped is not None or _says_orientation(img, affine))
+        turn = turn_of(plane_affine) if oriented else Turn()
         if turn.transpose:
             values = values.transpose(1, 2)
         flips = [axis for axis, flip in ((1, turn.flip_rows), (2, turn.flip_columns)) if flip]
