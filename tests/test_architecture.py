@@ -125,8 +125,7 @@ def test_imports_stand_at_the_top(path):
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     names = {node.module or ""} if isinstance(node, ast.ImportFrom) else {a.name for a in node.names}
                     roots = {name.split(".")[0] for name in names}
-                    lazy_cli = path.name == "cli.py"
-                    assert lazy_cli or roots <= OPTIONAL, f"{path}:{node.lineno} imports {names} inside a function"
+                    assert roots <= OPTIONAL, f"{path}:{node.lineno} imports {names} inside a function"
     for node, imported in imports_of(path):
         assert not imported.endswith(".*"), f"{path}:{node.lineno} imports *"
 

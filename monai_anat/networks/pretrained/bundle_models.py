@@ -88,6 +88,7 @@ def publish_model(
     mean: float,
     std: float,
     provenance: Mapping[str, Any] | None = None,
+    finished: str | os.PathLike[str] | None = None,
 ) -> None:
     """Replace a model and the record of its encoder after training, both or neither.
 
@@ -103,6 +104,7 @@ def publish_model(
         mean: see ``save_encoder``.
         std: see ``save_encoder``.
         provenance: see ``save_encoder``.
+        finished: folder of the run's checkpoints, removed at the end: the next training starts anew.
 
     Raises:
         ValueError: if ``weights`` lacks tensors of the network, or holds others.
@@ -124,6 +126,8 @@ def publish_model(
         torch.save(state, new / _WEIGHTS)
         save_encoder(backbone, new / _ENCODER, image_size=image_size, mean=mean, std=std, provenance=provenance)
         _move_all(new, target, (_ENCODER, _WEIGHTS))
+    if finished is not None:
+        shutil.rmtree(finished, ignore_errors=True)
     logger.info("The model and the record of its encoder are in %s.", target)
 
 
