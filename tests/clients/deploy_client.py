@@ -6,7 +6,6 @@ Arguments: bundle (folder or TorchScript file), key of the output, result file, 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np  # noqa: E402
 
 for entry in sys.path:  # the SDK is a part of MONAI's package that another environment may hold
     if (Path(entry) / "monai" / "deploy").is_dir():
-        monai.__path__.append(os.path.join(entry, "monai"))
+        monai.__path__.append(str(Path(entry) / "monai"))
 
 from monai.deploy.core import Application, Image, IOType  # noqa: E402
 from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator  # noqa: E402
@@ -54,7 +53,9 @@ class App(Application):
 
 
 def dicom_image(app: App, folder: Path) -> Any:
-    studies = DICOMDataLoaderOperator(app, input_folder=folder, must_load=True, name="loader").load_data_to_studies(folder)
+    studies = DICOMDataLoaderOperator(app, input_folder=folder, must_load=True, name="loader").load_data_to_studies(
+        folder
+    )
     selector = DICOMSeriesSelectorOperator(app, rules="", name="selector")
     selected = selector.filter(None, studies)
     volume = DICOMSeriesToVolumeOperator(app, name="volume")
