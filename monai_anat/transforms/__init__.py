@@ -44,13 +44,11 @@ from monai_anat.transforms.patch_shuffle import (
 )
 from monai_anat.transforms.random_borders import RandBordersd
 from monai_anat.transforms.resized_crops import RandResizedCrop, RandResizedCropd, resized_crop
-from monai_anat.transforms.scores import FinishScoresd
 from monai_anat.transforms.ten_crop import ten_crops
 
 __all__ = [
     "Appearance",
     "CropDarkBordersd",
-    "FinishScoresd",
     "OverlappingGridCrops",
     "RandAnatomyCell",
     "RandAnatomyCelld",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from monai.data import MetaTensor
 
-from monai_anat.transforms import FinishScoresd
+from monai_anat.data import FinishScoresd
 
 
 def test_scores_are_metatensors_and_their_image_has_no_grid_to_be_resized_to() -> None:
