@@ -23,10 +23,12 @@ from monai_anat.data.reading.radiograph import Radiograph, RadiographError, read
 from monai_anat.data.reading.readers import RadiographReader
 from monai_anat.data.reading.shards import ShardDataset, prepared_items
 from monai_anat.data.sampling import ResumableSampler, SeededDataset, resumable_loader
+from monai_anat.data.scores import FinishScoresd
 
 __all__ = [
     "PUBLIC_SETS",
     "DatalistError",
+    "FinishScoresd",
     "OrientRadiographd",
     "Radiograph",
     "RadiographError",
