@@ -27,8 +27,8 @@ def surface_distances(mask: Mask, truth: Mask, statistic: str = "hd95") -> float
             both borders.
 
     Returns:
-        The distance; NaN where the truth is empty; the image diagonal where only the prediction is, the largest distance
-        that two borders can have.
+        The distance; NaN where the truth is empty; the image diagonal, the largest possible distance, where only the
+        prediction is empty.
 
     Raises:
         ValueError: if the statistic is unknown.
@@ -91,7 +91,7 @@ class SurfaceDistancesMetric(CumulativeIterationMetric):
         Args:
             reduction: as of MONAI's metrics.
         """
-        data = self.get_buffer()
+        data = self.get_buffer()  # type: ignore[no-untyped-call]
         if not isinstance(data, Tensor):
             raise ValueError("aggregate needs at least one image; call the metric first")
         reduced: Tensor = do_metric_reduction(data, reduction)[0]
