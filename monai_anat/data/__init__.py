@@ -4,6 +4,7 @@ from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.class_labels import check_class_labels, class_weights, read_class_labels
 from monai_anat.data.lists.datalists import load_datalist, load_splits
 from monai_anat.data.lists.folder_images import find_images
+from monai_anat.data.lists.output_names import OutputNames
 from monai_anat.data.lists.public_sets import PUBLIC_SETS, mix_datalists
 from monai_anat.data.lists.samples import (
     classification_datalist,
@@ -30,6 +31,7 @@ __all__ = [
     "DatalistError",
     "FinishScoresd",
     "OrientRadiographd",
+    "OutputNames",
     "Radiograph",
     "RadiographError",
     "RadiographReader",
