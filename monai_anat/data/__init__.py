@@ -4,8 +4,9 @@ from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.class_labels import check_class_labels, class_weights, read_class_labels
 from monai_anat.data.lists.datalists import load_datalist, load_splits
 from monai_anat.data.lists.folder_images import find_images
+from monai_anat.data.lists.mixtures import mix_datalists
 from monai_anat.data.lists.output_names import OutputNames
-from monai_anat.data.lists.public_sets import PUBLIC_SETS, mix_datalists
+from monai_anat.data.lists.public_sets.registry import PUBLIC_SETS
 from monai_anat.data.lists.samples import (
     classification_datalist,
     pretraining_datalist,
