@@ -16,7 +16,7 @@ from PIL import Image
 
 from monai_anat.data.preparation.candidates import Candidate
 from monai_anat.data.preparation.identity import keyed_hash
-from monai_anat.data.reading.decoding import Decoded
+from monai_anat.data.reading.decoded import Decoded
 from monai_anat.data.reading.dicom_view import view_in_words
 from monai_anat.data.reading.radiograph import RadiographError, decode
 

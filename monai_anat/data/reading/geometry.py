@@ -16,7 +16,8 @@ from monai.transforms import InvertibleTransform, MapTransform, Resize
 from monai.transforms.spatial.functional import resize
 from monai.utils import TransformBackends, ensure_tuple_rep
 
-from monai_anat.data.reading.decoding import is_plausible_aspect, scale_stored, to_gray
+from monai_anat.data.reading.decoded import is_plausible_aspect
+from monai_anat.data.reading.gray_levels import scale_stored, to_gray
 from monai_anat.data.reading.orientation import Turn, picture_affine, turn_of, without_guess
 from monai_anat.data.reading.readers import MARK
 

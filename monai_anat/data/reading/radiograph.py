@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_anat.data.reading.decoding import Decoded, UnreadableError
+from monai_anat.data.reading.decoded import Decoded, UnreadableError
 from monai_anat.data.reading.dicom import FIRST_ELEMENT, decode_dicom
 from monai_anat.data.reading.raster import decode_raster
 from monai_anat.data.reading.shards import read_shard_image

@@ -13,7 +13,7 @@ from monai.data import ImageReader
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
-from monai_anat.data.reading.decoding import Decoded
+from monai_anat.data.reading.decoded import Decoded
 from monai_anat.data.reading.orientation import picture_affine
 from monai_anat.data.reading.radiograph import decode
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from monai_anat.data.lists.datalists import DatalistError
-from monai_anat.data.reading.decoding import Decoded, UnreadableError
+from monai_anat.data.reading.decoded import Decoded, UnreadableError
 from monai_anat.keys import IMAGE
 
 __all__ = [

@@ -9,7 +9,7 @@ import pytest
 from monai_anat.data import synthetic_radiograph
 from monai_anat.data.preparation.candidates import Candidate
 from monai_anat.data.preparation.prepare_one import judge, prepare_file, prepared_spacing, source_hash, to_size
-from monai_anat.data.reading.decoding import Decoded
+from monai_anat.data.reading.decoded import Decoded
 
 
 def _decoded(height: int = 64, width: int = 80, **info: object) -> Decoded:
