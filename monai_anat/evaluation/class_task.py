@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.class_labels import read_class_labels
-from monai_anat.data.lists.datalists import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap, undefined_metric
 from monai_anat.evaluation.frozen_protocol import Items, Measured, Metrics, three_cases
 from monai_anat.evaluation.paired import nan_mean

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap, undefined_metric
 from monai_anat.evaluation.frozen import CollapsedFeaturesError, FrozenEncoder
 from monai_anat.evaluation.results import compare_metrics

@@ -14,7 +14,8 @@ from typing import Any
 
 from monai.config import PathLike
 
-from monai_anat.data.lists.datalists import DatalistError, load_datalist
+from monai_anat.data.items import DatalistError
+from monai_anat.data.lists.datalists import load_datalist
 from monai_anat.evaluation.frozen import FrozenEncoder, SmallMapError
 from monai_anat.evaluation.frozen_protocol import FrozenProtocol
 from monai_anat.evaluation.probes.classification import ClassificationProbe, LinearProbe, NearestNeighborProbe

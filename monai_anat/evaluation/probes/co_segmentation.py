@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch.nn import functional as F
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap
 from monai_anat.evaluation.cases import SegmentationCases, load_cases
 from monai_anat.evaluation.frozen import FrozenEncoder, unit

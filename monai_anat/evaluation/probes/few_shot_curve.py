@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import check_splits, take_shots
 from monai_anat.evaluation.bootstrap import PatientBootstrap, undefined_metric
 from monai_anat.evaluation.cases import load_cases

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap
 from monai_anat.evaluation.frozen import FrozenEncoder
 from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases

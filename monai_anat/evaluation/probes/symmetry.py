@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap
 from monai_anat.evaluation.frozen import FrozenEncoder, cosines
 from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, three_cases

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap
 from monai_anat.evaluation.class_task import accuracy, score_classes
 from monai_anat.evaluation.frozen_protocol import patients_of
