@@ -13,6 +13,7 @@ from torch import Tensor
 
 from monai_anat.data.items import DatalistError
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
+from monai_anat.data.reading.readers import PIXEL_SPACING
 from monai_anat.evaluation.frozen import load_by
 from monai_anat.evaluation.frozen_protocol import file_names, patients_of
 from monai_anat.keys import IMAGE, LABEL
@@ -106,6 +107,5 @@ def _spacing(meta: Mapping[str, Any], shape: tuple[int, ...], image_size: int) -
     """Height and width in mm of a pixel, once an image of ``shape`` has become a square."""
     if not meta["spacing_known"]:
         return np.full(2, np.nan)
-    stored = np.linalg.norm(np.asarray(meta["original_affine"], dtype=np.float64)[:2, :2], axis=0)
-    spacing: NDArray[np.float64] = stored * np.array(shape) / image_size
+    spacing: NDArray[np.float64] = np.asarray(meta[PIXEL_SPACING]) * np.array(shape) / image_size
     return spacing

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_anat.data.reading.orientation import StoredPicture, Turn
+from monai_anat.data.reading.orientation import UPRIGHT, StoredPicture, Turn
 
 __all__ = [
     "MAX_INFLATED_BYTES",
@@ -64,7 +64,7 @@ class Decoded:
     spacing: tuple[float, float] | None = None
     info: dict[str, Any] = field(default_factory=dict)
     patient: str | None = None
-    turn: Turn = Turn()
+    turn: Turn = UPRIGHT
     states_orientation: bool = False
 
     @property

@@ -34,7 +34,6 @@ from pydicom.uid import (
 
 from monai_anat.data.reading.codestream import stream_shape
 from monai_anat.data.reading.decoded import Decoded, UnreadableError, check_size, inflate
-from monai_anat.data.reading.gray_levels import scale_by_percentiles, to_gray
 from monai_anat.data.reading.dicom_header import (
     body_part_of,
     header_number,
@@ -46,6 +45,7 @@ from monai_anat.data.reading.dicom_header import (
     transfer_syntax_of,
 )
 from monai_anat.data.reading.dicom_view import view_of
+from monai_anat.data.reading.gray_levels import scale_by_percentiles, to_gray
 from monai_anat.data.reading.orientation import Turn, apply_turn
 from monai_anat.data.reading.raster import chosen_frame, single_channel
 from monai_anat.data.reading.voi import Voi, map_gray, modality_values

@@ -89,13 +89,13 @@ def _volume(path: Path, fields: Mapping[str, str], end: int) -> RawVolume:
         place, start = path, end
     else:
         place, start = file_beside(path, os.fsdecode(fields[_DATA].encode("utf-8", "surrogateescape"))), skipped
-    block = RawBlock(
-        place, None if skipped < 0 else start, shape, int(fields.get("ElementNumberOfChannels", "1")), dtype, compression
-    )
+    channels = int(fields.get("ElementNumberOfChannels", "1"))
+    block = RawBlock(place, None if skipped < 0 else start, shape, channels, dtype, compression)
     spacing = _numbers(fields, ("ElementSpacing", "ElementSize"), [1.0] * axes)
     matrix = _numbers(fields, ("TransformMatrix", "Rotation", "Orientation"), [*np.eye(axes).ravel()])
     origin = _numbers(fields, ("Offset", "Position", "Origin"), [0.0] * axes)
-    directions = [[number * spacing[axis] for number in matrix[axis * axes : (axis + 1) * axes]] for axis in range(axes)]
+    rows = [matrix[axis * axes : (axis + 1) * axes] for axis in range(axes)]
+    directions = [[number * length for number in row] for row, length in zip(rows, spacing, strict=True)]
     return RawVolume(block, directions, origin)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "UPRIGHT",
     "StoredPicture",
     "Turn",
     "apply_turn",
@@ -69,6 +70,10 @@ class Turn:
         return (shape[1], shape[0]) if self.transpose else shape
 
 
+#: the turn of a picture that is stored upright
+UPRIGHT = Turn()
+
+
 @dataclass(frozen=True)
 class StoredPicture:
     """Size of a stored picture and the turn that makes it upright.
@@ -79,7 +84,7 @@ class StoredPicture:
     """
 
     shape: tuple[int, int]
-    turn: Turn = Turn()
+    turn: Turn = UPRIGHT
 
     def turn_for(self, shape: tuple[int, int]) -> Turn | None:
         """Choose the turn of a mask that belongs to this picture and states no orientation of its own.
@@ -134,7 +139,7 @@ def turn_of(affine: NDArray[np.floating]) -> Turn:
     Turn(transpose=False, flip_rows=False, flip_columns=False)
     """
     axes = _world_axes(affine)
-    if axes is None or (axes == ([0, 1], [1, 1]) or axes == ([1, 0], [1, 1])) and not _is_shifted(affine):
+    if axes is None or ((axes == ([0, 1], [1, 1]) or axes == ([1, 0], [1, 1])) and not _is_shifted(affine)):
         return Turn(transpose=True)
     world, sign = axes
     transpose = world[0] == min(world)

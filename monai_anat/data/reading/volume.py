@@ -14,8 +14,8 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.fileholders import FileHolder
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 

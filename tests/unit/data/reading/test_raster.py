@@ -142,7 +142,7 @@ def test_a_tiff_of_more_than_four_gigabytes_form_is_read(tmp_path: Path, gray: n
 def test_what_pillow_gets_wrong_is_refused(tmp_path: Path, gray: np.ndarray) -> None:
     wide = np.stack([gray.astype(np.uint16) * 257] * 3)
     tifffile.imwrite(tmp_path / "planes.tif", wide, photometric="rgb", planarconfig="separate")
-    with pytest.raises(RadiographError, match="16 bits in planes"):
+    with pytest.raises(RadiographError, match="not in planes"):
         read_radiograph(tmp_path / "planes.tif")
     exif = Image.Exif()
     exif[274] = 6
@@ -156,5 +156,5 @@ def test_what_pillow_gets_wrong_is_refused(tmp_path: Path, gray: np.ndarray) -> 
 
 def test_a_kind_of_pixels_that_is_not_read_is_not_called_damaged_alone(tmp_path: Path, gray: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "a.tif", gray.astype(np.float64), photometric="minisblack")
-    with pytest.raises(RadiographError, match="kind of pixels that is not read"):
+    with pytest.raises(RadiographError, match="pixel type is not supported"):
         read_radiograph(tmp_path / "a.tif")

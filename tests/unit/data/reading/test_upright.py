@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,7 @@ from monai.transforms import LoadImage
 from PIL import Image
 
 from monai_anat.data import OrientRadiographd, ResizeRadiographd, ScaleRadiographd, synthetic_radiograph
-from monai_anat.data.reading.geometry import OrientRadiograph, ResizeRadiograph
-from monai_anat.data.reading.orientation import picture_affine
+from monai_anat.data.reading.upright import OrientRadiograph
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .*:DeprecationWarning"),
@@ -77,58 +75,11 @@ def test_columns_order_is_what_monai_writes(tmp_path: Path, reader: str) -> None
     assert torch.equal(again.affine, torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)))
 
 
-def test_scaling_passes_our_own_pictures_and_inverts_foreign_monochrome1(
-    tmp_path: Path, make_dicom: Callable[..., Path]
-) -> None:
-    scale = ScaleRadiographd("image")
-    ours = MetaTensor(torch.full((1, 2, 2), 0.3), meta={"radiograph": "x"})
-    assert scale({"image": ours})["image"] is ours
-    values = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
-    for kind, sign in (("MONOCHROME1", -1), ("MONOCHROME2", 1)):
-        path = make_dicom(tmp_path / f"{kind}.dcm", values, PhotometricInterpretation=kind)
-        for reader in ("PydicomReader", "ITKReader"):
-            out = scale({"image": LoadImage(reader, image_only=True)(path)[None]})["image"]
-            assert float(out.min()) >= 0 and float(out.max()) <= 1
-            slope = float(out.flatten()[-1] - out.flatten()[0])
-            assert slope * sign > 0, (kind, reader)
-    named = MetaTensor(torch.tensor([[[0.0, 255.0]]]), meta={"PhotometricInterpretation": "MONOCHROME1"})
-    assert scale({"image": named})["image"].flatten().tolist() == [1, 0]
-    assert scale({"image": torch.tensor([[[0, 255]]], dtype=torch.uint8)})["image"].flatten().tolist() == [0, 1]
-
-
-def test_short_side_gets_the_size_and_proportions_stay() -> None:
-    resize = ResizeRadiograph(32)
-    assert resize(torch.rand(1, 64, 96)).shape == (1, 32, 48)
-    assert resize(torch.rand(1, 96, 64)).shape == (1, 48, 32)
-    assert ResizeRadiograph(32, square=True)(torch.rand(1, 96, 64)).shape == (1, 32, 32)
-    tall_pixels = MetaTensor(torch.rand(1, 32, 64), affine=torch.as_tensor(picture_affine((0.4, 0.2))))
-    assert resize(tall_pixels).shape == (1, 32, 32)
-
-
-def test_shrinking_averages_areas() -> None:
-    image = torch.rand(1, 64, 64)
-    expected = image.reshape(1, 32, 2, 32, 2).mean((2, 4))
-    torch.testing.assert_close(ResizeRadiograph(32)(image).as_tensor(), expected)
-
-
-def test_growing_is_smooth_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    grow = ResizeRadiographd("image", 16)
-    with caplog.at_level(logging.WARNING):
-        out = grow({"image": torch.rand(1, 8, 12)})["image"]
-        grow({"image": torch.rand(1, 9, 9)})
-    assert out.shape == (1, 16, 24)
-    assert [record.message for record in caplog.records if "grown" in record.message] == [
-        "images smaller than size=16 are grown (first seen: 8 x 12 pixels); grown images hold no more detail, "
-        "so a smaller size would train as well and faster. Told once."
-    ]
-
-
-def test_masks_follow_the_image_and_return() -> None:
-    resize = ResizeRadiographd(["image", "label"], 16, mode=("area", "nearest"), allow_missing_keys=True)
-    label = MetaTensor((torch.rand(1, 32, 48) > 0.5).float() * 2)
-    out = resize({"image": MetaTensor(torch.rand(1, 32, 48)), "label": label})
-    assert out["label"].shape == (1, 16, 24) and set(out["label"].unique().tolist()) <= {0.0, 2.0}
-    assert resize.inverse(out)["label"].shape == (1, 32, 48)
+def test_nifti_of_a_foreign_reader(tmp_path: Path) -> None:
+    pixels = np.round(synthetic_radiograph((24, 20))[0] * 255).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(pixels.T[..., None], np.eye(4)), tmp_path / "a.nii.gz")
+    loaded = LoadImage("NibabelReader", image_only=True)(tmp_path / "a.nii.gz")[None]
+    np.testing.assert_array_equal(OrientRadiograph()(loaded)[0].numpy(), pixels)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +91,3 @@ def test_picklable_and_pure(transform: Callable[[dict[str, torch.Tensor]], dict[
     first = transform(item)["image"]
     second = pickle.loads(pickle.dumps(transform))(item)["image"]
     assert torch.equal(first, second) and torch.equal(item["image"], before)
-
-
-def test_nifti_of_a_foreign_reader(tmp_path: Path) -> None:
-    pixels = np.round(synthetic_radiograph((24, 20))[0] * 255).astype(np.uint8)
-    nibabel.save(nibabel.Nifti1Image(pixels.T[..., None], np.eye(4)), tmp_path / "a.nii.gz")
-    loaded = LoadImage("NibabelReader", image_only=True)(tmp_path / "a.nii.gz")[None]
-    np.testing.assert_array_equal(OrientRadiograph()(loaded)[0].numpy(), pixels)
