@@ -118,9 +118,8 @@ def have_same_shape(first: tuple[int, int], second: tuple[int, int]) -> bool:
     """
     if first == second:
         return True
-    grows = [a > b for a, b in zip(first, second, strict=True)]
-    difference = abs(first[0] * second[1] - first[1] * second[0])
-    return grows[0] == grows[1] and first[0] != second[0] and difference <= max(*first, *second)
+    is_scaled = (first[0] - second[0]) * (first[1] - second[1]) > 0
+    return is_scaled and abs(first[0] * second[1] - first[1] * second[0]) <= max(*first, *second)
 
 
 def turn_of(affine: NDArray[np.floating]) -> Turn:

@@ -227,8 +227,8 @@ def _wide_channels(image: Image.Image, path: str | os.PathLike[str]) -> int:
         or set(tags[_BITS]) != {16}
     ):
         raise UnreadableError(
-            "colors of more than 8 bits are supported in TIFF only as RGB of 16 bits, not in planes, turned or on several "
-            "pages; save the file as gray PNG"
+            "colors of more than 8 bits are supported in TIFF only as RGB of 16 bits, not in planes, turned or on "
+            "several pages; save the file as gray PNG"
         )
     return channels
 

@@ -80,7 +80,7 @@ def image_digest(pixels: NDArray[np.uint8]) -> str:
     32
     """
     size = f"{pixels.shape[0]}x{pixels.shape[1]}".encode()
-    return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16, person=size).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, person=size).hexdigest()
 
 
 class ShardDataset(Dataset[dict[str, Any]]):

@@ -207,8 +207,8 @@ def _sizes_differ(mask: _Plane, picture: StoredPicture, image: str) -> str:
     else:
         way = "draw the mask on the image as it is stored, or resize it to the image's size"
     return (
-        f"mask {mask.file} must have the size of its image {image}, {picture.shape[0]} x {picture.shape[1]} pixels (rows "
-        f"x columns), or its proportions, got {shape[0]} x {shape[1]}; {way}"
+        f"mask {mask.file} must have the size of its image {image}, {picture.shape[0]} x {picture.shape[1]} pixels "
+        f"(rows x columns), or its proportions, got {shape[0]} x {shape[1]}; {way}"
     )
 
 

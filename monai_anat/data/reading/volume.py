@@ -46,6 +46,7 @@ _MOST_EXTENSIONS = 1 << 24  # bytes before the voxels of a NIfTI file
 _WHOLE = 1e-3
 _DAMAGED = "the image is damaged or truncated"
 _COLOR_TYPES = ("u1", "u2", "f4")
+_NIFTI_TYPES = {"nifti1": nibabel.Nifti1Image, "nifti2": nibabel.Nifti2Image, "nifti-pair": nibabel.Nifti1Pair}
 _COLORS = 4  # red, green, blue, alpha
 
 
@@ -132,7 +133,7 @@ def _read_nifti(
 
     Compressed files are unpacked here, up to the size that their header announces.
     """
-    image_type = {"nifti1": nibabel.Nifti1Image, "nifti2": nibabel.Nifti2Image, "nifti-pair": nibabel.Nifti1Pair}[kind]
+    image_type: Any = _NIFTI_TYPES[kind]
     header = image_type.header_class.from_fileobj(BytesIO(_head(path, image_type.header_class.sizeof_hdr)), check=False)
     shape = header.get_data_shape()
     _check_axes(shape, frame)

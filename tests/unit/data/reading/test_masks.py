@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def write_packed_png(path: Path, values: np.ndarray, bits: int) -> None:
     assert content[24] == bits and content[25] == 3
     # a gray PNG instead of a palette: another color type, and no palette chunk
     content[25] = 0
-    content[29:33] = __import__("zlib").crc32(content[12:29]).to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     start = content.index(b"PLTE") - 4
     length = int.from_bytes(content[start : start + 4], "big") + 12
     path.write_bytes(bytes(content[:start] + content[start + length :]))
@@ -45,24 +46,20 @@ def test_few_bits_are_read_as_stored(tmp_path: Path, bits: int, classes: int) ->
     write_packed_png(tmp_path / "a.png", values, bits)
     np.testing.assert_array_equal(read_mask(tmp_path / "a.png").pixels, values)
     for photometric in ("minisblack", "miniswhite"):
-        packed = np.zeros((3, 1 if bits < 4 else 2), np.uint8)
-        for row in range(3):
-            word = 0
-            for column in range(4):
-                word = word << bits | int(values[row, column])
-            packed[row] = np.frombuffer((word << (8 * packed.shape[1] - 4 * bits)).to_bytes(packed.shape[1], "big"), "u1")
+        planes = np.unpackbits(values[..., None], axis=-1)[..., -bits:]
+        packed = np.packbits(planes.reshape(3, -1), axis=1)
         _write_tiff(tmp_path / "a.tif", packed, bits, photometric == "minisblack")
         np.testing.assert_array_equal(read_mask(tmp_path / "a.tif").pixels, values, err_msg=photometric)
 
 
 def _write_tiff(path: Path, packed: np.ndarray, bits: int, black_is_zero: bool) -> None:
     """Write an uncompressed TIFF of 4 x 3 pixels with the given bits per pixel."""
-    tags = [(256, 4), (257, 3), (258, bits), (259, 1), (262, int(black_is_zero)), (273, 110), (277, 1), (278, 3)]
+    tags = [(256, 4), (257, 3), (258, bits), (259, 1), (262, int(black_is_zero)), (273, 130), (277, 1), (278, 3)]
     tags += [(279, packed.size)]
     content = b"II*\x00\x08\x00\x00\x00" + len(tags).to_bytes(2, "little")
     for tag, value in tags:
         content += tag.to_bytes(2, "little") + b"\x04\x00\x01\x00\x00\x00" + value.to_bytes(4, "little")
-    path.write_bytes((content + bytes(4)).ljust(110, b"\0") + packed.tobytes())
+    path.write_bytes((content + bytes(4)).ljust(130, b"\0") + packed.tobytes())
 
 
 def test_bytes_that_run_from_white_to_black_are_read_as_stored(tmp_path: Path) -> None:
@@ -74,7 +71,7 @@ def test_equal_channels_are_one_mask_and_colors_are_refused(tmp_path: Path) -> N
     Image.fromarray(np.stack([CLASSES] * 3, axis=-1)).save(tmp_path / "gray.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "gray.png").pixels, CLASSES)
     Image.fromarray(np.stack([CLASSES, CLASSES * 0, CLASSES], axis=-1)).save(tmp_path / "colors.png")
-    with pytest.raises(ValueError, match="colors.png .*colors instead of class numbers"):
+    with pytest.raises(ValueError, match=r"colors.png .*colors instead of class numbers"):
         read_mask(tmp_path / "colors.png")
 
 
@@ -109,7 +106,7 @@ def test_values_are_mapped_by_a_setting(tmp_path: Path) -> None:
 
 def test_one_file_per_class_becomes_one_mask(tmp_path: Path) -> None:
     for number, side in ((1, "right"), (2, "left")):
-        Image.fromarray((CLASSES == number).astype(np.uint8) * 255).save(tmp_path / f"{side}.png")
+        Image.fromarray((number == CLASSES).astype(np.uint8) * 255).save(tmp_path / f"{side}.png")
     paths = [str(tmp_path / "right.png"), str(tmp_path / "left.png")]
     np.testing.assert_array_equal(read_mask(paths).pixels, CLASSES)
     np.testing.assert_array_equal(read_mask(paths[::-1]).pixels, np.array([0, 2, 1])[CLASSES])

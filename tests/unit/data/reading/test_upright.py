@@ -12,7 +12,17 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from PIL import Image
 
-from monai_anat.data import OrientRadiographd, ResizeRadiographd, ScaleRadiographd, synthetic_radiograph
+from monai_anat.data import (
+    OrientRadiographd,
+    RadiographReader,
+    ResizeRadiographd,
+    ScaleRadiographd,
+    radiograph_preprocessing,
+    synthetic_radiograph,
+)
+from monai_anat.data.reading.orientation import Turn, undo_turn
+from monai_anat.data.reading.radiograph import decode
+from monai_anat.data.reading.raster import EXIF_TURNS
 from monai_anat.data.reading.upright import OrientRadiograph
 
 pytestmark = [
@@ -91,3 +101,143 @@ def test_picklable_and_pure(transform: Callable[[dict[str, torch.Tensor]], dict[
     first = transform(item)["image"]
     second = pickle.loads(pickle.dumps(transform))(item)["image"]
     assert torch.equal(first, second) and torch.equal(item["image"], before)
+
+
+TURNS_OF_EXIF = sorted(EXIF_TURNS.items())
+
+
+def _drawn() -> tuple[np.ndarray, np.ndarray]:
+    """A chest and its lungs, higher than wide and larger on one side."""
+    pixels, labels = synthetic_radiograph((48, 40))
+    labels[:20] = np.where(labels[:20] == 2, 0, labels[:20])
+    return np.round(pixels * 255).astype(np.uint8), labels
+
+
+def _dice(first: torch.Tensor, second: torch.Tensor, number: int) -> float:
+    a, b = first == number, second == number
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def _agrees(image: Path, mask: Path | list[Path], upright: Path, upright_mask: Path) -> None:
+    chain = radiograph_preprocessing(40, label_key="label", crop=False)
+    expected = chain({"image": str(upright), "label": str(upright_mask)})
+    paths = [str(path) for path in mask] if isinstance(mask, list) else str(mask)
+    loaded = chain({"image": str(image), "label": paths})
+    assert loaded["label"].shape == loaded["image"].shape
+    assert [_dice(loaded["label"], expected["label"], number) for number in (1, 2)] == [1, 1], (image.name, mask)
+    assert (loaded["image"] - expected["image"]).abs().max() < 0.2
+
+
+@pytest.fixture
+def upright(tmp_path: Path) -> tuple[Path, Path]:
+    pixels, labels = _drawn()
+    Image.fromarray(pixels).save(tmp_path / "upright.png")
+    Image.fromarray(labels).save(tmp_path / "upright_mask.png")
+    return tmp_path / "upright.png", tmp_path / "upright_mask.png"
+
+
+@pytest.mark.parametrize(("code", "turn"), TURNS_OF_EXIF)
+def test_masks_turn_with_images_that_have_an_exif_tag(
+    tmp_path: Path, upright: tuple[Path, Path], code: int, turn: Turn
+) -> None:
+    pixels, labels = _drawn()
+    exif = Image.Exif()
+    exif[274] = code
+    for name, options in (("a.jpg", {"quality": 98}), ("a.png", {}), ("a.tif", {"compression": "tiff_deflate"})):
+        Image.fromarray(undo_turn(pixels, turn)).save(tmp_path / name, exif=exif, **options)
+        Image.fromarray(undo_turn(labels, turn)).save(tmp_path / "mask.png")
+        _agrees(tmp_path / name, tmp_path / "mask.png", *upright)
+        Image.fromarray(undo_turn(labels, turn)).save(tmp_path / "own.png", exif=exif)
+        _agrees(tmp_path / name, tmp_path / "own.png", *upright)
+        nibabel.save(nibabel.Nifti1Image(undo_turn(labels, turn).T.copy(), np.eye(4)), tmp_path / "mask.nii.gz")
+        _agrees(tmp_path / name, tmp_path / "mask.nii.gz", *upright)
+        for number in (1, 2):
+            Image.fromarray((undo_turn(labels, turn) == number).astype(np.uint8) * 255).save(tmp_path / f"{number}.png")
+        _agrees(tmp_path / name, [tmp_path / "1.png", tmp_path / "2.png"], *upright)
+    if turn.transpose:  # drawn by a tool that turned the image
+        _agrees(tmp_path / "a.jpg", upright[1], *upright)
+
+
+@pytest.mark.parametrize("orientation", [["L", "F"], ["R", "F"], ["L", "H"], ["R", "H"], ["F", "L"], ["H", "R"]])
+def test_masks_turn_with_dicom_files_that_have_a_patient_orientation(
+    tmp_path: Path, upright: tuple[Path, Path], make_dicom: Callable[..., Path], orientation: list[str]
+) -> None:
+    pixels, labels = _drawn()
+    make_dicom(tmp_path / "probe.dcm", pixels, PatientOrientation=orientation)
+    turn = decode(tmp_path / "probe.dcm").turn
+    image = make_dicom(tmp_path / "a.dcm", undo_turn(pixels, turn), PatientOrientation=orientation)
+    Image.fromarray(undo_turn(labels, turn)).save(tmp_path / "mask.png")
+    make_dicom(tmp_path / "mask.dcm", undo_turn(labels, turn))
+    make_dicom(tmp_path / "own.dcm", undo_turn(labels, turn), PatientOrientation=orientation)
+    for mask in ("mask.png", "mask.dcm", "own.dcm"):
+        _agrees(image, tmp_path / mask, *upright)
+
+
+@pytest.mark.parametrize("signs", [(-1, -1), (1, -1), (-1, 1), (1, 1)])
+def test_masks_turn_with_volumes(tmp_path: Path, upright: tuple[Path, Path], signs: tuple[int, int]) -> None:
+    pixels, labels = _drawn()
+    flips = (slice(None, None, -signs[1]), slice(None, None, -signs[0]))
+    affine = np.diag([0.2 * signs[0], 0.2 * signs[1], 1, 1.0])
+    affine[:2, 3] = 3, 4
+    nibabel.save(nibabel.Nifti1Image(pixels[flips].T.copy(), affine), tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(labels[flips].T.copy(), affine), tmp_path / "own.nii.gz")
+    Image.fromarray(labels[flips]).save(tmp_path / "mask.png")
+    for mask in ("own.nii.gz", "mask.png"):
+        _agrees(tmp_path / "a.nii.gz", tmp_path / mask, *upright)
+
+
+def test_masks_of_foreign_readers_follow_the_image(tmp_path: Path) -> None:
+    pixels, labels = _drawn()
+    exif = Image.Exif()
+    exif[274] = 6
+    turn = EXIF_TURNS[6]
+    Image.fromarray(undo_turn(pixels, turn)).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(undo_turn(labels, turn)).save(tmp_path / "mask.png")
+    np.save(tmp_path / "mask.npy", undo_turn(labels, turn))
+    for reader, name in (("PILReader", "mask.png"), ("ITKReader", "mask.png"), ("NumpyReader", "mask.npy")):
+        item = {
+            "image": LoadImage(RadiographReader, image_only=True)(tmp_path / "a.png")[None],
+            "label": LoadImage(reader, image_only=True)(tmp_path / name)[None],
+        }
+        label = OrientRadiographd(["image", "label"])(item)["label"]
+        np.testing.assert_array_equal(label[0].numpy(), labels, err_msg=reader)
+
+
+def test_image_and_mask_return_to_the_stored_picture(tmp_path: Path) -> None:
+    pixels, labels = _drawn()
+    exif = Image.Exif()
+    exif[274] = 8
+    stored = undo_turn(labels, EXIF_TURNS[8])
+    Image.fromarray(undo_turn(pixels, EXIF_TURNS[8])).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(stored).save(tmp_path / "mask.png")
+    orient = OrientRadiographd(["image", "label"])
+    item = {
+        "image": LoadImage(RadiographReader(), image_only=True)(tmp_path / "a.png")[None],
+        "label": LoadImage(RadiographReader(label=True), image_only=True)(tmp_path / "mask.png")[None],
+    }
+    turned = orient(item)
+    np.testing.assert_array_equal(turned["label"][0].numpy(), labels)
+    back = orient.inverse(turned)
+    np.testing.assert_array_equal(back["label"][0].numpy(), stored)
+    assert torch.equal(back["image"].as_tensor(), item["image"].as_tensor())
+    assert torch.equal(back["image"].affine, item["image"].affine)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((40, 48), "it is transposed"), ((48, 48), "draw the mask"), ((12, 10), None), ((96, 80), None)],
+)
+def test_sizes_that_cannot_be_one_geometry_are_refused(
+    tmp_path: Path, upright: tuple[Path, Path], shape: tuple[int, int], words: str | None
+) -> None:
+    Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / "odd.png")
+    chain = radiograph_preprocessing(40, label_key="label")
+    item = {"image": str(upright[0]), "label": str(tmp_path / "odd.png")}
+    if words is None:  # another resolution of the same field of view
+        assert chain(item)["label"].shape == (1, 40, 40)
+        return
+    with pytest.raises(RuntimeError) as caught:
+        chain(item)
+    message = str(caught.value.__cause__)
+    assert "odd.png must have the size of its image" in message and "upright.png, 48 x 40" in message
+    assert words in message
