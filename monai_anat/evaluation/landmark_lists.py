@@ -26,7 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from monai_anat.data.items import DatalistError, file_of
-from monai_anat.data.lists.datalists import is_image_file
+from monai_anat.data.lists.folder_walk import is_image_file
 from monai_anat.data.reading.masks import align_mask, read_mask
 from monai_anat.data.reading.orientation import StoredPicture, turn_points
 from monai_anat.data.reading.radiograph import read_radiograph

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from monai_anat.engines.trainer import SSLTrainer
-from monai_anat.handlers.checkpoint import drop_lines_after
+from monai_anat.handlers.json_lines import drop_lines_after
 from monai_anat.keys import TARGET, VIEW_1, VIEW_2
 
 __all__ = ["TrainingLog"]
@@ -54,7 +54,7 @@ class TrainingLog:
         tensorboard: bool = True,
         progress_bar: bool = True,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(str(folder))
         self.every = every
         self.pictures_every = pictures_every
         self.tensorboard = tensorboard

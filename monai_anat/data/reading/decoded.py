@@ -58,6 +58,7 @@ class Decoded:
         patient: the patient's id, which must not get into ``info``.
         turn: the turn that the file's header requested, from the stored picture to ``pixels``.
         states_orientation: whether the file states its orientation, be it the upright one.
+        file_affine: affine (4, 4) of the file in RAS+, with the axes of the image first; None if it has none.
     """
 
     pixels: NDArray[Any]
@@ -66,6 +67,7 @@ class Decoded:
     patient: str | None = None
     turn: Turn = UPRIGHT
     states_orientation: bool = False
+    file_affine: NDArray[np.float64] | None = None
 
     @property
     def stored(self) -> StoredPicture:

@@ -21,6 +21,8 @@ __all__ = [
     "StoredPicture",
     "Turn",
     "apply_turn",
+    "check_order",
+    "columns_affine",
     "have_same_shape",
     "picture_affine",
     "states_orientation",
@@ -256,14 +258,42 @@ def picture_affine(spacing: tuple[float, float]) -> NDArray[np.float64]:
     return affine
 
 
-def stored_affine(spacing: tuple[float, float], stored: StoredPicture) -> NDArray[np.float64]:
+def columns_affine(spacing: tuple[float, float]) -> NDArray[np.float64]:
+    """Make the affine (4, 4) of an upright image with the column axis first, the axis order of MONAI and ITK.
+
+    Args:
+        spacing: distance between pixel centers (row, column).
+
+    >>> columns_affine((0.3, 0.2))[:2, :2].tolist()
+    [[-0.2, 0.0], [0.0, -0.3]]
+    """
+    return np.diag([-spacing[1], -spacing[0], 1.0, 1.0])
+
+
+def check_order(order: str) -> None:
+    """Refuse an unknown axis order.
+
+    Args:
+        order: ``rows`` for (H, W), ``columns`` for MONAI's (W, H).
+
+    Raises:
+        ValueError: if it is neither.
+
+    >>> check_order("rows")
+    """
+    if order not in ("rows", "columns"):
+        raise ValueError(f"order must be 'rows' or 'columns', got {order!r}")
+
+
+def stored_affine(spacing: tuple[float, float], stored: StoredPicture, order: str = "rows") -> NDArray[np.float64]:
     """Make the affine (4, 4) of a stored picture, in the world coordinates of the upright one.
 
-    ``turn_of`` of the result is the picture's turn.
+    ``turn_of`` of the result is the picture's turn, after a transposition for ``columns``.
 
     Args:
         spacing: distance between pixel centers (row, column) of the upright picture.
         stored: the picture's size and turn.
+        order: axis order of the array, ``rows`` or ``columns``.
 
     >>> turn_of(stored_affine((1, 1), StoredPicture((4, 6), Turn(flip_rows=True, flip_columns=True))))
     Turn(transpose=False, flip_rows=True, flip_columns=True)
@@ -272,8 +302,8 @@ def stored_affine(spacing: tuple[float, float], stored: StoredPicture) -> NDArra
     to_upright = np.eye(4)
     to_upright[:2, 0], to_upright[:2, 1] = corners[1] - corners[0], corners[2] - corners[0]
     to_upright[:2, 3] = corners[0]
-    affine: NDArray[np.float64] = picture_affine(spacing) @ to_upright
-    return affine + 0.0  # no negative zeros
+    affine: NDArray[np.float64] = picture_affine(spacing) @ to_upright + 0.0  # no negative zeros
+    return affine[:, [1, 0, 2, 3]] if order == "columns" else affine
 
 
 def without_guess(affine: ArrayLike, *codes: Any) -> NDArray[np.float64]:

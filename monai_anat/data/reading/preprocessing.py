@@ -27,6 +27,7 @@ from monai_anat.data.reading.resizing import ResizeRadiographd
 from monai_anat.data.reading.scaling import ScaleRadiographd
 from monai_anat.data.reading.upright import OrientRadiographd
 from monai_anat.keys import IMAGE
+from monai_anat.transforms.borders import CropDarkBordersd
 
 __all__ = [
     "FinishRadiographd",
@@ -72,6 +73,9 @@ def radiograph_preprocessing(
     std: float | None = None,
     metadata: bool = False,
     load: bool = True,
+    order: str = "rows",
+    crop_borders: bool = False,
+    crop_labels: bool = True,
     mask_values: Mapping[Any, int] | None = None,
 ) -> Compose:
     """Make the loading chain of a bundle.
@@ -93,6 +97,12 @@ def radiograph_preprocessing(
         std: divisor at the end.
         metadata: return MetaTensors, which ``Invertd`` and ``SaveImaged`` need. False returns plain tensors.
         load: set to False if items already hold (1, H, W) tensors.
+        order: axis order of the loaded array, see :class:`RadiographReader`. With ``columns``, ``Invertd`` returns
+            masks in the axis order of MONAI's writers and of the clients of a bundle. The result is the same.
+        crop_borders: crop dark borders (collimation, air beside the patient) before resizing, see
+            :class:`monai_anat.transforms.CropDarkBordersd`.
+        crop_labels: crop masks as their radiograph, for training. False resizes masks whole, for scores of predictions
+            that ``RestoreBordersd`` has put back.
         mask_values: stored value -> class number of masks, such as ``{255: 1}``.
 
     Returns:
@@ -116,13 +126,14 @@ def radiograph_preprocessing(
     keys = [image_key] if label_key is None else [image_key, label_key]
     steps: list[Callable[..., Any]] = []
     if load:
-        steps += [_loader([image_key], RadiographReader())]
+        steps += [_loader([image_key], RadiographReader(order=order))]
         if label_key is not None:
-            steps += [_loader([label_key], RadiographReader(label=True, mask_values=mask_values))]
+            steps += [_loader([label_key], RadiographReader(label=True, mask_values=mask_values, order=order))]
         steps += [EnsureChannelFirstd(keys, channel_dim="no_channel", allow_missing_keys=True)]
     steps += [
         OrientRadiographd(keys, allow_missing_keys=True),
         ScaleRadiographd([image_key]),
+        *([CropDarkBordersd(keys if crop_labels else [image_key], allow_missing_keys=True)] if crop_borders else []),
         ResizeRadiographd(
             keys, size, square=square, mode=("area", "nearest")[: len(keys)], allow_missing_keys=len(keys) > 1
         ),

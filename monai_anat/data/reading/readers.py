@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from monai_anat.data.reading.decoded import Decoded
 from monai_anat.data.reading.masks import read_mask
-from monai_anat.data.reading.orientation import stored_affine, undo_turn
+from monai_anat.data.reading.orientation import check_order, stored_affine, undo_turn
 from monai_anat.data.reading.radiograph import decode
 
 __all__ = [
+    "AXIS_ORDER",
     "MARK",
     "PIXEL_SPACING",
     "STATES_ORIENTATION",
@@ -27,6 +28,8 @@ __all__ = [
 
 #: metadata key of arrays from this reader; its value is the mapping of gray values, or "mask"
 MARK = "radiograph"
+#: metadata key: axis order of the array, ``rows`` or ``columns``
+AXIS_ORDER = "axis_order"
 #: metadata key: whether the file states its orientation
 STATES_ORIENTATION = "states_orientation"
 #: metadata key: distance between pixel centers (row, column) of the upright picture in mm; NaN if unknown
@@ -56,6 +59,11 @@ class RadiographReader(ImageReader):
             class numbers.
         frame: frame to read from files with several. With None, such files are refused.
         mask_values: stored value -> class number of masks, such as ``{255: 1}``.
+        order: axis order of the array. ``rows`` returns (H, W). ``columns`` returns (W, H), the order of MONAI's own
+            readers, which MONAI's writers and the clients of a bundle expect of an inverted mask.
+
+    Raises:
+        ValueError: if ``order`` is neither ``rows`` nor ``columns``.
 
     >>> from monai.transforms import LoadImage
     >>> from monai_anat.data import segmentation_datalist
@@ -67,10 +75,15 @@ class RadiographReader(ImageReader):
     """
 
     def __init__(
-        self, label: bool = False, frame: int | None = None, mask_values: Mapping[Any, int] | None = None
+        self,
+        label: bool = False,
+        frame: int | None = None,
+        mask_values: Mapping[Any, int] | None = None,
+        order: str = "rows",
     ) -> None:
         super().__init__()
-        self.label, self.frame, self.mask_values = label, frame, mask_values
+        check_order(order)
+        self.label, self.frame, self.mask_values, self.order = label, frame, mask_values, order
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Accept every name, because files are recognized by their content."""
@@ -90,6 +103,8 @@ class RadiographReader(ImageReader):
     def get_data(self, img: Sequence[Decoded] | Decoded) -> tuple[NDArray[Any], dict[str, Any]]:
         """Return the stored picture (H, W), or (C, H, W) for several images, and its metadata.
 
+        With the order of columns, the last two axes are exchanged.
+
         Raises:
             ValueError: if several images differ in size or orientation.
         """
@@ -104,14 +119,18 @@ class RadiographReader(ImageReader):
         stored = [np.ascontiguousarray(undo_turn(picture.pixels, picture.turn)) for picture in pictures]
         values = np.stack(stored) if stacked else stored[0]
         spacing = first.spacing or (float(first.info.get("pixel_aspect", 1.0)), 1.0)
-        affine = stored_affine(spacing, first.stored)
+        affine = stored_affine(spacing, first.stored, self.order)
+        if self.order == "columns":
+            values = np.swapaxes(values, -1, -2)
+            affine = affine if first.file_affine is None else first.file_affine
         meta: dict[str, Any] = {
             "affine": affine,
             "original_affine": affine.copy(),
             "space": "RAS",
-            "spatial_shape": np.asarray(first.stored.shape),
+            "spatial_shape": np.asarray(values.shape[-2:]),
             "original_channel_dim": 0 if stacked else float("nan"),
             MARK: "mask" if self.label else str(first.info["mapping"]),
+            AXIS_ORDER: self.order,
             STATES_ORIENTATION: first.states_orientation,
             PIXEL_SPACING: np.asarray(first.spacing or (np.nan, np.nan), dtype=np.float64),
             "spacing_known": first.spacing is not None,

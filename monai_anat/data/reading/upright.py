@@ -19,15 +19,20 @@ from monai_anat.data.reading.gray_levels import to_gray
 from monai_anat.data.reading.orientation import (
     StoredPicture,
     Turn,
+    check_order,
+    columns_affine,
     have_same_shape,
     picture_affine,
     states_orientation,
     turn_of,
     without_guess,
 )
-from monai_anat.data.reading.readers import MARK, STATES_ORIENTATION
+from monai_anat.data.reading.readers import AXIS_ORDER, MARK, STATES_ORIENTATION
 
-__all__ = ["OrientRadiograph", "OrientRadiographd"]
+__all__ = ["UPRIGHT_SHAPE", "OrientRadiograph", "OrientRadiographd"]
+
+#: metadata key: rows and columns of the upright image, before it is resized
+UPRIGHT_SHAPE = "upright_shape"
 
 _BACKENDS = [TransformBackends.TORCH]
 _FILENAME = "filename_or_obj"
@@ -70,8 +75,7 @@ class OrientRadiograph(InvertibleTransform):
     backend = _BACKENDS
 
     def __init__(self, order: str = "rows") -> None:
-        if order not in ("rows", "columns"):
-            raise ValueError(f"order must be 'rows' or 'columns', got {order!r}")
+        check_order(order)
         self.order = order
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
@@ -113,11 +117,11 @@ class OrientRadiograph(InvertibleTransform):
             return values
         lengths = [float(n) for n in np.linalg.norm(plane.plane_affine[:-1, :2], axis=0)]
         row, column = reversed(lengths) if turn.transpose else lengths
-        upright = picture_affine((row, column)) if self.order == "rows" else np.diag([-column, -row, 1.0, 1.0])
+        upright = picture_affine((row, column)) if self.order == "rows" else columns_affine((row, column))
         out = MetaTensor(
             values.contiguous(),
             affine=torch.as_tensor(upright),
-            meta=_meta_of(img, values),
+            meta=_turned_meta(img, values, turn.shape((int(plane.values.shape[1]), int(plane.values.shape[2])))),
             applied_operations=list(img.applied_operations),
         )
         info = {
@@ -191,8 +195,12 @@ def _plane_of(img: torch.Tensor) -> _Plane:
     file = str(meta.get(_FILENAME, ""))
     is_array = file.endswith((".npy", ".npz"))
     if MARK in meta:
-        to_picture, to_upright, is_stated = Turn(), turn_of(plane_affine), bool(meta.get(STATES_ORIENTATION))
-    elif isinstance(img, MetaTensor) and not is_array and (file or not np.array_equal(affine, np.eye(len(affine)))):
+        to_picture = Turn(transpose=meta.get(AXIS_ORDER) == "columns")
+        to_upright, is_stated = turn_of(plane_affine), bool(meta.get(STATES_ORIENTATION))
+    elif isinstance(img, MetaTensor) and (
+        # an image with a third axis comes from a reader of volumes, which puts columns first
+        dropped is not None or (not is_array and (file or not np.array_equal(affine, np.eye(len(affine)))))
+    ):
         to_picture, to_upright = Turn(transpose=True), turn_of(plane_affine)
         is_stated = states_orientation(plane_affine)
     else:
@@ -210,6 +218,16 @@ def _sizes_differ(mask: _Plane, picture: StoredPicture, image: str) -> str:
         f"mask {mask.file} must have the size of its image {image}, {picture.shape[0]} x {picture.shape[1]} pixels "
         f"(rows x columns), or its proportions, got {shape[0]} x {shape[1]}; {way}"
     )
+
+
+def _turned_meta(image: MetaTensor, values: torch.Tensor, upright: tuple[int, int]) -> dict[str, Any]:
+    """Metadata of an upright image: ``spatial_shape`` stays that of the file, as in MONAI, where both have two axes.
+
+    Clients such as MONAI Label resize a mask to this shape.
+    """
+    meta = {**_meta_of(image, values), UPRIGHT_SHAPE: np.asarray(upright)}
+    stored = image.meta.get("spatial_shape")
+    return {**meta, "spatial_shape": np.asarray(stored)} if stored is not None and len(stored) == 2 else meta
 
 
 def _meta_of(image: MetaTensor, values: torch.Tensor) -> dict[str, Any]:

@@ -103,12 +103,13 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
     turn, states = turn_of(affine), states_orientation(affine)
     lengths = np.linalg.norm(affine[:-1, :2], axis=0)
     row, column = (lengths[1], lengths[0]) if turn.transpose else (lengths[0], lengths[1])
-    if not is_plausible_aspect(row, column):
+    is_plausible = is_plausible_aspect(row, column)
+    if not is_plausible:
         row, column, has_spacing = 1.0, 1.0, False
     pixels: NDArray[Any] = np.ascontiguousarray(apply_turn(values, turn))
     spacing = (float(row), float(column)) if has_spacing else None
     # the stored picture has the first axis of the file as columns, as in ITK and MONAI
-    from_picture = Turn(transpose=True).then(turn)
+    geometry = Turn(transpose=True).then(turn), states, _whole_affine(affine) if is_plausible else None
     info: dict[str, Any] = {
         "kind": "nifti" if is_nifti else "itk",
         "original_size": tuple(pixels.shape),
@@ -121,9 +122,9 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
     if label:
         if pixels.dtype.kind == "f" and np.allclose(pixels, np.rint(pixels), atol=_WHOLE, rtol=0):
             pixels = np.rint(pixels)  # a slope leaves 1.9999998 of a 2
-        return Decoded(pixels, spacing, {**info, "mapping": "stored values"}, None, from_picture, states)
+        return Decoded(pixels, spacing, {**info, "mapping": "stored values"}, None, *geometry)
     scaled, mapping = scale_stored(pixels)
-    return Decoded(scaled, spacing, {**info, "mapping": mapping}, None, from_picture, states)
+    return Decoded(scaled, spacing, {**info, "mapping": mapping}, None, *geometry)
 
 
 def _read_nifti(
@@ -199,6 +200,15 @@ def _read_raw(
     if channels > 1:
         values = to_gray(values)
     return values.astype(values.dtype.newbyteorder("=")), header.affine(), header.has_spacing()
+
+
+def _whole_affine(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The affine (4, 4) of an image with two axes, from its columns of these axes and of the shift."""
+    whole = np.eye(4)
+    whole[:, [0, 1, 3]] = affine
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    whole[:3, 2] = normal / max(float(np.linalg.norm(normal)), 1e-12)
+    return whole
 
 
 def _check_axes(shape: Sequence[int], frame: int | None) -> None:
