@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from monai_anat.data.reading.decoded import Decoded, UnreadableError, check_size
 from monai_anat.data.reading.gray_levels import scale_stored, to_gray
 from monai_anat.data.reading.orientation import Turn, apply_turn
-from monai_anat.data.reading.tiff_pages import full_size_page, tiff_pages
+from monai_anat.data.reading.tiff import full_size_page, tiff_pages
 
 __all__ = [
     "EXIF_TURNS",

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from monai_anat.data.reading.decoded import UnreadableError
-from monai_anat.data.reading.tiff_pages import MAX_PAGES, TiffPage, full_size_page, tiff_pages
+from monai_anat.data.reading.tiff import MAX_PAGES, TiffPage, full_size_page, tiff_pages
 
 PAGE = np.zeros((8, 6), np.uint8)
 
