@@ -40,8 +40,8 @@ def _check(network: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -
         shown = ", ".join(kept[:_SHOWN]) + (", ..." if len(kept) > _SHOWN else "")
         raise ValueError(
             f"the weights do not fit this network: {len(kept)} of {len(own)} tensors would keep random values "
-            f"({shown}). Build the network as the weights were trained, with the same classes, or load the encoder alone "
-            "(finetune_model_path)"
+            f"({shown}). Build the network as the weights were trained, with the same classes, or load the encoder "
+            "alone (finetune_model_path)"
         )
 
 
