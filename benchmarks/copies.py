@@ -2,10 +2,11 @@
 
     python benchmarks/copies.py DATA [--images 20000 60000] [--out copies.json]
 
-DATA is a folder of radiographs: every PNG and JPEG under it without "mask" or "label" in its path. From their thumbnails,
-this measures the share of pairs that the first axes do not exclude at the threshold. From pictures that are mixed from
-three of them, mirrored or not, with noise and 50 planted copies, it measures the CPU time of the search with and without
-distant blocks, and the share of pairs of blocks that slabs along some axes and a tree do not exclude. One thread.
+DATA is a folder of radiographs: every PNG and JPEG under it without "mask" or "label" in its path. From their
+thumbnails, this measures the share of pairs that the first axes do not exclude at the threshold. From pictures that
+are mixed from three of them, mirrored or not, with noise and 50 planted copies, it measures the CPU time of the
+search with and without distant blocks, and the share of pairs of blocks that slabs along some axes and a tree do not
+exclude. One thread.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python benchmarks/data.py [--images 100] [--files 20000] [--out data.json]
 
 Rates are per second of CPU time of this process, which a busy machine does not distort; files are decoded in this
-process (workers=0). The pictures are the sample radiographs, enlarged to 1024 px. A tree of many 40 px bitmaps shows the
-memory per file (--files 100000 takes a few minutes; 0 skips it). The search for copies is measured on pictures that are
-mixed from three sample radiographs each, in any number (--copies 20000 60000).
+process (workers=0). The pictures are the sample radiographs, enlarged to 1024 px. A tree of many 40 px bitmaps shows
+the memory per file (--files 100000 takes a few minutes; 0 skips it). The search for copies is measured on pictures
+that are mixed from three sample radiographs each, in any number (--copies 20000 60000).
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python benchmarks/loader.py [--out loader.json] [--images 200]
 
-Images are read as uint8 from a memory-mapped file, as in training: 608 and 152 px for PEAC (19 cells), 448 and 112 px for
-POPAR (14 cells). The time is the CPU time of one thread, which a busy machine does not distort; the wall time is printed
-as well. The stages are timed separately on the same draws. The rest of the total is Python between the stages.
+Images are read as uint8 from a memory-mapped file, as in training: 608 and 152 px for PEAC (19 cells), 448 and 112 px
+for POPAR (14 cells). The time is the CPU time of one thread, which a busy machine does not distort; the wall time is
+printed as well. The stages are timed separately on the same draws. The rest of the total is Python between the
+stages.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Sample radiographs of the package, with which every feature runs without a download.
 
-The sample has 200 frontal radiographs for pre-training, 130 of them with view and findings, and 65 radiographs with lung
-masks. They are at most 320 pixels wide or high and come from public collections with licenses that allow
-redistribution. ``sample/ATTRIBUTION.md`` names the sources, ``sample/attribution.csv`` the source, license and address
-of each image.
+The sample has 200 frontal radiographs for pre-training, 130 of them with view and findings, and 65 radiographs with
+lung masks. They are at most 320 pixels wide or high and come from public collections with licenses that allow
+redistribution. ``sample/ATTRIBUTION.md`` names the sources, ``sample/attribution.csv`` the source, license and
+address of each image.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def synthetic_radiograph(
         seed: random seed of small changes in position, width and brightness, and of noise.
 
     Returns:
-        Pixels (H, W), float32 in [0, 1], air dark and bone bright, and labels (H, W), uint8: 0 background, 1 right lung,
-        2 left lung.
+        Pixels (H, W), float32 in [0, 1], air dark and bone bright, and labels (H, W), uint8: 0 background, 1 right
+        lung, 2 left lung.
 
     >>> pixels, lungs = synthetic_radiograph(64)
     >>> pixels.shape, sorted(set(lungs.ravel().tolist()))
