@@ -6,6 +6,8 @@ run's seed. Workers, persistent or not, hold nothing, and their number changes n
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -175,8 +177,14 @@ class SeededDataset(Dataset[dict[str, Any]]):
 
 
 def _quiet_worker(worker_id: int) -> None:
-    """One thread per worker: the workers are the parallelism."""
+    """Use one thread, since the workers are the parallelism, and leave Ctrl-C to the trainer.
+
+    A terminal sends Ctrl-C to all processes of its group, but the trainer needs its workers to finish the step.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def resumable_loader(

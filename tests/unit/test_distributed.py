@@ -133,8 +133,10 @@ def is_alive(process: int) -> bool:
 def test_processes_end_when_their_launcher_was_killed(tmp_path):
     (tmp_path / "orphan.py").write_text(ORPHAN)
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        + [str(tmp_path / "orphan.py"), distributed.__file__, str(tmp_path)]
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+            *(str(tmp_path / "orphan.py"), distributed.__file__, str(tmp_path)),
+        ]
     )
     files = [tmp_path / "0", tmp_path / "1"]
     try:
