@@ -115,7 +115,7 @@ def hospital(tmp_path: Path) -> Path:
     del report.PixelData
     report.save_as(broken / "4711-XYZ_report.dcm")
     with_id = pydicom.dcmread(root / "Mustermann_Erika_19440229" / "4711-XYZ_2.dcm")
-    with_id.PixelData = bytes(reversed(with_id.PixelData))
+    with_id.PixelData = np.frombuffer(with_id.PixelData, "<u2")[::-1].tobytes()
     del with_id.PatientID
     with_id.save_as(root / "no_id.dcm")
     return root
@@ -205,6 +205,4 @@ def test_a_folder_of_traps_is_walked_to_its_end(tmp_path: Path) -> None:
         assert sum(count for reason, count in summary.reasons.items() if "in a circle" in reason) == 2
         assert not any("decoding failed" in reason for reason in summary.reasons)
         assert any("passed over: 1 x .txt" in note for note in summary.notes)
-        assert any(
-            "1 of 1 images have no view in their header or list and count as frontal" in note for note in summary.notes
-        )
+        assert any("1 of 1 images have no view in their header" in note for note in summary.notes)
