@@ -3,7 +3,7 @@
 from monai_anat.handlers.best_model import BestModelSaver
 from monai_anat.handlers.bundle_command import check_bundle_arguments, check_choice
 from monai_anat.handlers.checkpoint import Checkpointer
-from monai_anat.handlers.collapse import CollapseMonitor
+from monai_anat.handlers.collapse_monitor import CollapseMonitor
 from monai_anat.handlers.encoder_probe import EncoderProbe
 from monai_anat.handlers.epoch_log import EpochLog
 from monai_anat.handlers.guard import NonFiniteGuard
