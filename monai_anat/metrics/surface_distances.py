@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["SurfaceDistancesMetric", "surface_distances"]
+__all__ = ["SurfaceDistancesMetric", "surface_distance"]
 
 Mask = NDArray[np.bool_]
 
 
-def surface_distances(mask: Mask, truth: Mask, statistic: str = "hd95") -> float:
+def surface_distance(mask: Mask, truth: Mask, statistic: str = "hd95") -> float:
     """Measure how far the borders of two masks are apart, in pixels.
 
     Args:
@@ -35,7 +35,7 @@ def surface_distances(mask: Mask, truth: Mask, statistic: str = "hd95") -> float
 
     >>> one, other = np.zeros((9, 9), bool), np.zeros((9, 9), bool)
     >>> one[4, 2] = other[4, 6] = True
-    >>> surface_distances(one, other), surface_distances(np.zeros((3, 4), bool), np.ones((3, 4), bool))
+    >>> surface_distance(one, other), surface_distance(np.zeros((3, 4), bool), np.ones((3, 4), bool))
     (4.0, 5.0)
     """
     if statistic not in ("hd95", "mean"):
@@ -52,7 +52,7 @@ def surface_distances(mask: Mask, truth: Mask, statistic: str = "hd95") -> float
 
 
 class SurfaceDistancesMetric(CumulativeIterationMetric):
-    """MONAI metric of :func:`surface_distances` for one-hot masks, without the background.
+    """MONAI metric of :func:`surface_distance` for one-hot masks, without the background.
 
     MONAI's ``HausdorffDistanceMetric`` leaves images with a missing structure out of the mean, so that a prediction
     improves by omitting a structure. Here they count with the image diagonal.
@@ -80,7 +80,7 @@ class SurfaceDistancesMetric(CumulativeIterationMetric):
             )
         masks, truths = (np.asarray(part.detach().cpu()) > 0 for part in (y_pred[:, 1:], y[:, 1:]))
         values = [
-            [surface_distances(mask, truth, self.statistic) for mask, truth in zip(*pair, strict=True)]
+            [surface_distance(mask, truth, self.statistic) for mask, truth in zip(*pair, strict=True)]
             for pair in zip(masks, truths, strict=True)
         ]
         return torch.tensor(values, dtype=torch.float32)

@@ -8,7 +8,7 @@ import torch
 from monai.metrics import compute_hausdorff_distance
 
 from monai_anat.metrics import SurfaceDistancesMetric
-from monai_anat.metrics.surface_distances import surface_distances
+from monai_anat.metrics.surface_distances import surface_distance
 
 
 def blobs(seed: int) -> np.ndarray:
@@ -25,19 +25,19 @@ def test_hd95_is_that_of_monai() -> None:
         mask, truth = blobs(seed), blobs(seed + 50)
         tensors = [torch.as_tensor(part[None, None]).float() for part in (mask, truth)]
         expected = compute_hausdorff_distance(*tensors, include_background=True, percentile=95)
-        assert surface_distances(mask, truth) == pytest.approx(expected.item(), abs=1e-5)
+        assert surface_distance(mask, truth) == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_the_mean_runs_over_both_borders() -> None:
     mask, truth = np.zeros((9, 9), bool), np.zeros((9, 9), bool)
     mask[4, 2] = truth[4, 6] = truth[4, 7] = True
-    assert surface_distances(mask, truth, "mean") == pytest.approx((4 + 4 + 5) / 3)
+    assert surface_distance(mask, truth, "mean") == pytest.approx((4 + 4 + 5) / 3)
 
 
 def test_a_missing_structure_counts_with_the_diagonal_and_an_absent_one_not_at_all() -> None:
     some, none = np.ones((30, 40), bool), np.zeros((30, 40), bool)
-    assert surface_distances(none, some) == surface_distances(none, some, "mean") == 50
-    assert math.isnan(surface_distances(some, none))
+    assert surface_distance(none, some) == surface_distance(none, some, "mean") == 50
+    assert math.isnan(surface_distance(some, none))
     metric = SurfaceDistancesMetric()
     one_hot = torch.ones(2, 3, 30, 40)
     truth = one_hot.clone()
@@ -50,6 +50,6 @@ def test_a_missing_structure_counts_with_the_diagonal_and_an_absent_one_not_at_a
 
 def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match="statistic must be"):
-        surface_distances(np.ones((2, 2), bool), np.ones((2, 2), bool), "median")
+        surface_distance(np.ones((2, 2), bool), np.ones((2, 2), bool), "median")
     with pytest.raises(ValueError, match="shape of y_pred"):
         SurfaceDistancesMetric()(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 4, 3))
