@@ -61,7 +61,12 @@ PROTOCOLS = (
 PUBLIC_SETS = (
     "chestxray14",
     "chexpert",
-    "mimic",
+    "cxr_lt",
+    "mimic_cxr",
+    "montgomery",
     "padchest",
-    "vindr",
+    "rsna_pneumonia",
+    "shenzhen",
+    "tbx11k",
+    "vindr_cxr",
 )
