@@ -1,4 +1,4 @@
-"""Labeled images read once and kept in memory, at the size at which they are evaluated."""
+"""Labeled images in memory, at the size of an evaluation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from monai_anat.data.lists.datalists import DatalistError
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
-from monai_anat.evaluation.frozen import load_by
-from monai_anat.evaluation.frozen_protocol import file_names, patients_of
+from monai_anat.evaluation.frozen_encoder import load_by
+from monai_anat.evaluation.patients import file_names, patients_of
 from monai_anat.keys import IMAGE, LABEL
 
 __all__ = ["SegmentationCases", "load_cases"]
@@ -27,9 +27,9 @@ class SegmentationCases:
     Attributes:
         images: (N, 1, S, S) float32 in [0, 1].
         labels: (N, S, S) uint8 class numbers.
-        names: file name of each image; its path where two files have one name.
-        patients: patient of each image; the file where the list has none.
-        spacings: (N, 2) height and width in mm of a pixel of ``labels``, NaN where the file does not say.
+        names: file name of each image; its path if two files have the same name.
+        patients: patient of each image; the file name if the list has none.
+        spacings: (N, 2) height and width in mm of a pixel of ``labels``, NaN if unknown.
     """
 
     images: Tensor
@@ -42,10 +42,10 @@ class SegmentationCases:
         return len(self.names)
 
     def take(self, names: Sequence[str]) -> SegmentationCases:
-        """The cases of these file names, in this order.
+        """Select cases by file name, in the given order.
 
         Raises:
-            KeyError: naming the first file that is not there.
+            KeyError: if there is no such file.
         """
         where = {name: index for index, name in enumerate(self.names)}
         missing = [name for name in names if name not in where]
@@ -103,7 +103,7 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
 
 
 def _spacing(meta: Mapping[str, Any], shape: tuple[int, ...], image_size: int) -> NDArray[np.float64]:
-    """Height and width in mm of a pixel, once an image of ``shape`` has become a square."""
+    """Height and width in mm of a pixel after an image of ``shape`` is resized to a square."""
     if not meta["spacing_known"]:
         return np.full(2, np.nan)
     stored = np.linalg.norm(np.asarray(meta["original_affine"], dtype=np.float64)[:2, :2], axis=0)

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from monai_anat.data.lists.datalists import DatalistError, is_image_file
 from monai_anat.data.reading.radiograph import read_radiograph
 from monai_anat.data.reading.readers import RadiographReader
-from monai_anat.evaluation.feature_store import file_key
+from monai_anat.evaluation.feature_store import image_key
 from monai_anat.keys import IMAGE, LABEL
 from monai_anat.metrics.landmarks import LUNG_LANDMARKS, lung_landmarks
 
@@ -93,7 +93,7 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
     names = _names(datalist)
     points, shapes, spacings, aspects, widths = [], [], [], [], []
     for item in datalist:
-        shape, spacing, aspect = _image_facts(str(item[IMAGE]), file_key(item[IMAGE]))
+        shape, spacing, aspect = _image_facts(str(item[IMAGE]), image_key(item[IMAGE]))
         own = _written(item, names, shape) if LANDMARKS in item else _from_mask(item, names, shape)
         points.append(own)
         shapes.append(shape)
@@ -324,7 +324,7 @@ def _mask_landmarks(path: str, key: str) -> tuple[tuple[int, ...], NDArray[np.fl
 
 
 def _from_mask(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    size, landmarks = _mask_landmarks(str(item[LABEL]), file_key(item[LABEL]))
+    size, landmarks = _mask_landmarks(str(item[LABEL]), image_key(item[LABEL]))
     if size != shape:
         raise DatalistError(f"{item[LABEL]} must have the size of its image, got {size} for {shape}")
     points = np.full((len(names), 2), np.nan)
