@@ -60,8 +60,8 @@ def write(folder: Path, *cells: dict[str, Any]) -> dict[tuple[str, int], dict[st
 
 def without_replicates(one: dict[str, Any]) -> dict[str, Any]:
     for protocol in evidence.HEADLINES:
-        for metric in one["results"][protocol]["metrics"].values():
-            del metric["replicates"]
+        for metric in one["results"][protocol].metrics.values():
+            del metric.replicates
     return one
 
 
@@ -119,10 +119,10 @@ def test_scratch_has_one_dice_whatever_the_seeds(tmp_path):
 
 def test_cells_keep_what_comparisons_need():
     results = cell("popar")["results"]
-    results["landmarks"]["baselines"] = {"random": results["collapse"]["metrics"]}
+    results["landmarks"].baselines = {"random": results["collapse"].metrics}
     kept = evidence.without_baseline_replicates(results)
-    assert len(kept["landmarks"]["metrics"]["error"]["replicates"]) == 50
-    assert "replicates" not in kept["landmarks"]["baselines"]["random"]["effective_rank"]
+    assert len(kept["landmarks"].metrics["error"].replicates) == 50
+    assert "replicates" not in kept["landmarks"].baselines["random"]["effective_rank"]
     assert kept["few-shot-1"] == results["few-shot-1"]
 
 
@@ -200,6 +200,6 @@ def test_protocols_compute_where_the_bundles_do(tmp_path, monkeypatch):
     assert devices == ["cuda"] * 3
     written = json.loads((tmp_path / "scratch-3.json").read_text())
     assert (written["preset"], written["data"]) == ("mini", "sample")
-    assert len(written["results"]["landmarks"]["metrics"]["error"]["replicates"]) == 50
+    assert len(written["results"]["landmarks"].metrics["error"].replicates) == 50
     assert json.loads((tmp_path / "scratch-3" / evidence.NOTE_NAME).read_text()) == {"preset": "mini", "data": "sample"}
     assert networks.read_encoder_record(tmp_path / "scratch-3" / "encoder").image_size[0] == 112

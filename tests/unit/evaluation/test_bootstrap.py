@@ -10,7 +10,7 @@ from monai_anat.evaluation.bootstrap import interval, undefined_metric
 
 
 def covers(metric, truth: float) -> bool:
-    return metric["low"] <= truth <= metric["high"]
+    return metric.low <= truth <= metric.high
 
 
 @pytest.mark.parametrize("patients", [8, 30])
@@ -48,8 +48,8 @@ def test_the_interval_is_the_expanded_percentile_one() -> None:
 def test_images_of_a_patient_count_once_and_undefined_ones_not_at_all() -> None:
     bootstrap = PatientBootstrap(["a", "a", "a", "b", "c"])
     metric = bootstrap.mean([1.0, 1.0, 1.0, 0.0, np.nan], better="higher", unit="share")
-    assert (metric["value"], metric["n_patients"], metric["unit"]) == (0.5, 2, "share")
-    assert len(metric["replicates"]) == 1000
+    assert (metric.value, metric.n_patients, metric.unit) == (0.5, 2, "share")
+    assert len(metric.replicates) == 1000
     assert bootstrap.mean([1.0, 0.0], rows=[0, 3], better=None)["value"] == 0.5
 
 
@@ -78,8 +78,8 @@ def test_draws_widen_the_interval() -> None:
     apart = flat + np.array([[0.0], [1.0], [2.0], [3.0]])
     assert bootstrap.draw_mean(flat, better=None)["high"] == 0
     metric = bootstrap.draw_mean(apart, better=None)
-    assert metric["value"] == 1.5
-    assert metric["low"] < 1 < 2 < metric["high"]
+    assert metric.value == 1.5
+    assert metric.low < 1 < 2 < metric.high
 
 
 def test_equal_patients_give_equal_resamples() -> None:
@@ -92,8 +92,8 @@ def test_what_is_undefined_says_why() -> None:
     metric = PatientBootstrap(["a", "b"]).mean([np.nan, np.nan], better="higher", why="all masks are empty")
     assert metric == undefined_metric("all masks are empty", better="higher")
     one = PatientBootstrap(["a", "a"]).mean([0.0, 1.0], better="higher")
-    assert (one["value"], one["low"]) == (0.5, None)
-    assert one["why"] == "an interval needs at least 2 patients with a defined value, got 1"
+    assert (one.value, one.low) == (0.5, None)
+    assert one.why == "an interval needs at least 2 patients with a defined value, got 1"
 
 
 def test_wrong_arguments_are_named() -> None:

@@ -70,7 +70,7 @@ def test_accuracy_leaves_out_images_without_a_class() -> None:
         "no test image has a known class"
     )
     one = accuracy(np.eye(2)[[0, 0, 1]], np.eye(2)[[0, 0, 0]], bootstrap)
-    assert (one["value"], one["why"]) == (None, "all test images are of one class, so there is no accuracy")
+    assert (one.value, one.why) == (None, "all test images are of one class, so there is no accuracy")
 
 
 def test_accuracy_counts_images_and_not_patients() -> None:

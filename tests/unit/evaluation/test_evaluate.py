@@ -16,7 +16,7 @@ from monai_anat.evaluation import (
     evaluate_encoder,
     load_results,
 )
-from monai_anat.evaluation.protocols import CLASSES, FROZEN
+from monai_anat.evaluation.evaluate import CLASSES, FROZEN
 from monai_anat.networks import ViTBackbone, load_encoder, save_encoder
 
 #: fast settings of every protocol on frozen features
@@ -42,8 +42,8 @@ def test_size_and_normalization_are_those_of_the_record(encoder, tmp_path) -> No
     results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["landmarks"], options=TINY)
     frozen = FrozenEncoder(load_encoder(encoder), image_size=32, mean=0.4, std=0.2)
     expected = LandmarkProbe(**TINY["landmarks"]).run(frozen, load_datalist(sample_folder(), "test"))
-    assert results["landmarks"]["metrics"] == expected["metrics"]
-    assert json.loads((tmp_path / "evaluation.json").read_text())["landmarks"]["n_pairs"] == expected["n_pairs"]
+    assert results["landmarks"].metrics == expected.metrics
+    assert json.loads((tmp_path / "evaluation.json").read_text())["landmarks"]["n_pairs"] == expected.extra["n_pairs"]
     assert (tmp_path / "report.html").read_text().count("data:image/png") == 4, "the panels and three cases"
 
 
@@ -52,9 +52,9 @@ def test_few_shot_takes_its_own_arguments_and_those_of_the_segmentation(encoder,
     own = {"shots": [1, 2], "modes": ["fine-tuned"], "resamples": 10, "few_shot": {"warmup": 0.5}}
     options = {"few-shot": {**few, **own}}
     results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["few-shot"], options=options)
-    assert results["few-shot"]["settings"]["few_shot"] == {**few, "warmup": 0.5}
-    assert results["few-shot"]["settings"]["encoder"]["std"] == 0.2
-    (dice, *_) = results["few-shot"]["curves"]
+    assert results["few-shot"].settings["few_shot"] == {**few, "warmup": 0.5}
+    assert results["few-shot"].settings["encoder"]["std"] == 0.2
+    (dice, *_) = results["few-shot"].extra["curves"]
     assert dice["ways"] == {"fine-tuned": [[1, "dice/1 label, fine-tuned"], [2, "dice/2 labels, fine-tuned"]]}
     assert (tmp_path / "few_shot" / "2_fine-tuned" / "few_shot_masks.npz").is_file()
     page = (tmp_path / "report.html").read_text()
@@ -115,7 +115,7 @@ def test_any_encoder_gets_its_page(tmp_path, few) -> None:
     frozen = FrozenEncoder(backbone, image_size=32, mean=0.4, std=0.2)
     options = {"collapse": TINY["collapse"]}
     results = evaluate_encoder(frozen, few, tmp_path, "collapse", options=options)
-    assert results["collapse"]["settings"]["encoder"]["mean"] == 0.4
+    assert results["collapse"].settings["encoder"]["mean"] == 0.4
     assert "ViTBackbone, 32 pixels." in (tmp_path / "report.html").read_text()
     own = {**options, "encoder": {"image_size": 32, "mean": 0.4, "std": 0.2}}
     assert evaluate_encoder(backbone, few, tmp_path, "collapse", options=own) == results
@@ -142,7 +142,7 @@ def test_a_run_that_is_stopped_keeps_the_protocols_that_it_had(encoder, tmp_path
         evaluate_encoder(encoder, sample_folder(), tmp_path, ["collapse", "symmetry"], options=TINY)
     kept = load_results(tmp_path)
     assert list(kept) == ["collapse"]
-    assert len(kept["collapse"]["metrics"]["effective_rank"]["replicates"]) == 10
+    assert len(kept["collapse"].metrics["effective_rank"].replicates) == 10
 
 
 def test_all_leaves_out_what_a_small_map_cannot_answer(tmp_path, few) -> None:
@@ -150,8 +150,8 @@ def test_all_leaves_out_what_a_small_map_cannot_answer(tmp_path, few) -> None:
     folder = save_encoder(backbone, tmp_path / "encoder", image_size=32, mean=0.4, std=0.2)
     options = {**TINY, "encoder": {"image_size": 32}}
     results = evaluate_encoder(folder, few, tmp_path / "out", ["all"], options=options)
-    assert "at least 4 x 4 cells, got 2 x 2" in results["landmarks"]["skipped"]
-    assert results["collapse"]["metrics"]
+    assert "at least 4 x 4 cells, got 2 x 2" in results["landmarks"].skipped
+    assert results["collapse"].metrics
     assert "Left out" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -160,9 +160,9 @@ def test_all_runs_what_the_data_allow_and_says_what_they_do_not(encoder, tmp_pat
     results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["all"], options=options, cache_dir=tmp_path / "c")
     assert list(results) == [*FROZEN, *CLASSES]
     for name in FROZEN:
-        assert results[name]["metrics"], name
+        assert results[name].metrics, name
     for name in CLASSES:
-        assert results[name]["skipped"].startswith("every item must have a 'label' that is a class number")
+        assert results[name].skipped.startswith("every item must have a 'label' that is a class number")
     assert load_results(tmp_path) == json.loads(json.dumps(results))
     assert compare_evaluations(load_results(tmp_path), results)["landmarks"]["error"]["difference"] == 0
     page = (tmp_path / "report.html").read_text()
@@ -175,9 +175,9 @@ def test_class_labels_of_a_whole_collection(encoder, real_data, tmp_path) -> Non
     options = {"linear": {"resamples": 20, "random_seed": None}, "k-nn": {"resamples": 20, "random_seed": None}}
     path = real_data / "cxr_cls" / "kermany_datalist.json"
     results = evaluate_encoder(encoder, path, tmp_path, ["linear", "k-nn"], options=options)
-    assert results["linear"]["class_names"] == ["normal", "bacteria", "virus"]
-    assert results["linear"]["metrics"]["auroc"]["value"] > 0.5
-    assert results["linear"]["n_images"] == 90
+    assert results["linear"].extra["class_names"] == ["normal", "bacteria", "virus"]
+    assert results["linear"].metrics["auroc"].value > 0.5
+    assert results["linear"].n_images == 90
 
 
 @pytest.mark.real_data
@@ -185,7 +185,7 @@ def test_lungs_of_a_whole_collection(encoder, real_data, tmp_path) -> None:
     options = {name: {"resamples": 20, "random_seed": None} for name in ("landmarks", "symmetry")}
     results = evaluate_encoder(encoder, real_data / "cxr_seg", tmp_path, list(options), options=options)
     assert results["landmarks"]["n_patients"] == 18
-    assert 0.05 < results["landmarks"]["baselines"]["same position"]["error"]["value"] < 0.3
+    assert 0.05 < results["landmarks"].baselines["same position"]["error"]["value"] < 0.3
 
 
 def test_all_goes_on_where_labels_are_names_of_findings(encoder, tmp_path, few) -> None:

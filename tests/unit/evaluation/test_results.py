@@ -22,25 +22,25 @@ def result(values, better="higher", **changes) -> dict:
 def test_pairing_removes_what_both_share() -> None:
     hard = np.random.default_rng(0).normal(size=12)
     difference = compare_results(result(hard + 0.1), result(hard))["score/a b"]
-    assert difference["difference"] == pytest.approx(0.1)
-    assert difference["low"] == pytest.approx(0.1, abs=1e-4)
-    assert difference["ahead"] == "first"
+    assert difference.difference == pytest.approx(0.1)
+    assert difference.low == pytest.approx(0.1, abs=1e-4)
+    assert difference.ahead == "first"
     lower = compare_results(result(hard + 0.1, "lower"), result(hard, "lower"))["score/a b"]
-    assert lower["ahead"] == "second"
+    assert lower.ahead == "second"
 
 
 def test_what_has_no_interval_has_no_winner_and_few_patients_widen_the_difference() -> None:
     values = np.arange(12) / 12
     one, other = result(values + 0.1), result(values)
     for found in (one, other):
-        found["metrics"]["score/a b"]["low"] = None
+        found.metrics["score/a b"].low = None
     difference = compare_results(one, other)["score/a b"]
-    assert (difference["low"], difference["high"], difference["ahead"]) == (None, None, None)
+    assert (difference.low, difference.high, difference.ahead) == (None, None, None)
     noisy = np.random.default_rng(1).normal(size=12)
     wide, narrow = result(noisy), result(noisy)
-    wide["metrics"]["score/a b"]["rests_on"] = 3
+    wide.metrics["score/a b"].rests_on = 3
     pair = [compare_results(found, result(values))["score/a b"] for found in (wide, narrow)]
-    assert pair[0]["high"] - pair[0]["low"] > 1.2 * (pair[1]["high"] - pair[1]["low"])
+    assert pair[0].high - pair[0].low > 1.2 * (pair[1].high - pair[1].low)
 
 
 def test_nobody_is_ahead_within_the_interval() -> None:
@@ -51,7 +51,7 @@ def test_nobody_is_ahead_within_the_interval() -> None:
     assert found["score/a b"]["ahead"] is None
     assert list(found) == ["score/a b"], "what is undefined has no difference"
     assert (
-        compare_results(*(result(row + [0, 9][i], None) for i, row in enumerate(values)))["score/a b"]["ahead"] is None
+        compare_results(*(result(row + [0, 9][i], None) for i, row in enumerate(values)))["score/a b"].ahead is None
     )
 
 
@@ -73,7 +73,7 @@ def test_disk_keeps_every_number(tmp_path) -> None:
     path = save_results(results, tmp_path / "new")
     assert "replicates" not in path.read_text()
     assert load_results(tmp_path / "new") == json.loads(json.dumps(results))
-    assert compare_results(load_results(tmp_path / "new")["p"], results["p"])["score/a b"]["difference"] == 0
+    assert compare_results(load_results(tmp_path / "new")["p"], results["p"])["score/a b"].difference == 0
     with pytest.raises(FileNotFoundError, match="evaluate an encoder into this folder first"):
         load_results(tmp_path)
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from monai_anat.evaluation import ComposabilityProbe, DecomposabilityProbe
-from monai_anat.evaluation.probes.composition import draw_windows, other_patient
+from monai_anat.evaluation.probes.composability import draw_windows, other_patient
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
 
 FAST = {"resamples": 50, "random_seed": None}
@@ -25,17 +25,17 @@ def gray_patients(folder) -> list[dict]:
 def test_a_linear_encoder_composes_exactly(ramps, oracles) -> None:
     result = ComposabilityProbe(windows=3, **FAST).run(oracles.gray(), ramps)
     for parts in (2, 3, 4):
-        assert result["metrics"][f"raw_cosine/{parts}"]["value"] == pytest.approx(1, abs=1e-6)
-        assert result["metrics"][f"cosine/{parts}"]["value"] > 0.9
-        assert result["metrics"][f"control/{parts}"]["value"] < 0.5
-    gap = result["metrics"]["gap/4"]["value"]
-    difference = result["metrics"]["cosine/4"]["value"] - result["metrics"]["control/4"]["value"]
+        assert result.metrics[f"raw_cosine/{parts}"].value == pytest.approx(1, abs=1e-6)
+        assert result.metrics[f"cosine/{parts}"].value > 0.9
+        assert result.metrics[f"control/{parts}"].value < 0.5
+    gap = result.metrics["gap/4"].value
+    difference = result.metrics["cosine/4"].value - result.metrics["control/4"].value
     assert gap == pytest.approx(difference)
-    assert result["quartiles"]["raw_cosine/2"] == pytest.approx([1, 1, 1], abs=1e-6)
+    assert result.extra["quartiles"]["raw_cosine/2"] == pytest.approx([1, 1, 1], abs=1e-6)
 
 
 def test_noise_does_not_compose(lungs, oracles) -> None:
-    metrics = ComposabilityProbe(windows=4, **FAST).run(oracles.noise(), lungs["training"])["metrics"]
+    metrics = ComposabilityProbe(windows=4, **FAST).run(oracles.noise(), lungs["training"]).metrics
     assert metrics["gap"]["value"] == pytest.approx(0, abs=0.1)
 
 
@@ -43,12 +43,12 @@ def test_parts_find_their_window_only_if_the_encoder_tells_patients_apart(lungs,
     items = [*lungs["training"], *lungs["test"]]
     noise = DecomposabilityProbe(rounds=8, **FAST).run(oracles.noise(), items)
     assert noise["chance"] == 1 / 10
-    assert noise["metrics"]["recall_at_1"]["value"] == pytest.approx(0.1, abs=0.1)
-    assert noise["metrics"]["control"]["value"] == pytest.approx(0.1, abs=0.1)
+    assert noise.metrics["recall_at_1"].value == pytest.approx(0.1, abs=0.1)
+    assert noise.metrics["control"].value == pytest.approx(0.1, abs=0.1)
 
 
 def test_patients_of_one_gray_level_each_are_found(oracles, tmp_path) -> None:
-    metrics = DecomposabilityProbe(**FAST).run(oracles.bands(), gray_patients(tmp_path))["metrics"]
+    metrics = DecomposabilityProbe(**FAST).run(oracles.bands(), gray_patients(tmp_path)).metrics
     assert metrics["recall_at_1"]["value"] == 1
     assert metrics["control"]["value"] == 0
     assert metrics["part_cosine"]["value"] == pytest.approx(1)
@@ -78,16 +78,16 @@ def repeating_head(features: int) -> DecompositionHead:
 
 def test_a_head_that_averages_is_the_mean_of_the_parts(ramps, oracles, gray) -> None:
     encoder = oracles.frozen(gray(), heads={"composition_head": averaging_head(2)})
-    metrics = ComposabilityProbe(windows=3, **FAST).run(encoder, ramps)["metrics"]
+    metrics = ComposabilityProbe(windows=3, **FAST).run(encoder, ramps).metrics
     for name in ("cosine", "control", "gap"):
         assert metrics[f"head_{name}"]["value"] == pytest.approx(metrics[f"{name}/4"]["value"], abs=1e-4)
-    assert "head_cosine" not in ComposabilityProbe(**FAST).run(oracles.gray(), ramps)["metrics"]
+    assert "head_cosine" not in ComposabilityProbe(**FAST).run(oracles.gray(), ramps).metrics
 
 
 def test_a_head_that_repeats_the_whole_is_right_where_all_parts_are_equal(oracles, gray_bands, tmp_path) -> None:
     items = gray_patients(tmp_path)
     heads = {"composition_head": averaging_head(4), "decomposition_head": repeating_head(4)}
-    metrics = DecomposabilityProbe(**FAST).run(oracles.frozen(gray_bands(), heads=heads), items)["metrics"]
+    metrics = DecomposabilityProbe(**FAST).run(oracles.frozen(gray_bands(), heads=heads), items).metrics
     assert metrics["head_cosine"]["value"] == pytest.approx(1, abs=1e-4)
     assert metrics["head_control"]["value"] == pytest.approx(-1 / 3, abs=0.1), "four directions around their mean"
     assert metrics["part_identification"]["value"] == 0.25, "all parts are alike"
@@ -98,8 +98,8 @@ def test_a_head_that_repeats_the_whole_is_right_where_all_parts_are_equal(oracle
 def test_a_head_of_another_number_of_parts_is_not_asked(ramps, oracles, gray) -> None:
     encoder = oracles.frozen(gray(), heads={"composition_head": averaging_head(2, parts=9)})
     result = ComposabilityProbe(**FAST).run(encoder, ramps)
-    assert result["notes"] == ["The composition_head is for 9 parts, not for 4, and is not asked."]
-    assert "head_cosine" not in result["metrics"]
+    assert result.notes == ["The composition_head is for 9 parts, not for 4, and is not asked."]
+    assert "head_cosine" not in result.metrics
 
 
 def test_windows_are_inside_and_divisible(ramps) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from monai_anat.data import DatalistError
 from monai_anat.evaluation import LinearProbe, NearestNeighborProbe, compare_results
-from monai_anat.evaluation.probes.classification import _fit
+from monai_anat.evaluation.probes.linear import _fit
 
 FAST = {"resamples": 50, "random_seed": None}
 PROBES = [LinearProbe, NearestNeighborProbe]
@@ -43,11 +43,11 @@ def splits(folders, label):
 def test_one_of_many_classes(probe, folders, oracles) -> None:
     result = probe(**FAST, class_names=["a", "b", "c", "d"]).run(oracles.bands(), *splits(folders, lambda n: n % 4))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert result["metrics"]["auroc"]["value"] == 1
-    assert result["metrics"]["auprc/c"]["value"] == 1
-    assert result["metrics"]["accuracy"]["value"] == 1
-    assert len(result["predictions"]["probabilities"]) == 20
-    assert compare_results(result, result)["auroc"]["difference"] == 0
+    assert result.metrics["auroc"].value == 1
+    assert result.metrics["auprc/c"].value == 1
+    assert result.metrics["accuracy"].value == 1
+    assert len(result.extra["predictions"]["probabilities"]) == 20
+    assert compare_results(result, result)["auroc"].difference == 0
 
 
 @pytest.mark.parametrize("probe", PROBES)
@@ -56,17 +56,17 @@ def test_many_findings_and_unknown_labels(probe, folders, oracles) -> None:
         return [int(number % 4 in (1, 2)), -1 if number % 5 == 0 else int(number % 4 == 3)]
 
     result = probe(**FAST, class_names=["mass", "edema"]).run(oracles.bands(), *splits(folders, label))
-    assert result["metrics"]["auroc/mass"]["value"] == 1
-    assert result["metrics"]["auroc/edema"]["value"] == 1
-    assert result["metrics"]["auroc/edema"]["n_patients"] == 16
-    assert result["predictions"]["labels"][0] == [0, None]
-    assert "accuracy" not in result["metrics"]
+    assert result.metrics["auroc/mass"].value == 1
+    assert result.metrics["auroc/edema"].value == 1
+    assert result.metrics["auroc/edema"].n_patients == 16
+    assert result.extra["predictions"]["labels"][0] == [0, None]
+    assert "accuracy" not in result.metrics
 
 
 def test_noise_is_at_chance_and_random_weights_stand_beside(folders, oracles) -> None:
     result = LinearProbe(resamples=200, class_names=["a", "b"]).run(oracles.noise(), *splits(folders, lambda n: n % 2))
-    assert result["metrics"]["auroc"]["low"] < 0.5 < result["metrics"]["auroc"]["high"]
-    assert list(result["baselines"]) == ["random initialization"]
+    assert result.metrics["auroc"].low < 0.5 < result.metrics["auroc"].high
+    assert list(result.baselines) == ["random initialization"]
 
 
 def test_one_class_only_is_said_and_not_averaged(folders, oracles) -> None:
@@ -75,29 +75,29 @@ def test_one_class_only_is_said_and_not_averaged(folders, oracles) -> None:
         item["label"][1] = 0
     result = LinearProbe(**FAST, class_names=["mass", "hernia"]).run(oracles.bands(), *data)
     sentence = "hernia has no area under a curve: all 20 test images with a known label are negative"
-    assert result["metrics"]["auroc/hernia"]["value"] is None
-    assert result["metrics"]["auroc/hernia"]["why"] == sentence
-    assert result["notes"] == [f"Hernia{sentence[6:]}."]
-    assert result["metrics"]["auroc"]["value"] == result["metrics"]["auroc/mass"]["value"]
+    assert result.metrics["auroc/hernia"].value is None
+    assert result.metrics["auroc/hernia"].why == sentence
+    assert result.notes == [f"Hernia{sentence[6:]}."]
+    assert result.metrics["auroc"].value == result.metrics["auroc/mass"].value
     for item in data[2]:
         item["label"][0] = 1
     result = LinearProbe(**FAST).run(oracles.bands(), *data)
-    assert result["metrics"]["auroc"]["why"].startswith("no class has both positive and negative test images")
+    assert result.metrics["auroc"].why.startswith("no class has both positive and negative test images")
 
 
 def test_a_rare_finding_has_a_value_and_no_interval(folders, oracles) -> None:
     data = splits(folders, lambda n: [n % 2, int(n == 3)])
-    metric = LinearProbe(**FAST).run(oracles.bands(), *data)["metrics"]["auroc/1"]
-    assert metric["value"] is not None
-    assert metric["low"] is None
-    assert metric["why"] == "an interval needs at least 5 positive patients, got 1"
+    metric = LinearProbe(**FAST).run(oracles.bands(), *data).metrics["auroc/1"]
+    assert metric.value is not None
+    assert metric.low is None
+    assert metric.why == "an interval needs at least 5 positive patients, got 1"
 
 
 def test_a_constant_encoder_has_no_score(folders, oracles) -> None:
     result = LinearProbe(**FAST).run(oracles.constant(), *splits(folders, lambda n: n % 2))
-    assert result["collapsed"] is True
-    assert result["metrics"]["auroc"]["value"] is None
-    assert "collapsed" in result["metrics"]["auroc"]["why"]
+    assert result.collapsed is True
+    assert result.metrics["auroc"].value is None
+    assert "collapsed" in result.metrics["auroc"].why
 
 
 def test_the_linear_fit_is_the_minimum() -> None:
@@ -114,7 +114,7 @@ def test_the_linear_fit_is_the_minimum() -> None:
 
 
 def test_neighbors_vote_by_similarity() -> None:
-    from monai_anat.evaluation.probes.classification import Split
+    from monai_anat.evaluation.probes.linear import Split
 
     training = Split(np.array([[1.0, 0], [0.8, 0.6], [0, 1.0]]), np.array([[1.0], [0.0], [np.nan]]))
     probe = NearestNeighborProbe(neighbors=2, temperature=0.5, center=False)
@@ -130,21 +130,21 @@ def test_neighbors_vote_by_similarity() -> None:
 def test_within_one_list_the_patient_himself_is_no_neighbor(folders, oracles) -> None:
     items = pictures(folders[0], 24, lambda n: n % 4)
     result = NearestNeighborProbe(**FAST, neighbors=3).run_within(oracles.bands(), items)
-    assert result["metrics"]["auroc"]["value"] == result["metrics"]["accuracy"]["value"] == 1
-    assert result["n_images"] == len(result["predictions"]["images"]) == 24
+    assert result.metrics["auroc"].value == result.metrics["accuracy"].value == 1
+    assert result.n_images == len(result.extra["predictions"]["images"]) == 24
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     alone = [{**item, "patient": f"p{number % 4}"} for number, item in enumerate(items)]
     result = NearestNeighborProbe(**FAST, neighbors=3).run_within(oracles.bands(), alone)
-    assert result["metrics"]["accuracy"]["value"] == 0, "all that look alike are one patient's"
+    assert result.metrics["accuracy"].value == 0, "all that look alike are one patient's"
 
 
 def test_within_one_list_noise_is_at_chance_and_compared_with_random_weights(folders, oracles) -> None:
     items = pictures(folders[0], 60, lambda n: [n % 2])
     probe = NearestNeighborProbe(resamples=200, neighbors=5)
     noise, bands = (probe.run_within(encoder(), items) for encoder in (oracles.noise, oracles.bands))
-    assert noise["metrics"]["auroc"]["low"] < 0.5 < noise["metrics"]["auroc"]["high"]
+    assert noise.metrics["auroc"].low < 0.5 < noise.metrics["auroc"].high
     assert list(noise["comparisons"]) == ["random initialization"]
-    assert compare_results(bands, noise)["auroc"]["ahead"] == "first"
+    assert compare_results(bands, noise)["auroc"].ahead == "first"
     with pytest.raises(ValueError, match="same settings"):
         compare_results(bands, probe.run(oracles.bands(), *splits(folders, lambda n: [n % 2])) | {"protocol": "k-nn"})
 

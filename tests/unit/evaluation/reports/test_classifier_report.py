@@ -36,16 +36,16 @@ def _case(count=80):
 
 def test_the_label_scores_one_noise_about_a_half_and_one_kind_of_image_has_no_number(tmp_path):
     result = report_classifier(*_case(), NAMES, tmp_path, resamples=200, settings={"average": "prob"})
-    metrics = result["metrics"]
+    metrics = result.metrics
     assert metrics["auroc/Mass"]["value"] == metrics["auprc/Mass"]["value"] == 1
     noise = metrics["auroc/Noise"]
     assert noise["low"] < 0.5 < noise["high"]
     assert metrics["auroc/Hernia"]["value"] is None
     assert "all 80 test images with a known label are negative" in metrics["auroc/Hernia"]["why"]
-    assert any("Hernia" in note for note in result["notes"])
+    assert any("Hernia" in note for note in result.notes)
     assert metrics["auroc"]["value"] == pytest.approx((1 + noise["value"]) / 2)
     assert result["n_patients"] == 40
-    assert result["settings"]["average"] == "prob"
+    assert result.settings["average"] == "prob"
     text = (tmp_path / "classification.json").read_text()
     assert json.loads(text) == json.loads(json.dumps(result))
     assert "NaN" not in text
@@ -54,8 +54,8 @@ def test_the_label_scores_one_noise_about_a_half_and_one_kind_of_image_has_no_nu
 def test_no_class_that_can_be_measured_is_said_too(tmp_path):
     scores, labels, items = _case(6)
     result = report_classifier(scores, labels * 0, items, NAMES, tmp_path, resamples=50)
-    assert result["metrics"]["auroc"]["value"] is None
-    assert "no class has both" in result["metrics"]["auroc"]["why"]
+    assert result.metrics["auroc"].value is None
+    assert "no class has both" in result.metrics["auroc"].why
     nothing = report_classifier(scores, torch.full_like(labels, NAN), items, NAMES, tmp_path / "b", resamples=50)
     assert nothing["calibration_error"] == {}
     assert not (tmp_path / "b" / "calibration.png").exists()
@@ -67,9 +67,9 @@ def test_exclusive_classes_have_an_accuracy_over_known_images(tmp_path):
     labels[1] = NAN
     items = [{"image": f"{number}.png"} for number in range(4)]
     result = report_classifier(scores, labels, items, NAMES, tmp_path, exclusive=True, resamples=50)
-    assert result["metrics"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert result.metrics["accuracy"].value == pytest.approx(2 / 3)
     unknown = report_classifier(scores, labels * NAN, items, NAMES, tmp_path, exclusive=True, resamples=50)
-    assert unknown["metrics"]["accuracy"]["value"] is None
+    assert unknown.metrics["accuracy"].value is None
 
 
 def test_predictions_and_the_calibration_plot_are_written(tmp_path):

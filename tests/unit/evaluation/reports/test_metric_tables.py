@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai_anat.data import segmentation_datalist
 from monai_anat.evaluation import LandmarkProbe, Report, ReportFigure, ReportTable
-from monai_anat.evaluation.reports.sections import (
+from monai_anat.evaluation.reports.metric_tables import (
     add_crops,
     add_dice,
     add_metrics,
