@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 
-.PHONY: install demo test lint bench
+.PHONY: install demo test lint docs bench
 
 install:
 	@$(PYTHON) tools/install.py $(PIP_ARGS)
@@ -15,7 +15,10 @@ test: install
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 lint: install
-	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/codespell
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet --site-dir site
 
 bench: install
 	.venv/bin/python benchmarks/loader.py && .venv/bin/python benchmarks/throughput.py

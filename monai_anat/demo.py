@@ -8,45 +8,18 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from monai_anat.data.lists.samples import pretraining_datalist, segmentation_datalist
 from monai_anat.evaluation.reports.demo import demo_report, few_shot_table
-from monai_anat.resources import bundle_path
+from monai_anat.resources import bundle_command
 
-__all__ = ["bundle_command", "run_demo"]
+__all__ = ["run_demo"]
 
 logger = logging.getLogger(__name__)
 
 _NEEDED_MB = 500
-
-
-def bundle_command(bundle: str, *files: str, **overrides: str) -> list[str]:
-    """The command that runs a bundle of this package.
-
-    Args:
-        bundle: its name.
-        files: configuration files in ``configs/``, without ``.json``; later ones override earlier ones.
-        overrides: ``--key value`` pairs.
-
-    Raises:
-        ValueError: if there is no such bundle or file; the message names those there are.
-
-    >>> " ".join(bundle_command("cxr_peac_pretraining", "train")[1:5])
-    '-m monai.bundle run --config_file'
-    """
-    root = bundle_path(bundle)
-    there = sorted(path.stem for path in (root / "configs").glob("*.json"))
-    for file in files:
-        if file not in there:
-            raise ValueError(f"files of {bundle} must be among {', '.join(there)}, got {file!r}")
-    configs = [str(root / "configs" / f"{file}.json") for file in files]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(root)]
-    command += ["--meta_file", str(root / "configs" / "metadata.json")]
-    command += ["--logging_file", str(root / "configs" / "logging.conf")]
-    return command + [part for key, value in overrides.items() for part in (f"--{key}", value)]
 
 
 def run_demo(out: str | os.PathLike[str]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-__all__ = ["bundle_names", "bundle_path"]
+__all__ = ["bundle_command", "bundle_names", "bundle_path"]
 
 _PACKAGE = Path(__file__).parent
 
@@ -38,3 +39,29 @@ def bundle_path(name: str) -> Path:
     if name not in bundle_names():
         raise ValueError(f"name must be one of {bundle_names()}, got {name!r}")
     return _bundle_root() / name
+
+
+def bundle_command(bundle: str, *files: str, **overrides: str) -> list[str]:
+    """The command that runs a bundle of this package.
+
+    Args:
+        bundle: its name.
+        files: configuration files in ``configs/``, without ``.json``; later ones override earlier ones.
+        overrides: ``--key value`` pairs.
+
+    Raises:
+        ValueError: if there is no such bundle or file; the message names those there are.
+
+    >>> " ".join(bundle_command("cxr_peac_pretraining", "train")[1:5])
+    '-m monai.bundle run --config_file'
+    """
+    root = bundle_path(bundle)
+    there = sorted(path.stem for path in (root / "configs").glob("*.json"))
+    for file in files:
+        if file not in there:
+            raise ValueError(f"files of {bundle} must be among {', '.join(there)}, got {file!r}")
+    configs = [str(root / "configs" / f"{file}.json") for file in files]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(root)]
+    command += ["--meta_file", str(root / "configs" / "metadata.json")]
+    command += ["--logging_file", str(root / "configs" / "logging.conf")]
+    return command + [part for key, value in overrides.items() for part in (f"--{key}", value)]

@@ -46,9 +46,9 @@ SUBLAYERS: dict[str, set[str]] = {
     "networks.backbones": set(),
     "networks.heads": {"networks.backbones"},
     "networks.pretrained": {"networks.backbones", "networks.heads"},
-    "data.lists": set(),
-    "data.reading": {"data.lists"},
-    "data.preparation": {"data.lists", "data.reading"},
+    "data.reading": {"data"},
+    "data.lists": {"data", "data.reading"},
+    "data.preparation": {"data", "data.lists", "data.reading"},
     "evaluation.probes": {"evaluation"},
     "evaluation.reports": {"evaluation", "evaluation.probes"},
 }
@@ -125,8 +125,7 @@ def test_imports_stand_at_the_top(path):
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     names = {node.module or ""} if isinstance(node, ast.ImportFrom) else {a.name for a in node.names}
                     roots = {name.split(".")[0] for name in names}
-                    lazy_cli = path.name == "cli.py"
-                    assert lazy_cli or roots <= OPTIONAL, f"{path}:{node.lineno} imports {names} inside a function"
+                    assert roots <= OPTIONAL, f"{path}:{node.lineno} imports {names} inside a function"
     for node, imported in imports_of(path):
         assert not imported.endswith(".*"), f"{path}:{node.lineno} imports *"
 

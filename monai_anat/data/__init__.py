@@ -1,7 +1,8 @@
 """Radiographs from disk to batch: reading, lists, splits, samples."""
 
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.class_labels import check_class_labels, class_weights, read_class_labels
-from monai_anat.data.lists.datalists import DatalistError, find_images, load_datalist, load_splits
+from monai_anat.data.lists.datalists import find_images, load_datalist, load_splits
 from monai_anat.data.lists.public_sets import PUBLIC_SETS, mix_datalists
 from monai_anat.data.lists.samples import (
     classification_datalist,

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from ignite.engine import EventEnum, Events
-from monai.engines import Trainer
+from ignite.engine import EventEnum
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from monai_anat.data.sampling import ResumableSampler
-from monai_anat.distributed import get_rank_and_world_size, sum_over_processes
+from monai_anat.distributed import sum_over_processes
 from monai_anat.engines.optimizers import clip_each_tensor
+from monai_anat.engines.resumable import ResumableTrainer
 from monai_anat.keys import INDEX
 from monai_anat.methods.base import SSLMethod
 from monai_anat.precision import autocast_dtype
@@ -26,8 +25,6 @@ from monai_anat.schedules import Progress, Schedule, stage_of
 from monai_anat.seeding import seed_step
 
 __all__ = ["SSLEvents", "SSLTrainer"]
-
-logger = logging.getLogger(__name__)
 
 
 class SSLEvents(EventEnum):
@@ -39,7 +36,7 @@ class SSLEvents(EventEnum):
     OPTIMIZER_STEPPED = "optimizer_stepped"
 
 
-class SSLTrainer(Trainer):
+class SSLTrainer(ResumableTrainer):
     """Trains a self-supervised method.
 
     An iteration takes the batch of one optimizer step, cuts it into micro-batches, calls the (possibly DDP-wrapped)
@@ -99,23 +96,25 @@ class SSLTrainer(Trainer):
         train_handlers: Sequence[Any] | None = None,
         **options: Any,
     ) -> None:
+        self.optimizers = {"main": optimizers} if isinstance(optimizers, Optimizer) else dict(optimizers)
         super().__init__(
             device=device,
             max_epochs=max_epochs,
-            data_loader=train_data_loader,
+            train_data_loader=train_data_loader,
+            network=method,
+            optimizer=next(iter(self.optimizers.values())),
+            loss_function=method,
             epoch_length=epoch_length,
             non_blocking=True,
-            amp=False,
             decollate=False,
             event_names=[SSLEvents],
+            seed=seed,
             **options,
         )
         self.device = torch.device(device)
         self.method = method.to(self.device)
         self.method.train()
-        self.optimizers = {"main": optimizers} if isinstance(optimizers, Optimizer) else dict(optimizers)
         self.schedules = dict(schedules or {})
-        self.seed = seed
         self.dtype = autocast_dtype(precision, self.device)
         self.micro_batch_size = micro_batch_size
         self.stage_epochs = tuple(stage_epochs or ())
@@ -125,9 +124,7 @@ class SSLTrainer(Trainer):
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self._owned = [_owned(optimizer, self.method) for optimizer in self.optimizers.values()]
         self._statistics = _running_statistics(self.method)
-        self.rank, self.world_size = get_rank_and_world_size()
-        self._failure: BaseException | None = None
-        self._check_arguments(max_epochs)
+        self._check_arguments(self.schedule_epochs or max_epochs)
         if channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compile:
@@ -135,122 +132,42 @@ class SSLTrainer(Trainer):
         self.module: nn.Module = self._distributed() if self.world_size > 1 else self.method
         self._register_handlers(train_handlers or ())
 
-    # ------------------------------------------------------------------ what handlers read
+    # ------------------------------------------------------------------ progress and state
 
     @property
     def progress(self) -> Progress:
         """Where training is. Inside an iteration: the step that is being made."""
+        run = super().progress
+        if not self.stage_epochs:
+            return run
         steps_per_epoch = self.state.epoch_length
-        step = max(0, self.state.iteration - 1)
-        epoch = step // steps_per_epoch
-        stage, first_epoch = stage_of(epoch, self.stage_epochs)
-        return Progress(
-            epoch=epoch,
-            max_epochs=self.state.max_epochs,
-            step=step,
-            max_steps=self.state.max_epochs * steps_per_epoch,
+        stage, first_epoch = stage_of(run.epoch, self.stage_epochs)
+        return replace(
+            run,
             stage=stage,
-            stage_step=step - first_epoch * steps_per_epoch if self.stage_epochs else 0,
-            stage_steps=self.stage_epochs[stage] * steps_per_epoch if self.stage_epochs else 0,
+            stage_step=run.step - first_epoch * steps_per_epoch,
+            stage_steps=self.stage_epochs[stage] * steps_per_epoch,
         )
 
-    @property
-    def batch_size(self) -> int | None:
-        """Samples per optimizer step over all processes, where the loader's sampler knows it."""
-        sampler = getattr(self.data_loader, "sampler", None)
-        return sampler.batch_size if isinstance(sampler, ResumableSampler) else None
-
-    @property
-    def _images(self) -> int | None:
-        sampler = getattr(self.data_loader, "sampler", None)
-        return sampler.size if isinstance(sampler, ResumableSampler) else None
-
-    @property
-    def _optimizer_kinds(self) -> dict[str, str]:
+    def optimizer_kinds(self) -> dict[str, str]:
+        """Class names of the optimizers; resuming with another kind is refused."""
         return {name: type(optimizer).__name__ for name, optimizer in self.optimizers.items()}
 
-    # ------------------------------------------------------------------ running
-
-    def run(self) -> None:  # type: ignore[override]
-        """Train from where the state stands to ``max_epochs``; a run that is complete says so and returns."""
-        max_steps = self.state.max_epochs * self.state.epoch_length
-        if self.state.iteration >= max_steps:
-            logger.info(
-                f"The run is complete ({self.state.iteration} of {max_steps} steps); raise max_epochs to go on, "
-                "or empty the checkpoint folder to start again."
-            )
-            return
-        sampler = getattr(self.data_loader, "sampler", None)
-        if isinstance(sampler, ResumableSampler):
-            sampler.consumed = self.state.iteration * sampler.batch_size
-        elif self.state.iteration % self.state.epoch_length:
-            logger.warning(
-                "The loader has no ResumableSampler, so the samples of the interrupted epoch are drawn again; "
-                "use monai_anat.data.resumable_loader for an exact resume."
-            )
-        super().run()
-
-    def _handle_exception(self, e: BaseException) -> None:
-        """Let every handler of ``EXCEPTION_RAISED`` do its part once, then raise: Ignite would swallow the error."""
-        if e is not self._failure:  # Ignite comes here from its inner and from its outer loop
-            self._failure = e
-            try:
-                self._fire_event(Events.EXCEPTION_RAISED, e)
-            except Exception:  # must not take the place of what went wrong first
-                logger.exception("A handler failed while the run was being stopped.")
-        raise e
-
-    def training_state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs; schedules and random states need nothing."""
+    def model_state(self) -> dict[str, Any]:
+        """Return the states of the method, the optimizers and the gradient scaler."""
         return {
             "method": self.method.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "grad_scaler": self.grad_scaler.state_dict(),
-            "step": self.state.iteration,
-            "consumed": self.state.iteration * (self.batch_size or 0),
-            "epoch_length": self.state.epoch_length,
-            "seed": self.seed,
-            "images": self._images,
-            "optimizer_kinds": self._optimizer_kinds,
-            "best_metric": self.state.best_metric,
-            "best_metric_epoch": self.state.best_metric_epoch,
         }
 
-    def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Put the trainer where ``training_state`` was taken.
-
-        Raises:
-            ValueError: if the run has another seed, batch size, epoch length, number of images or kind of optimizer, so
-                that resuming would not be exact.
-        """
-        expected = {
-            "seed": self.seed,
-            "consumed": state["step"] * (self.batch_size or 0),
-            "epoch_length": self.state.epoch_length,
-            "images": self._images,
-            "optimizer_kinds": self._optimizer_kinds,
-        }
-        meanings = {
-            "consumed": "the number of consumed samples (batch_size)",
-            "images": "the number of images",
-            "optimizer_kinds": "the kind of optimizer",
-        }
-        for name, value in expected.items():
-            found = state.get(name, value) if name in ("images", "optimizer_kinds") else state[name]  # new entries
-            if found != value:
-                raise ValueError(
-                    f"checkpoint and run differ in {meanings.get(name, name)}: {found} in the checkpoint, {value} in "
-                    "this run; resume with the settings and data of the first run, or start a new one in another folder"
-                )
+    def load_model_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`model_state` returned."""
         self.method.load_state_dict(state["method"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        if state["grad_scaler"]:  # empty where the run was not in fp16: a scaler then starts from its own scale
+        if state["grad_scaler"]:  # empty if the run was not in fp16: a new scaler then starts from its own scale
             self.grad_scaler.load_state_dict(state["grad_scaler"])
-        self.state.iteration = state["step"]
-        self.state.epoch = state["step"] // self.state.epoch_length
-        self.state.best_metric = state["best_metric"]
-        self.state.best_metric_epoch = state["best_metric_epoch"]
 
     # ------------------------------------------------------------------ one optimizer step
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
 from monai_anat.evaluation.frozen_encoder import load_by
 from monai_anat.evaluation.patients import file_names, patients_of

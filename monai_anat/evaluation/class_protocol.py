@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import check_splits
 from monai_anat.evaluation.bootstrap import PatientBootstrap
 from monai_anat.evaluation.class_task import ClassTask, read_class_task

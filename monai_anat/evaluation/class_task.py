@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.class_labels import read_class_labels
-from monai_anat.data.lists.datalists import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap, nan_mean
 from monai_anat.evaluation.metric import Better, Metric, Metrics
 from monai_anat.evaluation.patients import Items

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_anat.data.lists.datalists import DatalistError, load_datalist
+from monai_anat.data.items import DatalistError
+from monai_anat.data.lists.datalists import load_datalist
 from monai_anat.evaluation.frozen_encoder import FrozenEncoder, SmallMapError
 from monai_anat.evaluation.patients import Items
 from monai_anat.evaluation.protocol import TEST, Protocol, check_arguments, protocol_classes

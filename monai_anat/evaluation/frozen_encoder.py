@@ -422,13 +422,14 @@ def load_by(chain: Callable[[Any], Any], item: Mapping[str, Any]) -> dict[str, A
     try:
         sample: dict[str, Any] = chain(dict(item))
     except RuntimeError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        causes: list[BaseException] = [error]
+        while (further := causes[-1].__cause__) is not None:
+            causes.append(further)
         name = str(item.get(IMAGE))
-        if isinstance(cause, (ValueError, OSError)) and Path(name).name in str(cause):
-            raise cause from None
-        raise ValueError(f"{name} cannot be read: {cause}") from cause
+        for cause in reversed(causes[1:]):
+            if isinstance(cause, (ValueError, OSError)) and Path(name).name in str(cause):
+                raise cause from None
+        raise ValueError(f"{name} cannot be read: {causes[-1]}") from causes[-1]
     return sample
 
 

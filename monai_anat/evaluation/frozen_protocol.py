@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import Kind, PatientBootstrap
 from monai_anat.evaluation.compare import compare_metrics
 from monai_anat.evaluation.features import CollapsedFeaturesError

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from monai_anat.data.lists.datalists import DatalistError, is_image_file
+from monai_anat.data.items import DatalistError
+from monai_anat.data.lists.datalists import is_image_file
 from monai_anat.data.reading.radiograph import read_radiograph
 from monai_anat.data.reading.readers import RadiographReader
 from monai_anat.evaluation.feature_store import image_key

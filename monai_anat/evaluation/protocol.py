@@ -148,8 +148,11 @@ def protocol_classes() -> dict[str, type[Protocol]]:
     """
     for module in pkgutil.iter_modules(probes.__path__, f"{probes.__name__}."):
         importlib.import_module(module.name)
-    found = sorted(Protocol.registry.items(), key=lambda entry: (not entry[1].in_all, len(entry[1].sections)))
-    return dict(found)
+
+    def rank(entry: tuple[str, type[Protocol]]) -> tuple[bool, int, str]:
+        return not entry[1].in_all, len(entry[1].sections), entry[0]
+
+    return dict(sorted(Protocol.registry.items(), key=rank))
 
 
 def case_pictures(result: Result, encoder: str = "") -> list[ReportFigure]:

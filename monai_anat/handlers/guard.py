@@ -13,7 +13,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from monai_anat.engines.trainer import SSLTrainer
-from monai_anat.handlers.checkpoint import drop_lines_after
+from monai_anat.handlers.json_lines import drop_lines_after
 
 __all__ = ["NonFiniteGuard"]
 

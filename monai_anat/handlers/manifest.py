@@ -17,8 +17,8 @@ from typing import Any
 from ignite.engine import Events
 
 from monai_anat.engines.trainer import SSLTrainer
+from monai_anat.files import write_text_atomically
 from monai_anat.handlers.bundle_command import command_line_config
-from monai_anat.handlers.checkpoint import write_text_atomically
 
 __all__ = ["RunManifest", "data_fingerprint"]
 
@@ -113,7 +113,7 @@ class RunManifest:
         starts = _earlier_starts(path)
         if starts and engine.state.iteration:
             _tell_differences(starts[-1], json.loads(json.dumps(start, default=str)))
-        write_text_atomically(json.dumps({"starts": [*starts, start]}, indent=2, default=str) + "\n", path)
+        write_text_atomically(path, json.dumps({"starts": [*starts, start]}, indent=2, default=str) + "\n")
 
 
 def _earlier_starts(path: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from monai_anat.engines.trainer import SSLTrainer
-from monai_anat.handlers.checkpoint import drop_lines_after
+from monai_anat.handlers.json_lines import drop_lines_after
 from monai_anat.keys import TARGET, VIEW_1, VIEW_2
 
 __all__ = ["TrainingLog"]

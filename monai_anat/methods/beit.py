@@ -14,8 +14,7 @@ from monai_anat.losses.restoration import masked_cross_entropy, restoration_mse
 from monai_anat.methods.base import check_view, split_groups
 from monai_anat.methods.masked_image import MaskedImageMethod
 from monai_anat.methods.masked_views import RandMaskedViewsd
-from monai_anat.networks.backbones.backbone import to_tokens
-from monai_anat.networks.backbones.vit import ViTBackbone
+from monai_anat.networks.backbones.backbone import Backbone, to_tokens
 from monai_anat.networks.heads.visual_tokenizer import VisualTokenizer
 from monai_anat.schedules import Progress
 from monai_anat.transforms.distortions import RandCutSwap, RandDistort
@@ -122,6 +121,7 @@ class BEiTMethod(MaskedImageMethod):
             called) without stages or for a view or mask of another size.
 
     >>> import torch
+    >>> from monai_anat.networks import ViTBackbone
     >>> backbone = ViTBackbone(image_size=16, patch_size=4, embed_dim=16, depth=1, num_heads=2)
     >>> tokenizer = VisualTokenizer(strides=(2, 2), channels=8, num_res_layers=1, num_tokens=16, token_dim=4)
     >>> method = BEiTMethod(backbone, tokenizer, image_size=16)
@@ -138,7 +138,7 @@ class BEiTMethod(MaskedImageMethod):
 
     def __init__(
         self,
-        backbone: ViTBackbone,
+        backbone: Backbone,
         tokenizer: VisualTokenizer,
         *,
         image_size: int | tuple[int, ...] = 224,
@@ -201,8 +201,8 @@ class BEiTMethod(MaskedImageMethod):
         return {"encoder": self.backbone, "tokenizer": self.tokenizer}
 
 
-def _check_networks(backbone: ViTBackbone, tokenizer: VisualTokenizer) -> None:
-    if not isinstance(backbone, ViTBackbone):
+def _check_networks(backbone: Backbone, tokenizer: VisualTokenizer) -> None:
+    if not backbone.supports_masking or backbone.strides[-1] != backbone.patch_size:
         raise TypeError(
             f"backbone must be a ViTBackbone, of which every token is one patch, got {type(backbone).__name__}; SimMIM "
             "takes a Swin"

@@ -27,10 +27,10 @@ from monai_anat.losses.smooth import smooth_l1
 from monai_anat.methods.base import TeacherStudentMethod, check_view, token_grid, used_terms
 from monai_anat.methods.lamps_views import OBJECTIVES, check_objectives
 from monai_anat.networks.backbones.backbone import Backbone, to_tokens
-from monai_anat.networks.backbones.vit import ViTBackbone
 from monai_anat.networks.heads.context_decoder import ContextDecoder
+from monai_anat.networks.heads.order import OrderHead
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
-from monai_anat.networks.heads.projection import OrderHead, ProjectionHead
+from monai_anat.networks.heads.projection import ProjectionHead
 from monai_anat.networks.heads.prototypes import PrototypeHead
 from monai_anat.precision import at_least_float32
 from monai_anat.schedules import Progress, TurnPhase
@@ -284,7 +284,7 @@ class LampsMethod(TeacherStudentMethod):
             )
         offsets = windows.transpose(0, 1).flatten(0, 1)  # (2B, d)
         cells = window_cells(offsets, self.kept, self.grid)
-        if isinstance(self.backbone, ViTBackbone):  # whose patches know their places in the view
+        if self.backbone.supports_visible:  # whose patches know their places in the view
             shown = self.backbone.forward_visible(views, cells)  # (2B, K, D)
         else:
             shown = self._student_tokens(crop_windows(views, offsets, self.kept, self.backbone.strides[-1]))

@@ -15,7 +15,7 @@ from monai_anat.keys import IMAGE, MASK, TARGET, VIEW_1, VISIBLE
 from monai_anat.losses.restoration import masked_patch_mse
 from monai_anat.methods.base import SSLMethod, check_view, token_grid
 from monai_anat.methods.masked_views import RandMaskedViewsd
-from monai_anat.networks.backbones.vit import ViTBackbone
+from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.networks.heads.context_decoder import ContextDecoder
 from monai_anat.schedules import Progress
 from monai_anat.transforms.distortions import RandCutSwap, RandDistort
@@ -112,6 +112,7 @@ class MAEMethod(SSLMethod):
         ValueError: if the patches do not tile the view, the heads do not divide the channels, or (when called) the view
             has another size.
 
+    >>> from monai_anat.networks import ViTBackbone
     >>> backbone = ViTBackbone(image_size=16, patch_size=4, embed_dim=16, depth=1, num_heads=2)
     >>> method = MAEMethod(backbone, image_size=16, decoder_dim=16, decoder_depth=1, decoder_heads=2)
     >>> view, visible = torch.rand(2, 1, 16, 16), torch.tensor([[0, 3, 9, 12], [1, 2, 5, 15]])
@@ -123,7 +124,7 @@ class MAEMethod(SSLMethod):
 
     def __init__(
         self,
-        backbone: ViTBackbone,
+        backbone: Backbone,
         *,
         image_size: int | tuple[int, ...] = 224,
         decoder_dim: int = 512,
@@ -133,7 +134,7 @@ class MAEMethod(SSLMethod):
         fixed_positions: bool = True,
     ) -> None:
         super().__init__()
-        if not isinstance(backbone, ViTBackbone):
+        if not (backbone.supports_visible and backbone.supports_fixed_positions):
             raise TypeError(
                 "backbone must be a ViTBackbone, whose tokens do without their neighbors, got "
                 f"{type(backbone).__name__}; SimMIM takes a Swin"

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from monai_anat.keys import MASK, MASK_COUNT, VIEW_1
 from monai_anat.methods.base import SSLMethod, check_view, token_grid
+from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.networks.backbones.mask_token import MaskToken
-from monai_anat.networks.backbones.swin import SwinBackbone
-from monai_anat.networks.backbones.vit import ViTBackbone
 from monai_anat.transforms.geometry import grid_shape
 
 __all__ = ["MaskedImageMethod"]
@@ -32,9 +31,7 @@ class MaskedImageMethod(SSLMethod):
 
     views_name = "RandMaskedViewsd"
 
-    def __init__(
-        self, backbone: SwinBackbone | ViTBackbone, *, image_size: int | tuple[int, ...], cell_size: int
-    ) -> None:
+    def __init__(self, backbone: Backbone, *, image_size: int | tuple[int, ...], cell_size: int) -> None:
         super().__init__()
         if cell_size < 1 or cell_size % backbone.patch_size:
             raise ValueError(
@@ -61,8 +58,7 @@ class MaskedImageMethod(SSLMethod):
             ValueError: if the view has another size than the method was built for.
         """
         check_view(VIEW_1, view, self.image_size, self.views_name)
-        self.backbone.check_input(view)
-        patches = self.mask_token(self.backbone.patch_embed(view), mask, self.grid)  # (B, h, w, E)
+        patches = self.mask_token(self.backbone.embed_patches(view), mask, self.grid)  # (B, h, w, E)
         return self.backbone.forward_patches(patches)[-1]
 
     def take_mask(self, batch: Mapping[str, Any]) -> Tensor:

@@ -13,7 +13,6 @@ from monai_anat.distributed import gather_rows, get_rank_and_world_size
 from monai_anat.losses.contrastive import batch_info_nce
 from monai_anat.methods.base import TeacherStudentMethod, mean_token
 from monai_anat.networks.backbones.backbone import Backbone
-from monai_anat.networks.backbones.vit import ViTBackbone
 from monai_anat.networks.heads.expander import ExpanderHead
 from monai_anat.precision import at_least_float32
 from monai_anat.schedules import Progress
@@ -76,14 +75,14 @@ class MoCoV3Method(TeacherStudentMethod):
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}; MoCo v3 has 0.2")
         if frozen_patch_embedding:
-            if not hasattr(backbone, "patch_embed"):
+            if not backbone.patch_size:
                 raise ValueError(
                     f"frozen_patch_embedding needs a backbone that embeds patches, got {type(backbone).__name__}; "
                     "take a ViTBackbone, or frozen_patch_embedding=False"
                 )
             backbone.patch_embed.requires_grad_(False)
         if fixed_positions:
-            if not isinstance(backbone, ViTBackbone):
+            if not backbone.supports_fixed_positions:
                 raise ValueError(
                     f"fixed_positions needs a backbone with positions, got {type(backbone).__name__}; take a "
                     "ViTBackbone, or fixed_positions=False"

@@ -20,7 +20,9 @@ from monai_anat.methods.base import TeacherStudentMethod, check_view, mean_token
 from monai_anat.methods.popar import Corruption, corrupt, draw_corruption, order_of
 from monai_anat.methods.views import RandViewsd
 from monai_anat.networks.backbones.backbone import Backbone, to_tokens
-from monai_anat.networks.heads.projection import OrderHead, ProjectionHead, RestorationHead
+from monai_anat.networks.heads.order import OrderHead
+from monai_anat.networks.heads.projection import ProjectionHead
+from monai_anat.networks.heads.restoration import RestorationHead
 from monai_anat.schedules import Progress
 from monai_anat.transforms.distortions import RandDistort
 from monai_anat.transforms.draws import check_prob

@@ -19,7 +19,8 @@ from monai_anat.losses.restoration import restoration_mse
 from monai_anat.methods.base import SSLMethod, check_view, token_grid, used_terms
 from monai_anat.methods.views import RandViewsd
 from monai_anat.networks.backbones.backbone import Backbone, to_tokens
-from monai_anat.networks.heads.projection import OrderHead, RestorationHead
+from monai_anat.networks.heads.order import OrderHead
+from monai_anat.networks.heads.restoration import RestorationHead
 from monai_anat.schedules import Progress
 from monai_anat.transforms.array_kinds import plain_tensor
 from monai_anat.transforms.distortions import Distortion, RandDistort, distort

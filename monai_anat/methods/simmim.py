@@ -10,9 +10,8 @@ from torch import Tensor
 from monai_anat.keys import MASK_COUNT, TARGET, VIEW_1
 from monai_anat.losses.restoration import masked_l1
 from monai_anat.methods.masked_image import MaskedImageMethod
-from monai_anat.networks.backbones.swin import SwinBackbone
-from monai_anat.networks.backbones.vit import ViTBackbone
-from monai_anat.networks.heads.projection import RestorationHead
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.heads.restoration import RestorationHead
 from monai_anat.schedules import Progress
 from monai_anat.transforms.geometry import split_cells
 
@@ -43,6 +42,7 @@ class SimMIMMethod(MaskedImageMethod):
         ValueError: if patches, cells and view do not tile each other, or (when called) a view or mask has another size.
 
     >>> import torch
+    >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
     >>> method = SimMIMMethod(backbone, image_size=16, cell_size=4)
     >>> view, mask = torch.rand(2, 1, 16, 16), torch.arange(16).lt(9).repeat(2, 1)
@@ -50,10 +50,8 @@ class SimMIMMethod(MaskedImageMethod):
     ['restoration']
     """
 
-    def __init__(
-        self, backbone: SwinBackbone | ViTBackbone, *, image_size: int | tuple[int, ...] = 192, cell_size: int = 32
-    ) -> None:
-        if not isinstance(backbone, SwinBackbone | ViTBackbone):
+    def __init__(self, backbone: Backbone, *, image_size: int | tuple[int, ...] = 192, cell_size: int = 32) -> None:
+        if not backbone.supports_masking:
             raise TypeError(
                 "backbone must be a SwinBackbone or a ViTBackbone, whose patches a token can replace, got "
                 f"{type(backbone).__name__}"

@@ -11,8 +11,10 @@ from monai_anat.networks.heads.classifier import EncoderClassifier
 from monai_anat.networks.heads.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
 from monai_anat.networks.heads.expander import ExpanderHead
 from monai_anat.networks.heads.global_batch_norm import GlobalBatchNorm
-from monai_anat.networks.heads.projection import OrderHead, ProjectionHead, RestorationHead
+from monai_anat.networks.heads.order import OrderHead
+from monai_anat.networks.heads.projection import ProjectionHead
 from monai_anat.networks.heads.prototypes import PrototypeHead
+from monai_anat.networks.heads.restoration import RestorationHead
 from monai_anat.networks.heads.unet import BackboneUNet
 from monai_anat.networks.heads.visual_tokenizer import VisualTokenizer
 from monai_anat.networks.pretrained.records import (

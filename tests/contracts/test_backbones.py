@@ -244,3 +244,29 @@ def test_wrong_dimensions_are_named(cls):
         cls(spatial_dims=4)
     with pytest.raises(ValueError, match="in_channels"):
         cls(in_channels=0)
+
+
+def test_capabilities_are_what_they_announce(case):
+    backbone = case.build().eval()
+    image = _image(backbone, case.size)
+    if backbone.supports_masking:
+        patches = backbone.embed_patches(image)
+        assert patches.shape == (2, *(-(-side // backbone.patch_size) for side in case.size), backbone.channels[0])
+        assert torch.equal(backbone.forward_patches(patches)[-1], backbone(image))
+    else:
+        with pytest.raises(TypeError, match="has no patch embedding"):
+            backbone.embed_patches(image)
+        with pytest.raises(TypeError, match="has no patch embedding"):
+            backbone.forward_patches(image)
+    if backbone.supports_visible:
+        visible = torch.arange(backbone(image)[0, 0].numel()).expand(2, -1)
+        torch.testing.assert_close(backbone.forward_visible(image, visible), to_tokens(backbone(image)))
+    else:
+        with pytest.raises(TypeError, match="needs all patches"):
+            backbone.forward_visible(image, torch.zeros(2, 1, dtype=torch.long))
+    if backbone.supports_fixed_positions:
+        backbone.fix_positions()
+        assert not backbone.pos_embed.requires_grad
+    else:
+        with pytest.raises(TypeError, match="has no learned positions"):
+            backbone.fix_positions()

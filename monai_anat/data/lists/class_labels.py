@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_anat.data.lists.datalists import DatalistError, Item
+from monai_anat.data.items import DatalistError, Item
 from monai_anat.keys import IMAGE, LABEL
 
 __all__ = ["UNCERTAIN", "check_class_labels", "class_weights", "read_class_labels"]

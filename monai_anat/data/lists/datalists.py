@@ -15,12 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_anat.data.items import DatalistError, Item
 from monai_anat.keys import IMAGE, LABEL
 
 __all__ = [
     "DICOM_SUFFIXES",
-    "DatalistError",
-    "Item",
     "find_images",
     "is_image_file",
     "leads_out",
@@ -31,8 +30,6 @@ __all__ = [
     "walk_images",
 ]
 
-Item = dict[str, Any]
-
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
@@ -41,10 +38,6 @@ _IMAGE_COLUMNS = (IMAGE, "path", "file", "filename", "Path", "Image Index", "Ima
 #: what a table may call a column, in small letters and without spaces and marks -> what an item calls it
 _COLUMNS = {"split": "split", **dict.fromkeys(("patient", "patientid", "subject", "subjectid"), "patient")}
 _SHOWN = 5  # how many offenders an error message names
-
-
-class DatalistError(ValueError):
-    """A list of images that cannot be trained on; the message says which item and the way out."""
 
 
 def is_image_file(path: str | os.PathLike[str]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_anat.data.lists.datalists import DatalistError, Item
+from monai_anat.data.items import DatalistError, Item
 from monai_anat.keys import IMAGE, LABEL
 
 __all__ = [

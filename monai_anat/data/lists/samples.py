@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_anat.data.lists.datalists import Item, load_datalist
+from monai_anat.data.items import Item
+from monai_anat.data.lists.datalists import load_datalist
 
 __all__ = [
     "classification_datalist",

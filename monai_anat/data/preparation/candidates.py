@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_anat.data.lists.datalists import DatalistError, leads_out, load_datalist, patient_from_name, split_names
+from monai_anat.data.items import DatalistError
+from monai_anat.data.lists.datalists import leads_out, load_datalist, patient_from_name, split_names
 from monai_anat.data.reading.radiograph import has_image_mark
 from monai_anat.keys import IMAGE, LABEL
 

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from monai_anat.data.lists.datalists import DatalistError, load_datalist, load_splits
+from monai_anat.data.items import DatalistError
+from monai_anat.data.lists.datalists import load_datalist, load_splits
 from monai_anat.data.lists.samples import pretraining_datalist
 from monai_anat.data.lists.splits import check_splits
 from monai_anat.data.preparation.prepare_one import THUMBNAIL

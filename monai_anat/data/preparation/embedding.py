@@ -21,7 +21,7 @@ from monai.utils import optional_import
 from numpy.typing import NDArray
 from torch import nn
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.preparation.journal import write_whole
 from monai_anat.keys import IMAGE
 

@@ -11,7 +11,7 @@ import os
 import secrets
 from pathlib import Path
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 
 __all__ = [
     "default_key_file",

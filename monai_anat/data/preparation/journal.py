@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.preparation.prepare_one import THUMBNAIL, Outcome
 from monai_anat.data.reading.shards import INDEX_DTYPE, INDEX_FILE, shard_name
 

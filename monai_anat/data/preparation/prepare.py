@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import split_by_patient
 from monai_anat.data.preparation.candidates import Candidate, count_source, iterate_candidates
 from monai_anat.data.preparation.identity import load_key

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import split_by_patient
 from monai_anat.data.preparation.contact_sheet import draw_contact_sheet
 from monai_anat.data.preparation.duplicates import join_groups, near_duplicates

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import check_splits, take_shots
 from monai_anat.evaluation.augmentation import augment_batch
 from monai_anat.evaluation.bootstrap import PatientBootstrap, nan_mean

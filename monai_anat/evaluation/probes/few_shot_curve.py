@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import check_splits, take_shots
 from monai_anat.evaluation.bootstrap import PatientBootstrap, nan_mean
 from monai_anat.evaluation.cases import load_cases

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import Kind, PatientBootstrap, nan_mean
 from monai_anat.evaluation.frozen_encoder import FrozenEncoder
 from monai_anat.evaluation.frozen_protocol import FrozenProtocol

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.class_protocol import ClassProtocol, Split
 from monai_anat.evaluation.class_task import read_class_task
 from monai_anat.evaluation.features import centered

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_anat.data.lists.datalists import DatalistError
+from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap
 from monai_anat.evaluation.class_task import accuracy, score_classes
-from monai_anat.evaluation.patients import patients_of
+from monai_anat.evaluation.patients import image_fingerprint, patients_of
 from monai_anat.evaluation.protocol import TEST
 from monai_anat.evaluation.pseudonyms import Pseudonyms
+from monai_anat.evaluation.results import Result
 from monai_anat.files import write_bytes_atomically, write_text_atomically
 from monai_anat.keys import IMAGE, LABEL
 from monai_anat.metrics.calibration import Reliability, reliability
@@ -49,7 +50,7 @@ def report_classifier(
     confidence: float = 0.95,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """Score predictions class by class, with intervals over patients, and write tables and figures.
 
     It writes ``classification.json`` (the result), ``predictions.csv`` (one line per image) and ``calibration.png``.
@@ -71,8 +72,8 @@ def report_classifier(
         settings: further settings to record, JSON values.
 
     Returns:
-        The content of ``classification.json``: ``metrics`` with ``auroc``, ``auprc``, ``auroc/<class>``, ...,
-        ``calibration_error`` by class, and ``notes``.
+        The result, with metrics ``auroc``, ``auprc``, ``auroc/<class>``, ..., notes, and
+        ``extra["calibration_error"]`` by class.
 
     Raises:
         DatalistError: if predictions, labels and items differ in number.
@@ -81,7 +82,7 @@ def report_classifier(
     >>> items = [{"image": name, "patient": name} for name in "abcd"]
     >>> scores, labels = torch.tensor([[0.9], [0.8], [0.3], [0.1]]), torch.tensor([[1.0], [1.0], [0.0], [0.0]])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     report_classifier(scores, labels, items, ["Mass"], folder, resamples=50)["metrics"]["auroc"]["value"]
+    ...     report_classifier(scores, labels, items, ["Mass"], folder, resamples=50).metrics["auroc"].value
     1.0
     """
     scores, truth = (np.asarray(part.detach().cpu(), dtype=np.float64) for part in (probabilities, labels))
@@ -101,20 +102,24 @@ def report_classifier(
         for index, name in enumerate(names)
         if (known := int(np.isfinite(truth[:, index]).sum()))
     }
-    result = {
-        "protocol": "classification",
-        "settings": {"exclusive": exclusive, "resamples": resamples, "confidence": confidence, **(settings or {})},
-        "n_images": len(datalist),
-        "n_patients": len(bootstrap.names),
-        "patients": bootstrap.fingerprint,
-        "class_names": names,
-        "metrics": {name: metric.to_json(replicates=False) for name, metric in metrics.items()},
-        "calibration_error": {name: round(curve.error, 6) for name, curve in curves.items()},
-        "notes": notes,
-    }
+    result = Result(
+        "classification",
+        settings={"exclusive": exclusive, "resamples": resamples, "confidence": confidence, **(settings or {})},
+        n_images=len(datalist),
+        n_patients=len(bootstrap.names),
+        patients=bootstrap.fingerprint,
+        images=image_fingerprint(datalist),
+        metrics=metrics,
+        notes=notes,
+        extra={
+            "class_names": names,
+            "calibration_error": {name: round(curve.error, 6) for name, curve in curves.items()},
+        },
+    )
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(folder / "classification.json", json.dumps(result, indent=1) + "\n")
+    content = json.dumps(result.to_json(replicates=False), indent=1)
+    write_text_atomically(folder / "classification.json", content + "\n")
     Pseudonyms({TEST: datalist}).write_lookup(folder)
     _write_predictions(folder / "predictions.csv", names, scores, truth)
     if curves:

@@ -34,12 +34,21 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         num_features: channels of the last map.
-        stage_channels: channels of each map of :meth:`forward_stages`; those of ``channels`` where nothing is said.
-        stage_strides: pixels per position of each of them.
+        stage_channels: channels of each map of :meth:`forward_stages`; equal to ``channels`` by default.
+        stage_strides: pixels per position of each map of :meth:`forward_stages`.
+        patch_size: side of an embedded patch in pixels; 0 for a backbone without a patch embedding.
+        supports_masking: whether :meth:`embed_patches` and :meth:`forward_patches` work, so that a mask token can
+            replace patches.
+        supports_visible: whether :meth:`forward_visible` works, so that some patches can be encoded without the others.
+        supports_fixed_positions: whether :meth:`fix_positions` works.
 
     Raises:
         ValueError: when ``spatial_dims`` is neither 2 nor 3, or ``in_channels`` is not positive.
     """
+
+    supports_masking: bool = False
+    supports_visible: bool = False
+    supports_fixed_positions: bool = False
 
     def __init__(
         self,
@@ -63,6 +72,7 @@ class Backbone(nn.Module, ABC):
         self.num_features = channels[-1]
         self.stage_channels = channels
         self.stage_strides = strides
+        self.patch_size = 0
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> list[Tensor]:
@@ -95,6 +105,57 @@ class Backbone(nn.Module, ABC):
                 "of this package, or leave the gates away (gates=False)"
             )
         return self.forward_features(x)
+
+    def embed_patches(self, x: Tensor) -> Tensor:
+        """Embed the patches of an image, without the blocks.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]).
+
+        Returns:
+            Embedded patches (B, h, w[, d], channels[0]), for :meth:`forward_patches`.
+
+        Raises:
+            TypeError: if the backbone has no patch embedding (``supports_masking`` is False).
+        """
+        raise TypeError(f"{type(self).__name__} has no patch embedding; use a SwinBackbone or a ViTBackbone")
+
+    def forward_patches(self, patches: Tensor) -> list[Tensor]:
+        """Compute the feature maps of embedded patches, some of which may have been replaced.
+
+        Args:
+            patches: embedded patches (B, h, w[, d], channels[0]), as :meth:`embed_patches` returns them.
+
+        Returns:
+            Maps as from :meth:`forward_features`.
+
+        Raises:
+            TypeError: if the backbone has no patch embedding (``supports_masking`` is False).
+        """
+        raise TypeError(f"{type(self).__name__} has no patch embedding; use a SwinBackbone or a ViTBackbone")
+
+    def forward_visible(self, x: Tensor, visible: Tensor) -> Tensor:
+        """Encode some patches of an image without the others.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]).
+            visible: (B, K) int64, row-major indices of the patches to encode, all different.
+
+        Returns:
+            Tokens (B, K, num_features) after the final normalization.
+
+        Raises:
+            TypeError: if the backbone needs all patches (``supports_visible`` is False).
+        """
+        raise TypeError(f"{type(self).__name__} needs all patches of an image; use a ViTBackbone")
+
+    def fix_positions(self) -> None:
+        """Replace the learned positions by fixed sines and cosines, which are not trained.
+
+        Raises:
+            TypeError: if the backbone has no positions to replace (``supports_fixed_positions`` is False).
+        """
+        raise TypeError(f"{type(self).__name__} has no learned positions; use a ViTBackbone")
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the network in place with ``torch.compile``, by each ``forward`` that a method may enter it by.

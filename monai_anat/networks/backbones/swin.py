@@ -62,6 +62,8 @@ class SwinBackbone(Backbone):
         [(1, 24, 56, 56), (1, 48, 28, 28), (1, 96, 14, 14)]
     """
 
+    supports_masking = True
+
     def __init__(
         self,
         *,
@@ -143,6 +145,12 @@ class SwinBackbone(Backbone):
         """
         self.check_input(x)
         return self.forward_patches(self.patch_embed(x), between)
+
+    def embed_patches(self, x: Tensor) -> Tensor:
+        """Embed the patches of an image: (B, in_channels, H, W[, D]) -> (B, h, w[, d], embed_dim)."""
+        self.check_input(x)
+        patches: Tensor = self.patch_embed(x)
+        return patches
 
     def forward_patches(self, patches: Tensor, between: Between | None = None) -> list[Tensor]:
         """The stages alone, for methods that mask or replace patches.

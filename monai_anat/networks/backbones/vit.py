@@ -59,6 +59,10 @@ class ViTBackbone(Backbone):
         [(1, 24, 4, 6), (1, 24, 4, 6), (1, 24, 4, 6), (1, 24, 4, 6)]
     """
 
+    supports_masking = True
+    supports_visible = True
+    supports_fixed_positions = True
+
     def __init__(
         self,
         *,
@@ -145,6 +149,12 @@ class ViTBackbone(Backbone):
         """
         self.check_input(x)
         return self.forward_patches(self.patch_embed(x), between)
+
+    def embed_patches(self, x: Tensor) -> Tensor:
+        """Embed the patches of an image: (B, in_channels, H, W[, D]) -> (B, h, w[, d], embed_dim)."""
+        self.check_input(x)
+        patches: Tensor = self.patch_embed(x)
+        return patches
 
     def forward_patches(self, patches: Tensor, between: Between | None = None) -> list[Tensor]:
         """All after the patch embedding, for methods that mask or replace patches.

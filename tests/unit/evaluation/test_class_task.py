@@ -53,8 +53,8 @@ def test_one_sided_and_unknown_classes_are_named_and_not_averaged() -> None:
     bootstrap = PatientBootstrap([str(number) for number in range(12)], resamples=50)
     labels = np.stack([np.arange(12) % 2, np.zeros(12), np.ones(12), np.full(12, np.nan)], axis=1).astype(float)
     metrics, notes = score_classes(labels[:, [0, 0, 0, 0]], labels, ["a", "none", "all", "unknown"], bootstrap)
-    assert metrics["auroc"]["value"] == metrics["auroc/a"]["value"] == 1
-    assert [metrics[f"auroc/{name}"]["why"].split(": ")[1] for name in ("none", "all", "unknown")] == [
+    assert metrics["auroc"].value == metrics["auroc/a"].value == 1
+    assert [metrics[f"auroc/{name}"].why.split(": ")[1] for name in ("none", "all", "unknown")] == [
         "all 12 test images with a known label are negative",
         "all 12 test images with a known label are positive",
         "no test image has a known label",
@@ -65,8 +65,8 @@ def test_one_sided_and_unknown_classes_are_named_and_not_averaged() -> None:
 def test_accuracy_leaves_out_images_without_a_class() -> None:
     bootstrap = PatientBootstrap(["a", "b", "c"], resamples=50)
     labels = np.array([[1, 0], [0, 1], [np.nan, np.nan]])
-    assert accuracy(np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]]), labels, bootstrap)["value"] == 0.5
-    assert accuracy(np.zeros((3, 2)), np.full((3, 2), np.nan), bootstrap)["why"].startswith(
+    assert accuracy(np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]]), labels, bootstrap).value == 0.5
+    assert accuracy(np.zeros((3, 2)), np.full((3, 2), np.nan), bootstrap).why.startswith(
         "no test image has a known class"
     )
     one = accuracy(np.eye(2)[[0, 0, 1]], np.eye(2)[[0, 0, 0]], bootstrap)
@@ -75,7 +75,7 @@ def test_accuracy_leaves_out_images_without_a_class() -> None:
 
 def test_accuracy_counts_images_and_not_patients() -> None:
     truth, bootstrap = np.eye(2)[[0, 0, 0, 1]], PatientBootstrap(["a", "a", "a", "b"], resamples=50)
-    assert accuracy(np.eye(2)[[0, 0, 0, 0]], truth, bootstrap)["value"] == 0.75
+    assert accuracy(np.eye(2)[[0, 0, 0, 0]], truth, bootstrap).value == 0.75
 
 
 def test_what_was_not_learned_is_not_averaged() -> None:

@@ -12,7 +12,7 @@ from monai.networks.nets import SwinUNETR, ViT
 
 from monai_anat.data import RadiographError, radiograph_preprocessing
 from monai_anat.evaluation import FrozenEncoder, load_cases
-from monai_anat.evaluation.frozen_encoder import CollapsedFeaturesError, centered
+from monai_anat.evaluation.features import CollapsedFeaturesError, centered
 from monai_anat.networks import ResNetBackbone, SwinBackbone, as_backbone, save_encoder
 
 TINY = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}

@@ -1,17 +1,18 @@
-"""Every protocol on frozen features has the same form of result, flags collapse, and names what it cannot do."""
+"""All protocols on frozen features: form of the result, collapse, and missing data."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from monai_anat.data import DatalistError
 from monai_anat.evaluation import compare_results
-from monai_anat.evaluation.frozen_protocol import FrozenProtocol, patients_of, three_cases
-from monai_anat.evaluation.evaluate import FROZEN
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
+from monai_anat.evaluation.protocol import protocol_classes
+from monai_anat.evaluation.results import Result
 
+FROZEN = {name: kind for name, kind in protocol_classes().items() if issubclass(kind, FrozenProtocol)}
 FAST = {"resamples": 20, "random_seed": None}
 SMALL = {"co-segmentation": {"clusters": (3,), "restarts": 1}, "localizability": {"picture_points": 0, "window": 0.2}}
 
@@ -25,9 +26,9 @@ def items(lungs):
 def test_results_have_one_form_and_compare(name, items, oracles) -> None:
     protocol: FrozenProtocol = FROZEN[name](**{**FAST, **SMALL.get(name, {})})
     result = protocol.run(oracles.bands(), items)
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert Result.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False))) == result
     assert result.protocol == name
-    assert result["n_patients"] == result.n_images == len(items)
+    assert result.n_patients == result.n_images == len(items)
     assert result.metrics
     for key, metric in result.metrics.items():
         better, unit = protocol.kinds[key.split("/")[0]]
@@ -39,7 +40,7 @@ def test_results_have_one_form_and_compare(name, items, oracles) -> None:
             assert len(metric.replicates) == 20
     assert set(result.comparisons) == set(result.baselines)
     assert set(result.cases) in ({"best", "median", "worst"}, set())
-    assert all(found["difference"] == 0 for found in compare_results(result, result).values())
+    assert all(found.difference == 0 for found in compare_results(result, result).values())
     assert protocol.run(oracles.bands(), items) == result, "the same every time"
 
 
@@ -67,6 +68,18 @@ def test_more_images_than_allowed_are_drawn_by_seed(items) -> None:
     assert chosen != FROZEN["collapse"](max_images=4, seed=1).select(items)
 
 
+def test_images_beyond_max_images_are_reported(items, oracles) -> None:
+    result = FROZEN["collapse"](**FAST, max_images=4).run(oracles.noise(), items)
+    assert result.notes[-1] == (
+        f"4 of {len(items)} images are used, a random subset (seed 0); set max_images to use more."
+    )
+    result = FROZEN["landmarks"](**FAST, max_sources=3).run(oracles.bands(), items)
+    assert any(
+        note.startswith(f"The landmarks of 3 of {len(items)} images are searched in all others")
+        for note in result.notes
+    )
+
+
 def test_too_little_data_is_named(items, oracles) -> None:
     protocol = FROZEN["collapse"]()
     with pytest.raises(DatalistError, match="at least one image for collapse, got none; name another split"):
@@ -74,16 +87,6 @@ def test_too_little_data_is_named(items, oracles) -> None:
     twice = [{**item, "patient": "same"} for item in items[:3]]
     with pytest.raises(DatalistError, match="at least 2 patients for collapse, got 3 images of 1"):
         protocol.run(oracles.gray(), twice)
-
-
-def test_patients_without_a_name_are_their_files() -> None:
-    assert patients_of([{"image": "a/b.png"}, {"image": "c.png", "patient": 0}]) == ["b.png", "0"]
-
-
-def test_cases_leave_out_what_is_undefined() -> None:
-    cases = three_cases([np.nan, 5.0, 1.0, 3.0], "higher", lambda index: {"index": index})
-    assert [cases[name]["index"] for name in ("best", "median", "worst")] == [1, 3, 2]
-    assert three_cases([np.nan], "lower", dict) == {}
 
 
 def test_images_that_name_no_patient_are_counted(items, oracles) -> None:

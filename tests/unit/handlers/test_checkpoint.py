@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import signal
 
 import pytest
 import torch
 from ignite.engine import Events
 
-from monai_anat.handlers import Checkpointer, TeacherEMA, checkpoint
-from monai_anat.handlers.checkpoint import save_atomically
+from monai_anat.files import FolderInUseError, FolderLock
+from monai_anat.handlers import Checkpointer, TeacherEMA, checkpoint, checkpoint_file
 
 
 def run(make_trainer, folder, epochs=2, stop=None, source="auto", seed=0, **options):
@@ -42,7 +44,7 @@ def test_keeps_the_last_ones(make_trainer, tmp_path):
         "checkpoint_00000005.pt",
         "checkpoint_00000006.pt",
     ]
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_a_damaged_newest_checkpoint_falls_back(make_trainer, tmp_path, caplog):
@@ -52,7 +54,7 @@ def test_a_damaged_newest_checkpoint_falls_back(make_trainer, tmp_path, caplog):
     trainer = make_trainer()
     Checkpointer(tmp_path).resume(trainer)
     assert trainer.state.iteration == 1
-    assert "cannot be read" in caplog.text
+    assert "is damaged" in caplog.text
     assert newest.with_suffix(".damaged").exists()
 
 
@@ -62,14 +64,14 @@ def test_other_sources(make_trainer, tmp_path):
     Checkpointer(tmp_path / "new").resume(trainer, tmp_path / "checkpoint_00000001.pt")
     assert trainer.state.iteration == 1
     Checkpointer(tmp_path / "new").resume(make_trainer(), None)
-    with pytest.raises(ValueError, match="holds checkpoints of an earlier run; resume='auto' goes on"):
+    with pytest.raises(ValueError, match="holds checkpoints of an earlier run; use resume='auto' to continue it"):
         Checkpointer(tmp_path).resume(trainer, None)
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt is not there"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pt does not exist"):
         Checkpointer(tmp_path).resume(trainer, tmp_path / "nowhere.pt")
 
 
 def test_a_checkpoint_of_something_else_is_refused(make_trainer, tmp_path):
-    save_atomically({"weights": torch.ones(1)}, tmp_path / "checkpoint_00000001.pt")
+    torch.save({"weights": torch.ones(1)}, tmp_path / "checkpoint_00000001.pt")
     with pytest.raises(ValueError, match="is not a training checkpoint of this version"):
         Checkpointer(tmp_path).resume(make_trainer())
     run(make_trainer, tmp_path / "run", stop=1, every_steps=1)
@@ -88,24 +90,9 @@ class Hostile:
 
 def test_a_pickle_that_wants_to_run_code_is_not_loaded(make_trainer, tmp_path, capsys):
     torch.save({"format": 1, "x": Hostile()}, tmp_path / "bad.pt")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="is damaged"):
         Checkpointer(tmp_path).resume(make_trainer(), tmp_path / "bad.pt")
     assert "executed" not in capsys.readouterr().out
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_half(tmp_path, monkeypatch):
-    path = tmp_path / "checkpoint.pt"
-    save_atomically({"step": 1}, path)
-
-    def full(state, file):
-        file.write(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match=r"could not write .*checkpoint.pt \(\d+ MiB free there\): .*No space left"):
-        save_atomically({"step": 2}, path)
-    assert torch.load(path, weights_only=True) == {"step": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_an_exception_says_how_to_go_on(make_trainer, tmp_path, caplog):
@@ -120,7 +107,7 @@ def test_an_exception_says_how_to_go_on(make_trainer, tmp_path, caplog):
     with pytest.raises(KeyboardInterrupt), caplog.at_level(logging.ERROR):
         trainer.run()
     assert "Stopped at step 2 of 6: the last checkpoint is" in caplog.text
-    assert "resume='auto' goes on from there" in caplog.text
+    assert "resume='auto' continues from there" in caplog.text
 
 
 def test_keep_last_must_be_positive(tmp_path):
@@ -164,7 +151,10 @@ def test_the_last_step_of_an_epoch_is_saved_with_the_measures_of_the_epoch(make_
 def test_half_files_of_a_killed_run_are_removed(make_trainer, tmp_path):
     half = tmp_path / ".checkpoint_00000001.pt.123.tmp"
     half.write_bytes(b"half")
-    Checkpointer(tmp_path).attach(make_trainer())
+    trainer = make_trainer()
+    Checkpointer(tmp_path).attach(trainer)
+    assert half.exists(), "another run may be writing it"
+    trainer.run()
     assert not half.exists()
 
 
@@ -172,19 +162,115 @@ def test_half_files_of_a_killed_run_are_removed(make_trainer, tmp_path):
 def test_a_file_of_anything_is_no_checkpoint(make_trainer, tmp_path, content):
     path = tmp_path / "checkpoint_00000001.pt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="is damaged"):
         Checkpointer(tmp_path / "new").resume(make_trainer(), path)
 
 
-def test_a_folder_that_cannot_be_written_does_not_hide_a_damaged_file(make_trainer, tmp_path, monkeypatch, caplog):
-    (tmp_path / "checkpoint_00000001.pt").write_bytes(b"hello")
+def test_a_run_whose_checkpoints_are_all_damaged_stops(make_trainer, tmp_path):
+    run(make_trainer, tmp_path, stop=2, every_steps=1)
+    for path in Checkpointer(tmp_path).files():
+        path.write_bytes(path.read_bytes()[:-7])
+    for _ in range(2):
+        trainer = make_trainer()
+        with pytest.raises(ValueError, match=r"none of the checkpoints in .* is intact .*To start from step 0, remove"):
+            Checkpointer(tmp_path).resume(trainer)
+        assert trainer.state.iteration == 0
+    for path in Checkpointer(tmp_path).files():  # as an earlier version of this package left them
+        path.rename(path.with_suffix(".damaged"))
+    with pytest.raises(ValueError, match="none of the checkpoints"):
+        Checkpointer(tmp_path).resume(make_trainer())
 
-    def refuse(self, target):
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_one_flipped_bit_is_damage(make_trainer, tmp_path, place):
+    run(make_trainer, tmp_path, stop=2, every_steps=1)
+    newest = tmp_path / "checkpoint_00000002.pt"
+    content = bytearray(newest.read_bytes())
+    content[int(place * len(content))] ^= 4
+    newest.write_bytes(content)
+    trainer = make_trainer()
+    Checkpointer(tmp_path).resume(trainer)
+    assert trainer.state.iteration == 1
+    assert newest.with_suffix(".damaged").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "no"), OSError(errno.EIO, "disk"), MemoryError("full")]
+)
+def test_an_error_of_the_disk_or_of_memory_is_not_damage(make_trainer, tmp_path, monkeypatch, error):
+    run(make_trainer, tmp_path, stop=2, every_steps=1)
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    target = (checkpoint_file, "_digest") if isinstance(error, OSError) else (torch, "load")
+    monkeypatch.setattr(*target, refuse)
+    trainer = make_trainer()
+    with pytest.raises(type(error)):
+        Checkpointer(tmp_path).resume(trainer)
+    assert len(Checkpointer(tmp_path).files()) == 2
+    assert not list(tmp_path.glob("*.damaged"))
+
+
+def test_a_checkpoint_folder_that_cannot_be_listed_is_not_empty(make_trainer, tmp_path, monkeypatch):
+    run(make_trainer, tmp_path, stop=2, every_steps=1)
+
+    def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(type(tmp_path), "rename", refuse)
-    Checkpointer(tmp_path).resume(make_trainer())
-    assert "cannot be read" in caplog.text
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        Checkpointer(tmp_path).resume(make_trainer())
+
+
+def test_files_of_other_names_are_neither_read_nor_deleted(make_trainer, tmp_path):
+    kept = tmp_path / "checkpoint_00000001_best.pt"
+    kept.write_bytes(b"mine")
+    run(make_trainer, tmp_path, every_steps=1, keep_last=1)
+    assert kept.read_bytes() == b"mine"
+    assert [path.name for path in Checkpointer(tmp_path).files()] == ["checkpoint_00000006.pt"]
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_saves_a_checkpoint_and_ends(make_trainer, tmp_path, caplog, number, end, waiting):
+    whole, losses = run(make_trainer, tmp_path / "whole")
+    trainer = make_trainer([TeacherEMA(0.9)])
+    saver = Checkpointer(tmp_path / "cut")
+    event = Events.GET_BATCH_STARTED(once=2) if waiting else Events.ITERATION_STARTED(once=2)
+    trainer.add_event_handler(event, lambda: signal.raise_signal(number))
+    saver.attach(trainer)
+    handler = signal.getsignal(number)
+    with pytest.raises(end):
+        trainer.run()
+    assert signal.getsignal(number) is handler
+    assert [path.name for path in saver.files()] == ["checkpoint_00000002.pt"]
+    assert f"{number.name} received: stopping after the current step" in caplog.text
+    assert "the last checkpoint is" in caplog.text
+    rest, rest_losses = run(make_trainer, tmp_path / "cut")
+    assert rest_losses == losses[2:]
+    for a, b in zip(whole.method.state_dict().values(), rest.method.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_two_runs_in_one_folder_are_refused(make_trainer, tmp_path):
+    trainer = make_trainer(epochs=1)
+    Checkpointer(tmp_path).attach(trainer)
+    with FolderLock(tmp_path, "another run"), pytest.raises(FolderInUseError, match="in use by another run, process"):
+        trainer.run()
+    assert not Checkpointer(tmp_path).files()
+    trainer.run()
+    assert len(Checkpointer(tmp_path).files()) == 1
+
+
+def test_a_run_that_another_one_overtook_is_refused(make_trainer, tmp_path):
+    trainer = make_trainer()
+    Checkpointer(tmp_path).resume(trainer)
+    Checkpointer(tmp_path).attach(trainer)
+    run(make_trainer, tmp_path)
+    with pytest.raises(ValueError, match="holds newer checkpoints than step 0"):
+        trainer.run()
 
 
 def test_all_processes_take_the_checkpoint_that_the_first_one_chose(make_trainer, tmp_path, monkeypatch):

@@ -313,7 +313,7 @@ def test_batches_that_do_not_fit_are_refused() -> None:
 def test_networks_that_do_not_fit_are_refused() -> None:
     backbone = tiny_method().backbone
     with pytest.raises(TypeError, match=r"must be a ViTBackbone.*got SwinBackbone; SimMIM takes a Swin"):
-        BEiTMethod(SwinBackbone(embed_dim=8, depths=(1,), num_heads=(1,)), tiny_tokenizer())  # type: ignore[arg-type]
+        BEiTMethod(SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2)), tiny_tokenizer())
     with pytest.raises(TypeError, match=r"must be a VisualTokenizer, got VQVAE"):
         BEiTMethod(backbone, VQVAE(2, 1, 1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"one word for each patch.*patches of 8 pixels .* and patch_size=4; four"):

@@ -27,7 +27,7 @@ def test_three_gray_levels_are_three_structures(lungs, oracles, gray_bands) -> N
 def test_noise_is_below_position_and_intensity(lungs, oracles) -> None:
     result = CoSegmentationProbe(clusters=(4,), **FAST).run(oracles.noise(), lungs["training"])
     assert result.metrics["iou"].value < 0.3
-    assert result.comparisons["position and intensity"]["iou"]["ahead"] == "second"
+    assert result.comparisons["position and intensity"]["iou"].ahead == "second"
 
 
 def test_absent_structures_are_left_out_or_named(lungs, oracles, tmp_path) -> None:

@@ -49,5 +49,5 @@ def test_few_images_are_no_collapse(ramps, oracles) -> None:
     for count in (2, 3):
         result = CollapseProbe(**FAST).run(oracles.noise(), ramps[:count])
         assert result.collapsed is False
-        assert result.notes == [f"{count} images have a rank of {count - 1} at most, too few to tell a collapse."]
+        assert result.notes == [f"{count} images have a rank of {count - 1} at most, too few to detect a collapse."]
         assert CollapseProbe(**FAST).run(oracles.constant(), ramps[:count]).collapsed is True

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from monai_anat.data import DatalistError
-from monai_anat.evaluation import FewShotCurve, FewShotSegmentation, case_pictures, compare_results
+from monai_anat.evaluation import FewShotCurve, FewShotSegmentation, Result, case_pictures, compare_results
 
 FAST = {
     "steps": 25,
@@ -26,7 +26,7 @@ def test_an_encoder_that_knows_segments_from_few_labels(lungs, oracles, tmp_path
         shots=(1, 3), modes=("frozen",), few_shot=FAST, least_patients=4, resamples=50, output_dir=tmp_path
     )
     result = curve.run(oracles.bands(), lungs["training"], lungs["validation"], lungs["test"])
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert Result.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False))) == result
     metric = result.metrics["dice/3 labels, frozen"]
     assert metric.value > 0.6
     assert metric.low < metric.value < metric.high
@@ -38,7 +38,7 @@ def test_an_encoder_that_knows_segments_from_few_labels(lungs, oracles, tmp_path
     hd95 = result.metrics["hd95/right lung/3 labels, frozen"]
     raw = json.loads((tmp_path / "3_frozen" / "few_shot.json").read_text())["arms"]["pre-trained"]["draws"]
     pixels = np.nanmean([draw["by_structure"]["right lung"]["hd95"] for draw in raw])
-    assert (hd95["value"], hd95["unit"]) == (pytest.approx(pixels / 48), "image sides")
+    assert (hd95.value, hd95.unit) == (pytest.approx(pixels / 48), "image sides")
     assert compare_results(result, result)["dice/3 labels, frozen"].difference == 0
     assert (tmp_path / "3_frozen" / "few_shot_masks.npz").is_file()
     assert result.cases["worst"]["score"] <= result.cases["best"]["score"]
@@ -70,7 +70,7 @@ def test_a_share_of_the_labels_is_so_many_labels(lungs, oracles) -> None:
     result = curve.run(oracles.bands(), lungs["training"], lungs["validation"], lungs["test"])
     assert result.extra["n_labels"] == {"3 labels": 3, "50% of labels": 3, "100% of labels": 6}
     half, three = (result.metrics[f"dice/{name}, frozen"] for name in ("50% of labels", "3 labels"))
-    assert half["value"] == three["value"]
+    assert half.value == three.value
     with pytest.raises(ValueError, match=r"fractions must be in \(0, 1\], got \[1.5\]"):
         FewShotCurve(fractions=(1.5,))
 

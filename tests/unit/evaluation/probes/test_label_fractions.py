@@ -33,7 +33,7 @@ def test_shares_take_whole_patients_and_all_labels_agree_with_the_linear_probe(d
     assert result.extra["n_labels"] == {"10%": [2, 2, 2], "50%": [10, 10, 10], "100%": [20]}
     assert list(result.metrics) == ["auroc/10%", "auroc/50%", "auroc/100%"]
     whole = LinearProbe(**FAST).run(oracles.bands(), *data).metrics["auroc"]
-    assert result.metrics["auroc/100%"].value == whole["value"] == 1
+    assert result.metrics["auroc/100%"].value == whole.value == 1
     assert len(result.notes) == 1, "a finding that no test image has is named once"
 
 

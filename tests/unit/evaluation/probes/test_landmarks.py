@@ -37,11 +37,11 @@ def test_coordinates_give_exactly_the_same_position_error(on_cells, oracles) -> 
     same = result.baselines["same position"]
     for name, metric in result.metrics.items():
         if metric.value is not None and name not in ("retrieval", "mutual", "error_mutual"):
-            assert metric.value == pytest.approx(same[name]["value"], abs=1e-9), name
+            assert metric.value == pytest.approx(same[name].value, abs=1e-9), name
             assert metric.replicates == pytest.approx(same[name]["replicates"], abs=1e-6), name
     found = result.comparisons["same position"]["error"]
-    assert found["difference"] == pytest.approx(0, abs=1e-9)
-    assert found["ahead"] is None
+    assert found.difference == pytest.approx(0, abs=1e-9)
+    assert found.ahead is None
     assert result.metrics["mutual"].value == 1
     assert result.metrics["error_mutual"].value == result.metrics["error"].value
 
@@ -51,7 +51,7 @@ def test_an_encoder_that_follows_the_anatomy_is_ahead_of_the_same_position(items
     assert result.metrics["error"].value < 4 / 27, "within a cell of the thorax width"
     assert result.metrics["retrieval"].value > 0.95
     assert result.metrics["left_right_confusion"].value == 0
-    assert result.comparisons["same position"]["error"]["ahead"] == "first"
+    assert result.comparisons["same position"]["error"].ahead == "first"
     assert result.extra["n_pairs"] == 10 * 9
 
 
@@ -61,7 +61,7 @@ def test_noise_is_at_chance(items, oracles) -> None:
     assert result.metrics["left_right_confusion"].value == pytest.approx(0.5, abs=0.1)
     assert result.metrics["mutual"].value < 0.5, "chance is one half at the centers of cells, less between them"
     assert result.metrics["error_mutual"].value == pytest.approx(result.metrics["error"].value, rel=0.15)
-    assert result.comparisons["same position"]["error"]["ahead"] == "second"
+    assert result.comparisons["same position"]["error"].ahead == "second"
 
 
 def test_errors_by_hand(oracles, tmp_path) -> None:
@@ -110,8 +110,8 @@ def test_millimeters_where_the_spacing_is_known(items, oracles, monkeypatch) -> 
 
     monkeypatch.setattr(module, "load_landmarks", spaced)
     metrics = LandmarkProbe(**FAST).run(oracles.noise(), items).metrics
-    assert metrics["error_mm"]["value"] == pytest.approx(metrics["error"]["value"] * 27 * 0.5)
-    assert metrics["error_mm"]["unit"] == "mm"
+    assert metrics["error_mm"].value == pytest.approx(metrics["error"].value * 27 * 0.5)
+    assert metrics["error_mm"].unit == "mm"
 
 
 def test_no_common_landmark_and_a_small_grid_are_named(items, oracles, gray_bands) -> None:

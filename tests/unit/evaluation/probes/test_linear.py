@@ -1,4 +1,4 @@
-"""Probes on class labels: perfect for an encoder that knows, chance for noise, a sentence for what is undefined."""
+"""Linear and nearest-neighbor probes: perfect for informative encoders, chance for noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from PIL import Image
 
 from monai_anat.data import DatalistError
 from monai_anat.evaluation import LinearProbe, NearestNeighborProbe, compare_results
-from monai_anat.evaluation.probes.linear import _fit
+from monai_anat.evaluation.class_protocol import Split
+from monai_anat.evaluation.results import Result
 
 FAST = {"resamples": 50, "random_seed": None}
 PROBES = [LinearProbe, NearestNeighborProbe]
@@ -42,7 +43,7 @@ def splits(folders, label):
 @pytest.mark.parametrize("probe", PROBES)
 def test_one_of_many_classes(probe, folders, oracles) -> None:
     result = probe(**FAST, class_names=["a", "b", "c", "d"]).run(oracles.bands(), *splits(folders, lambda n: n % 4))
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert Result.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False))) == result
     assert result.metrics["auroc"].value == 1
     assert result.metrics["auprc/c"].value == 1
     assert result.metrics["accuracy"].value == 1
@@ -100,53 +101,44 @@ def test_a_constant_encoder_has_no_score(folders, oracles) -> None:
     assert "collapsed" in result.metrics["auroc"].why
 
 
-def test_the_linear_fit_is_the_minimum() -> None:
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(40, 3, generator=generator, dtype=torch.float64)
-    truth = (rows @ torch.tensor([[1.0], [-2.0], [0.0]], dtype=torch.float64) > 0).double()
-    weight = _fit(torch.zeros(4, 1, dtype=torch.float64), rows, truth, 0.1, False)
-    weight.requires_grad_(True)
-    logits = rows @ weight[:-1] + weight[-1]
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth) + 0.05 * weight[:-1].square().sum()
-    assert torch.autograd.grad(loss, weight)[0].abs().max() < 1e-5
-    elsewhere = _fit(torch.full((4, 1), 2.0, dtype=torch.float64), rows, truth, 0.1, False)
-    torch.testing.assert_close(elsewhere, weight.detach(), atol=1e-4, rtol=1e-3)
+def gradient(rows: np.ndarray, truth: np.ndarray, logits: np.ndarray, penalty: float, one_of_many: bool) -> float:
+    """Largest gradient of the documented loss at the weights that give these logits, in float64."""
+    design = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+    solved = np.linalg.lstsq(design, logits, rcond=None)[0]
+    weight = torch.tensor(solved, requires_grad=True)
+    outputs = torch.as_tensor(design) @ weight
+    target = torch.as_tensor(truth)
+    if one_of_many:
+        loss = torch.nn.functional.cross_entropy(outputs, target)
+    else:
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(outputs, target)
+    loss = loss + penalty / (2 * truth.shape[1]) * weight[:-1].square().sum()
+    return float(torch.autograd.grad(loss, weight)[0].abs().max())
 
 
-def test_neighbors_vote_by_similarity() -> None:
-    from monai_anat.evaluation.probes.linear import Split
-
-    training = Split(np.array([[1.0, 0], [0.8, 0.6], [0, 1.0]]), np.array([[1.0], [0.0], [np.nan]]))
-    probe = NearestNeighborProbe(neighbors=2, temperature=0.5, center=False)
-    scores, chosen = probe.predict(training, training, np.array([[2.0, 0]]), False)
-    assert scores[0, 0] == pytest.approx(np.exp(2.0) / (np.exp(2.0) + np.exp(1.6)))
-    assert chosen == {"neighbors": 2}
-    assert NearestNeighborProbe(neighbors=50).predict(training, training, np.eye(2), False)[1] == {"neighbors": 3}
-    alone = Split(np.array([[1.0, 0], [0, 1.0]]), np.array([[1.0], [np.nan]]))
-    unknown = NearestNeighborProbe(neighbors=1, center=False).predict(alone, alone, np.array([[0.0, 1]]), False)[0]
-    assert unknown[0, 0] == 1, "the share of known labels where no neighbor knows"
-
-
-def test_within_one_list_the_patient_himself_is_no_neighbor(folders, oracles) -> None:
-    items = pictures(folders[0], 24, lambda n: n % 4)
-    result = NearestNeighborProbe(**FAST, neighbors=3).run_within(oracles.bands(), items)
-    assert result.metrics["auroc"].value == result.metrics["accuracy"].value == 1
-    assert result.n_images == len(result.extra["predictions"]["images"]) == 24
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
-    alone = [{**item, "patient": f"p{number % 4}"} for number, item in enumerate(items)]
-    result = NearestNeighborProbe(**FAST, neighbors=3).run_within(oracles.bands(), alone)
-    assert result.metrics["accuracy"].value == 0, "all that look alike are one patient's"
+@pytest.mark.parametrize(("classes", "one_of_many"), [(2, True), (3, True), (3, False), (1, False)])
+@pytest.mark.parametrize("penalty", [1.0, 0.01])
+def test_the_linear_fit_is_the_minimum_of_the_documented_loss(classes, one_of_many, penalty) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(60, 4))
+    rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    noisy = rows @ generator.normal(size=(4, classes)) + generator.normal(size=(60, classes))
+    truth = np.eye(classes)[noisy.argmax(axis=1)] if one_of_many else (noisy > 0).astype(float)
+    split = Split(rows, truth)
+    scores, chosen = LinearProbe(penalties=(penalty,)).predict(split, split, rows, one_of_many)
+    logits = np.log(scores) - (np.log(scores).mean(axis=1, keepdims=True) if one_of_many else np.log(1 - scores))
+    assert gradient(rows, truth, logits, penalty, one_of_many) < 2e-4
+    assert chosen["penalty"] == penalty
 
 
-def test_within_one_list_noise_is_at_chance_and_compared_with_random_weights(folders, oracles) -> None:
-    items = pictures(folders[0], 60, lambda n: [n % 2])
-    probe = NearestNeighborProbe(resamples=200, neighbors=5)
-    noise, bands = (probe.run_within(encoder(), items) for encoder in (oracles.noise, oracles.bands))
-    assert noise.metrics["auroc"].low < 0.5 < noise.metrics["auroc"].high
-    assert list(noise["comparisons"]) == ["random initialization"]
-    assert compare_results(bands, noise)["auroc"].ahead == "first"
-    with pytest.raises(ValueError, match="same settings"):
-        compare_results(bands, probe.run(oracles.bands(), *splits(folders, lambda n: [n % 2])) | {"protocol": "k-nn"})
+def test_a_class_that_no_training_image_has_gets_no_probability() -> None:
+    rows = np.random.default_rng(0).normal(size=(12, 3))
+    truth = np.eye(3)[np.arange(12) % 2]
+    scores, _ = LinearProbe().predict(Split(rows, truth), Split(rows, np.eye(3)[np.arange(12) % 3]), rows, True)
+    assert np.isfinite(scores).all() and (scores[:, 2] < 1e-9).all()
+    alone = Split(rows, np.tile([1.0, np.nan], (12, 1)))
+    scores, _ = LinearProbe().predict(alone, alone, rows, False)
+    assert (scores[:, 1] == 0.5).all() and (scores[:, 0] > 0.99).all()
 
 
 def test_bad_data_are_named(folders, oracles) -> None:

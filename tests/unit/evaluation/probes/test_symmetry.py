@@ -29,12 +29,12 @@ def two_sided(tmp_path_factory):
 
 def test_an_encoder_that_tells_the_sides_apart(two_sided, oracles) -> None:
     metrics = SymmetryProbe(**FAST).run(oracles.bands(), two_sided).metrics
-    assert metrics["midline"]["value"] > 0.95
-    assert metrics["lateral"]["value"] < 0.5
-    assert metrics["gap"]["value"] > 0.5
-    assert metrics["same_anatomy"]["value"] > 0.99
-    assert metrics["side_told"]["value"] > 0.7
-    assert metrics["landmarks/right"]["value"] < 0.2
+    assert metrics["midline"].value > 0.95
+    assert metrics["lateral"].value < 0.5
+    assert metrics["gap"].value > 0.5
+    assert metrics["same_anatomy"].value > 0.99
+    assert metrics["side_told"].value > 0.7
+    assert metrics["landmarks/right"].value < 0.2
 
 
 def test_masks_that_tell_no_side_leave_out_the_landmarks_only(two_sided, oracles, tmp_path) -> None:
@@ -48,10 +48,10 @@ def test_masks_that_tell_no_side_leave_out_the_landmarks_only(two_sided, oracles
 
 def test_position_alone_sees_no_mirror(two_sided, oracles) -> None:
     metrics = SymmetryProbe(**FAST).run(oracles.place(), two_sided).metrics
-    assert metrics["lateral"]["value"] == pytest.approx(1)
-    assert metrics["midline"]["value"] == pytest.approx(1)
-    assert metrics["side_told"]["value"] == 0
-    assert metrics["landmarks/left"]["value"] == pytest.approx(1)
+    assert metrics["lateral"].value == pytest.approx(1)
+    assert metrics["midline"].value == pytest.approx(1)
+    assert metrics["side_told"].value == 0
+    assert metrics["landmarks/left"].value == pytest.approx(1)
 
 
 def test_images_without_landmarks_will_do(ramps, oracles) -> None:
@@ -65,4 +65,4 @@ def test_landmarks_of_some_images_are_theirs_alone(two_sided, oracles) -> None:
         SymmetryProbe(**FAST).run(oracles.bands(), items).metrics for items in (two_sided, [*bare, *two_sided[2:]])
     )
     assert part["landmarks/right"]["n_patients"] == 2
-    assert part["gap"]["value"] == whole["gap"]["value"]
+    assert part["gap"].value == whole["gap"].value

@@ -1,10 +1,10 @@
+"""Verbs of the command line over public functions."""
+
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from monai_anat import cli, data, evaluation, networks
-from monai_anat.networks.pretrained.key_maps import FAMILIES
+from monai_anat.cli import verbs
 
 
 @pytest.fixture
@@ -29,14 +29,6 @@ def images(tmp_path):
         pixels = (torch.rand(80, 64, generator=torch.Generator().manual_seed(seed)) * 255).byte().numpy()
         Image.fromarray(pixels).save(folder / f"p{seed}.png")
     return folder
-
-
-def test_module_help_names_every_verb():
-    command = [sys.executable, "-W", "ignore", "-m", "monai_anat", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0
-    for verb in ("prepare", "pretrain", "embed", "evaluate", "convert", "demo"):
-        assert verb in result.stdout
 
 
 def test_embed_writes_one_row_per_image(encoder, images, tmp_path):
@@ -56,7 +48,7 @@ def test_prepare_writes_a_training_set(images, tmp_path, capsys):
 
 def test_convert_brings_a_published_layout_to_an_encoder(tmp_path, monkeypatch):
     tiny = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
-    monkeypatch.setitem(cli._ARCHITECTURES, "swin_b", ("SwinBackbone", tiny, 56))
+    monkeypatch.setitem(verbs.ARCHITECTURES, "swin_b", ("SwinBackbone", tiny, 56))
     backbone = networks.SwinBackbone(**tiny)
     tensors = {f"module.swin_model.{name}": value for name, value in backbone.state_dict().items()}
     torch.save({"student": tensors, "teacher": tensors}, tmp_path / "peac.pth")
@@ -73,7 +65,7 @@ def test_convert_brings_a_published_layout_to_an_encoder(tmp_path, monkeypatch):
 
 def test_convert_writes_the_epsilon_of_the_family(tmp_path, monkeypatch):
     tiny = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
-    monkeypatch.setitem(cli._ARCHITECTURES, "swin_b", ("SwinBackbone", tiny, 56))
+    monkeypatch.setitem(verbs.ARCHITECTURES, "swin_b", ("SwinBackbone", tiny, 56))
     backbone = networks.SwinBackbone(**tiny)
     tensors = {f"module.backbone.{name}": value for name, value in backbone.state_dict().items()}
     heads = {"module.composer.layer.0.weight": torch.ones(1)}
@@ -86,57 +78,8 @@ def test_convert_writes_the_epsilon_of_the_family(tmp_path, monkeypatch):
     assert "no license" in record["provenance"]["terms"]
 
 
-def test_convert_names_every_family_and_every_architecture_can_be_built(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["convert", "--help"])
-    text = capsys.readouterr().out
-    assert all(family in text for family in FAMILIES)
-    for name, arguments, _ in cli._ARCHITECTURES.values():
-        with torch.device("meta"):
-            getattr(networks, name)(**arguments)
-
-
-def test_pretrain_runs_the_bundle_command_with_the_overrides(monkeypatch):
-    commands = []
-    monkeypatch.setattr(cli.subprocess, "run", lambda c, check: commands.append(c) or subprocess.CompletedProcess(c, 7))
-    words = ["pretrain", "peac", "--variant", "cpu_demo", "--processes", "2", "--seed=4", "--max_epochs", "3"]
-    assert cli.main(words) == 7
-    text = " ".join(commands[0])
-    assert "torch.distributed.run --standalone --nproc_per_node=2 -m monai.bundle run" in text
-    assert "train.json" in text
-    assert "cpu_demo.json" in text
-    assert text.endswith("--seed 4 --max_epochs 3")
-
-
-def test_ctrl_c_ends_without_a_traceback(monkeypatch, caplog):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli.subprocess, "run", interrupted)
-    assert cli.main(["pretrain", "peac"]) == 130
-    assert "stopped by hand" in caplog.text
-
-
-def test_errors_of_use_are_a_sentence(caplog, tmp_path):
-    assert cli.main(["pretrain", "nothing"]) == 2
-    assert "method must be one of ace, adam," in caplog.text
-    for words, sentence in {
-        ("peac", "--dataset_dir"): "must be pairs of --key value, got '--dataset_dir' alone",
-        ("peac", "more"): "must be pairs of --key value, got 'more' alone",
-        ("peac", "--variant", "nothing"): "must be among cpu_demo, inference,",
-        ("peac", "--processes", "0"): "processes must be at least 1, got 0",
-    }.items():
-        assert cli.main(["pretrain", *words]) == 2
-        assert sentence in caplog.text
-    assert cli.main(["evaluate", str(tmp_path), "--data", "x", "--protocols", "luck"]) == 2
-    with pytest.raises(SystemExit):
-        cli.main(["embed", "a", "b", "c", "--unknown"])
-    with pytest.raises(ValueError, match="method must be one of"):
-        cli.main(["--debug", "pretrain", "nothing"])
-
-
 def test_demo_prints_what_the_demonstration_returns(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "run_demo", lambda out: f"table of {out}")
+    monkeypatch.setattr(verbs, "run_demo", lambda out: f"table of {out}")
     assert cli.main(["demo", "somewhere"]) == 0
     assert "table of somewhere" in capsys.readouterr().out
 
