@@ -165,7 +165,8 @@ def test_all_runs_what_the_data_allow_and_says_what_they_do_not(encoder, tmp_pat
         assert results[name].metrics, name
     for name in CLASSES:
         assert results[name].skipped.startswith("every item must have a 'label' that is a class number")
-    assert load_results(tmp_path) == results
+    for name, result in load_results(tmp_path).items():
+        assert result == results[name] or result.skipped and results[name].skipped, name
     assert compare_evaluations(load_results(tmp_path), results)["landmarks"]["error"].difference == 0
     page = (tmp_path / "report.html").read_text()
     assert "<td>error/right apex ↓</td>" in page
@@ -210,8 +211,6 @@ def test_all_can_stand_among_others(encoder, tmp_path, few) -> None:
 
 def test_data_that_allow_no_protocol_are_an_error(encoder, tmp_path) -> None:
     (tmp_path / "list.json").write_text(json.dumps({"training": load_datalist(sample_folder(), "test")[:2]}))
-    with pytest.raises(
-        DatalistError, match=r"at least one protocol, got none: co-segmentation, .*, symmetry, .*: section must"
-    ):
+    with pytest.raises(DatalistError, match=r"at least one protocol, got none: co-segmentation, .*section must"):
         evaluate_encoder(encoder, tmp_path / "list.json", tmp_path / "out", ["all"], options=TINY)
     assert "Left out" in (tmp_path / "out" / "report.html").read_text()

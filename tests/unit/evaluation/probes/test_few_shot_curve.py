@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def test_fewer_than_three_draws_have_no_interval_and_put_nobody_ahead(lungs, ora
     result = curve.run(oracles.bands(), *splits)
     metric = result.metrics["dice/1 label, frozen"]
     assert (metric.low, metric.why) == (None, "an interval needs at least 3 draws of training images, got 2")
-    other = {**result, "metrics": {name: {**entry, "value": 0.0} for name, entry in result.metrics.items()}}
+    zero = {name: replace(entry, value=0.0) for name, entry in result.metrics.items()}
+    other = replace(result, metrics=zero)
     difference = compare_results(result, other)["dice/1 label, frozen"]
     assert (difference.low, difference.ahead) == (None, None)
     assert difference.difference == metric.value

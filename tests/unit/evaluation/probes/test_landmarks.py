@@ -38,7 +38,7 @@ def test_coordinates_give_exactly_the_same_position_error(on_cells, oracles) -> 
     for name, metric in result.metrics.items():
         if metric.value is not None and name not in ("retrieval", "mutual", "error_mutual"):
             assert metric.value == pytest.approx(same[name].value, abs=1e-9), name
-            assert metric.replicates == pytest.approx(same[name]["replicates"], abs=1e-6), name
+            assert metric.replicates == pytest.approx(same[name].replicates, abs=1e-6), name
     found = result.comparisons["same position"]["error"]
     assert found.difference == pytest.approx(0, abs=1e-9)
     assert found.ahead is None

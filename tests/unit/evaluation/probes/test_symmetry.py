@@ -64,5 +64,5 @@ def test_landmarks_of_some_images_are_theirs_alone(two_sided, oracles) -> None:
     whole, part = (
         SymmetryProbe(**FAST).run(oracles.bands(), items).metrics for items in (two_sided, [*bare, *two_sided[2:]])
     )
-    assert part["landmarks/right"]["n_patients"] == 2
+    assert part["landmarks/right"].n_patients == 2
     assert part["gap"].value == whole["gap"].value
