@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_anat.data.items import DatalistError
+from monai_anat.data.items import DatalistError, transform_item
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
-from monai_anat.evaluation.frozen_encoder import load_by
+from monai_anat.data.reading.readers import PIXEL_SPACING
+from monai_anat.data.reading.upright import UPRIGHT_SHAPE
 from monai_anat.evaluation.patients import file_names, patients_of
 from monai_anat.keys import IMAGE, LABEL
 
@@ -62,15 +63,17 @@ class SegmentationCases:
 
 
 def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key: str = LABEL) -> SegmentationCases:
-    """Read images and masks of a MONAI datalist by the loading chain of the bundles, resized to a square.
+    """Read images and masks of a MONAI datalist with the loading chain of the bundles, resized to a square.
 
     Args:
-        datalist: items ``{"image": path, "label": path, ...}``; labels are images of class numbers.
+        datalist: items ``{"image": path, "label": path, ...}``. Labels are masks of class numbers, or a list with one
+            binary mask per class, such as ``[right, left]``.
         image_size: side in pixels.
-        label_key: where an item has the path of its mask.
+        label_key: key of the mask in the items.
 
     Raises:
-        DatalistError: if the list is empty, an item has no label, or a label another size than its image.
+        DatalistError: if the list is empty, a file cannot be read, an item has no label, or a label differs in size
+            from its image.
 
     >>> from monai_anat.data import segmentation_datalist
     >>> cases = load_cases(segmentation_datalist("validation")[:2], 64)
@@ -84,8 +87,8 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
     for item in datalist:
         if not item.get(label_key):
             raise DatalistError(f"every item must have a {label_key!r}, got only {sorted(item)} for {item.get(IMAGE)}")
-        loaded = load_by(chain, item)
-        sizes = [tuple(int(side) for side in loaded[key].meta["spatial_shape"]) for key in (IMAGE, label_key)]
+        loaded = transform_item(chain, item)
+        sizes = [tuple(int(side) for side in loaded[key].meta[UPRIGHT_SHAPE]) for key in (IMAGE, label_key)]
         if sizes[0] != sizes[1]:
             raise DatalistError(
                 f"{item[label_key]} must have the size of its image, got {sizes[1]} for {sizes[0]} (rows, columns)"
@@ -106,6 +109,5 @@ def _spacing(meta: Mapping[str, Any], shape: tuple[int, ...], image_size: int) -
     """Height and width in mm of a pixel after an image of ``shape`` is resized to a square."""
     if not meta["spacing_known"]:
         return np.full(2, np.nan)
-    stored = np.linalg.norm(np.asarray(meta["original_affine"], dtype=np.float64)[:2, :2], axis=0)
-    spacing: NDArray[np.float64] = stored * np.array(shape) / image_size
+    spacing: NDArray[np.float64] = np.asarray(meta[PIXEL_SPACING]) * np.array(shape) / image_size
     return spacing

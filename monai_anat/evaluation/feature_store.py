@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_anat.data.items import file_of
 from monai_anat.files import file_key, write_text_atomically
 
 __all__ = ["DamagedFeaturesError", "FeatureStore", "image_key"]
@@ -30,21 +31,21 @@ class DamagedFeaturesError(ValueError):
 
 
 def image_key(path: str | os.PathLike[str]) -> str:
-    """Identify a version of an image: path, size and time of the last change. An edited image has another key.
+    """Identify a version of an image: path, size and time of the last change. An edited image gets a new key.
 
     Args:
-        path: image file, possibly with the number of a frame after ``#``.
+        path: path of an item: an image file, or a prepared image such as ``index.npy#12``.
 
     Returns:
-        :func:`~monai_anat.files.file_key` and the frame; the path itself if there is no such file.
+        :func:`~monai_anat.files.file_key` of its file, and the number; the path itself if there is no such file.
 
     >>> image_key("gone.png")
     'gone.png'
     """
     text = os.fspath(path)
-    file, mark, frame = (text, "", "") if Path(text).exists() else text.rpartition("#")
+    file = file_of(text)
     try:
-        return f"{file_key(file or text)}{mark}{frame}"
+        return f"{file_key(file)}{text[len(file) :]}"
     except OSError:
         return text
 

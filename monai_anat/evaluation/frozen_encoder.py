@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from monai_anat._version import __version__
+from monai_anat.data.items import transform_item
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
 from monai_anat.data.reading.radiograph import read_radiograph
 from monai_anat.evaluation.feature_store import DamagedFeaturesError, FeatureStore, image_key
@@ -32,7 +33,7 @@ from monai_anat.networks.pretrained.records import load_encoder, load_heads, rea
 from monai_anat.precision import autocast_dtype
 from monai_anat.seeding import mix
 
-__all__ = ["FrozenEncoder", "SmallMapError", "load_by", "random_backbone", "resolve_device"]
+__all__ = ["FrozenEncoder", "SmallMapError", "random_backbone", "resolve_device"]
 
 logger = logging.getLogger(__name__)
 
@@ -341,7 +342,7 @@ class FrozenEncoder:
         keys = list(items)
         for start in range(0, len(keys), self.batch_size):
             part = keys[start : start + self.batch_size]
-            images = [load_by(chain, {IMAGE: items[key][IMAGE]})[IMAGE] for key in part]
+            images = [transform_item(chain, {IMAGE: items[key][IMAGE]})[IMAGE] for key in part]
             yield part, torch.stack([torch.as_tensor(image) for image in images])
 
     def _maps(self, images: Tensor, level: int | None = None) -> Tensor:
@@ -408,29 +409,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device must be one that torch finds here, got {str(device)!r}; take 'cpu'")
     return found
-
-
-def load_by(chain: Callable[[Any], Any], item: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a chain of transforms to an item and raise the root cause of a failure, with the file's name.
-
-    MONAI's own error names the transform only.
-
-    Args:
-        chain: MONAI transforms.
-        item: a datalist item.
-    """
-    try:
-        sample: dict[str, Any] = chain(dict(item))
-    except RuntimeError as error:
-        causes: list[BaseException] = [error]
-        while (further := causes[-1].__cause__) is not None:
-            causes.append(further)
-        name = str(item.get(IMAGE))
-        for cause in reversed(causes[1:]):
-            if isinstance(cause, (ValueError, OSError)) and Path(name).name in str(cause):
-                raise cause from None
-        raise ValueError(f"{name} cannot be read: {causes[-1]}") from causes[-1]
-    return sample
 
 
 def _read(store: FeatureStore, keys: Sequence[str], compute: Callable[[set[str]], None]) -> Floats:

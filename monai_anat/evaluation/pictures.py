@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_anat.data.items import file_of
 from monai_anat.data.reading.radiograph import read_radiograph
 from monai_anat.evaluation.results import Result
 
@@ -51,8 +52,8 @@ def files_exist(cases: Mapping[str, Any], *keys: str) -> bool:
 
 
 def is_file(path: str) -> bool:
-    """Say whether a path, possibly with a frame number after ``#``, is an existing file."""
-    return Path(path).is_file() or Path(path.rpartition("#")[0]).is_file()
+    """Say whether the file of an item's path exists."""
+    return Path(file_of(path)).is_file()
 
 
 def small_radiograph(path: str) -> tuple[NDArray[np.float32], float]:

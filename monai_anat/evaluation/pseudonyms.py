@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_anat.data.lists.datalists import is_image_file
+from monai_anat.data.items import file_of
+from monai_anat.data.lists.folder_walk import is_image_file
 from monai_anat.evaluation.patients import Items
 from monai_anat.files import write_text_atomically
 from monai_anat.keys import IMAGE
@@ -134,4 +135,4 @@ def lookup_file(folder: str | os.PathLike[str]) -> Path:
 
 def _is_path(value: str | os.PathLike[str]) -> bool:
     text = os.fspath(value)
-    return is_image_file(text.split("#")[0]) or os.sep in text
+    return is_image_file(file_of(text)) or os.sep in text

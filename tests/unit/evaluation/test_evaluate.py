@@ -166,7 +166,7 @@ def test_all_runs_what_the_data_allow_and_says_what_they_do_not(encoder, tmp_pat
     for name in CLASSES:
         assert results[name].skipped.startswith("every item must have a 'label' that is a class number")
     for name, result in load_results(tmp_path).items():
-        assert result == results[name] or result.skipped and results[name].skipped, name
+        assert result == results[name] or (result.skipped and results[name].skipped), name
     assert compare_evaluations(load_results(tmp_path), results)["landmarks"]["error"].difference == 0
     page = (tmp_path / "report.html").read_text()
     assert "<td>error/right apex ↓</td>" in page
@@ -187,7 +187,7 @@ def test_class_labels_of_a_whole_collection(encoder, real_data, tmp_path) -> Non
 def test_lungs_of_a_whole_collection(encoder, real_data, tmp_path) -> None:
     options = {name: {"resamples": 20, "random_seed": None} for name in ("landmarks", "symmetry")}
     results = evaluate_encoder(encoder, real_data / "cxr_seg", tmp_path, list(options), options=options)
-    assert results["landmarks"]["n_patients"] == 18
+    assert results["landmarks"].n_patients == 18
     assert 0.05 < results["landmarks"].baselines["same position"]["error"].value < 0.3
 
 

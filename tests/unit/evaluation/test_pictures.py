@@ -43,7 +43,8 @@ def test_without_files_or_cases_there_is_no_picture(tmp_path):
 
 def test_files_may_carry_the_number_of_a_frame(tmp_path):
     (tmp_path / "a#b.png").write_text("")
-    assert is_file(str(tmp_path / "a#b.png")) and is_file(str(tmp_path / "a#b.png#3"))
+    (tmp_path / "i.npy").write_text("")
+    assert is_file(str(tmp_path / "a#b.png")) and is_file(str(tmp_path / "i.npy#3"))
     assert not is_file(str(tmp_path / "a"))
     assert not files_exist({"image": str(tmp_path)}, "image", "mask")
 
