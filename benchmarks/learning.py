@@ -43,7 +43,10 @@ def load_items(folder: Path | None) -> tuple[list[dict[str, Any]], list[dict[str
     masks = folder / "cxr_seg" if folder else data.sample_folder()
     findings = folder / "cxr_cls" / "kermany_datalist.json" if folder else data.sample_folder() / "classification.csv"
     both = ("training", "validation")
-    lists = [[item for split in both for item in data.load_datalist(source, split)] for source in (masks, findings)]
+    lists = [
+        [item for split in both for item in data.load_datalist(source, split, outside="always")]
+        for source in (masks, findings)
+    ]
     return lists[0], lists[1]
 
 

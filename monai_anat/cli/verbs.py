@@ -76,6 +76,7 @@ def evaluate(options: argparse.Namespace) -> None:
         "cache_dir": options.cache,
         "section": options.section,
         "device": options.device,
+        "outside": options.outside,
     }
     if len(options.encoders) > 1:
         logger.info(f"{evaluation.compare_encoders(options.encoders, options.data, options.out, protocols, **further)}")

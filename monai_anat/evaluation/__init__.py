@@ -14,7 +14,7 @@ from monai_anat.evaluation.compare import compare_evaluations, compare_results
 from monai_anat.evaluation.evaluate import PROTOCOLS, evaluate_encoder
 from monai_anat.evaluation.frozen_encoder import FrozenEncoder
 from monai_anat.evaluation.landmark_lists import contour_datalist, load_landmarks
-from monai_anat.evaluation.metric import Difference, Metric
+from monai_anat.evaluation.metric import Difference
 from monai_anat.evaluation.pictures import ReportFigure
 from monai_anat.evaluation.probes.co_segmentation import CoSegmentationProbe
 from monai_anat.evaluation.probes.collapse import CollapseProbe
@@ -55,7 +55,6 @@ __all__ = [
     "LandmarkProbe",
     "LinearProbe",
     "LocalizabilityProbe",
-    "Metric",
     "NearestNeighborProbe",
     "PatientBootstrap",
     "Protocol",

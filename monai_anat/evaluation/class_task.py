@@ -77,8 +77,8 @@ class ClassTask:
 def read_class_task(items: Items, class_names: Sequence[str] | None = None) -> tuple[ClassTask, Floats]:
     """Read the classes of a datalist, and its labels as rows of 0, 1 and NaN (unknown).
 
-    Class numbers are exclusive. Lists, names and columns are findings, of which any number may hold. Without names,
-    classes are named by their numbers, and labels must be numbers or lists.
+    Class numbers are exclusive, and -1 is unknown. Lists, names and columns are findings, of which any number may hold.
+    Without names, classes are named by their numbers, and labels must be numbers or lists.
 
     Args:
         items: N items; with names, in every form that :func:`~monai_anat.data.read_class_labels` reads.
@@ -106,11 +106,12 @@ def read_class_task(items: Items, class_names: Sequence[str] | None = None) -> t
 
 
 def _class_number(label: Any) -> int | None:
+    """Read a class number; -1 is unknown, and None is returned for what is no class number."""
     try:
         number = float(label)
     except (TypeError, ValueError):
         return None
-    return int(number) if number >= 0 and number.is_integer() else None
+    return int(number) if number >= -1 and number.is_integer() else None
 
 
 def _count_classes(items: Items) -> int:
@@ -122,7 +123,7 @@ def _count_classes(items: Items) -> int:
             lengths.add(len(label))
         elif (number := _class_number(label)) is not None:
             lengths.add(0)
-            numbers.add(number)
+            numbers |= {number} - {-1}
         else:
             raise DatalistError(
                 f"every item must have a {LABEL!r} that is a class number or a list of 0, 1 and -1 (unknown), got "
@@ -137,7 +138,7 @@ def _count_classes(items: Items) -> int:
             f"class numbers must count from 0, got {sorted(numbers)[:5]}, which would be {max(numbers) + 1} classes; "
             "number them 0, 1, 2, ..."
         )
-    return lengths.pop() or max(numbers) + 1
+    return lengths.pop() or max(numbers, default=0) + 1
 
 
 def score_classes(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_anat.data.items import DatalistError
-from monai_anat.data.lists.datalists import load_datalist
+from monai_anat.data.lists.datalists import Outside, load_datalist
 from monai_anat.evaluation.frozen_encoder import FrozenEncoder, SmallMapError
 from monai_anat.evaluation.patients import Items
 from monai_anat.evaluation.protocol import TEST, Protocol, check_arguments, protocol_classes
@@ -41,6 +41,7 @@ def evaluate_encoder(
     device: str = "auto",
     options: Mapping[str, Mapping[str, Any]] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    outside: Outside = "absolute",
 ) -> dict[str, Result]:
     """Measure an encoder by several protocols and write ``evaluation.json`` and ``report.html``.
 
@@ -66,6 +67,8 @@ def evaluate_encoder(
         options: protocol -> further arguments of its class; for few-shot also those of :class:`FewShotSegmentation`;
             "encoder" -> further arguments of :class:`FrozenEncoder`.
         cache_dir: folder that keeps the features for later evaluations. A :class:`FrozenEncoder` has its own.
+        outside: paths outside the folder of the datalist that it may name, as for ``load_datalist``: "never",
+            "absolute" or "always" (``../`` as well).
 
     Returns:
         Protocol -> result.
@@ -76,7 +79,9 @@ def evaluate_encoder(
             the encoder.
         DatalistError: if the datalist lacks what a named protocol needs, or allows no protocol at all.
     """
-    plan = plan_evaluation(encoder, data, out, protocols, options, section=section, device=device, cache_dir=cache_dir)
+    plan = plan_evaluation(
+        encoder, data, out, protocols, options, section=section, device=device, cache_dir=cache_dir, outside=outside
+    )
     return plan.run()
 
 
@@ -143,6 +148,7 @@ def plan_evaluation(
     section: str = TEST,
     device: str = "auto",
     cache_dir: str | os.PathLike[str] | None = None,
+    outside: Outside = "absolute",
 ) -> Evaluation:
     """Check everything that an evaluation needs, without computing or writing anything.
 
@@ -162,7 +168,7 @@ def plan_evaluation(
             for needed in protocol.sections:
                 place = section if needed == TEST else needed
                 if place not in read:
-                    read[place] = load_datalist(data, place)
+                    read[place] = load_datalist(data, place, outside=outside)
                 lists.append(read[place])
             protocol.check(frozen, *lists)
             planned[name] = protocol, lists

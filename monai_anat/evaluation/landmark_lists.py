@@ -210,8 +210,8 @@ def contour_datalist(
 ) -> list[dict[str, Any]]:
     """Convert contours with corresponding points to a landmark datalist.
 
-    Examples are the outlines of shape models (landmark sets of lungs and heart for JSRT, Montgomery, Shenzhen, PadChest):
-    point 7 of the right lung is the same anatomical place in every patient.
+    Examples are the outlines of shape models, such as those of lungs and heart for JSRT, Montgomery, Shenzhen and
+    PadChest: point 7 of the right lung is the same anatomical place in every patient.
 
     Args:
         datalist: the images. The contour of ``x/a.png`` is ``<folder>/a<suffix>``.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.evaluation import Metric, PatientBootstrap
+from monai_anat.evaluation import PatientBootstrap
 from monai_anat.evaluation.bootstrap import interval, nan_mean
+from monai_anat.evaluation.metric import Metric
 
 
 def covers(metric, truth: float) -> bool:

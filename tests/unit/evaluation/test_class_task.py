@@ -34,19 +34,25 @@ def test_with_names_a_number_may_be_a_finding_and_names_and_columns_are_read() -
 
 
 def test_what_cannot_be_read_is_named() -> None:
-    for label in ("mask.png", None, float("nan"), -1, 1.5):
+    for label in ("mask.png", None, float("nan"), -2, 1.5):
         with pytest.raises(
             DatalistError, match=r"class number or a list of 0, 1 and -1 .*; labels of other forms need"
         ):
             read([1, label])
     with pytest.raises(DatalistError, match=r"labels of one form, got lengths \[0, 1\]"):
         read([1, [1]])
-    with pytest.raises(DatalistError, match=r"must have 2 values, one for each of \['a', 'b'\], got \[1\]"):
-        read([[1]], ["a", "b"])
+    with pytest.raises(DatalistError, match=r"must have 2 values, one for each of \['a', 'b'\], got \[1, 0, 1\]"):
+        read([[1, 0, 1]], ["a", "b"])
     with pytest.raises(DatalistError, match=r"labels must be 0, 1, -1 .* got 2 for 0"):
         read([[2], [1]])
-    with pytest.raises(DatalistError, match=r"class number must be in 0..1 .* got nan"):
-        read([1, float("nan")], ["a", "b"])
+    with pytest.raises(DatalistError, match=r"class number must be in 0..1 .* got 7"):
+        read([1, 7], ["a", "b"])
+
+
+def test_minus_one_is_an_unknown_class_number() -> None:
+    names, one_of_many, rows = read([1, -1, 0])
+    assert (names, one_of_many) == (("0", "1"), True)
+    np.testing.assert_array_equal(rows, [[0, 1], [np.nan, np.nan], [1, 0]])
 
 
 def test_one_sided_and_unknown_classes_are_named_and_not_averaged() -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from monai_anat.evaluation import Metric, PatientBootstrap, Result, compare_evaluations, compare_results
+from monai_anat.evaluation import PatientBootstrap, Result, compare_evaluations, compare_results
+from monai_anat.evaluation.metric import Metric
 
 NAMES = [f"p{number}" for number in range(12)]
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from monai_anat.evaluation import Difference, Metric, PatientBootstrap
+from monai_anat.evaluation import Difference, PatientBootstrap
+from monai_anat.evaluation.metric import Metric
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from monai_anat.data import read_radiograph, segmentation_datalist
-from monai_anat.evaluation import Metric, Result, case_pictures
+from monai_anat.evaluation import Result, case_pictures
+from monai_anat.evaluation.metric import Metric
 from monai_anat.evaluation.pictures import case_captions, files_exist, is_file, point_array, small_radiograph
 
 

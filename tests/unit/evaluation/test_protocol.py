@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from monai_anat.evaluation import PROTOCOLS, Metric, Protocol, ReportFigure, Result, case_pictures, evaluate_encoder
+from monai_anat.evaluation import PROTOCOLS, Protocol, ReportFigure, Result, case_pictures, evaluate_encoder
 from monai_anat.evaluation.frozen_protocol import FrozenProtocol
+from monai_anat.evaluation.metric import Metric
 from monai_anat.evaluation.protocol import Measured, check_arguments, json_settings, protocol_classes, three_cases
 
 

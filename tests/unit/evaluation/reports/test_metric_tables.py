@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from monai_anat.evaluation import LandmarkProbe, Metric, Report, ReportFigure, ReportTable, Result
+from monai_anat.evaluation import LandmarkProbe, Report, ReportFigure, ReportTable, Result
+from monai_anat.evaluation.metric import Metric
 from monai_anat.evaluation.reports.metric_tables import (
     add_metrics,
     curve_figures,
