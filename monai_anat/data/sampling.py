@@ -7,6 +7,8 @@ run and the number of samples consumed so far. The number of workers does not ch
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -226,8 +228,14 @@ class SeededDataset(Dataset[dict[str, Any]]):
 
 
 def _quiet_worker(worker_id: int) -> None:
-    """Limit a worker to one thread, because the workers already run in parallel."""
+    """Limit a worker to one thread, because the workers already run in parallel, and leave Ctrl-C to the trainer.
+
+    A terminal sends Ctrl-C to all processes of its group, but the trainer needs its workers to finish the step.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def resumable_loader(
