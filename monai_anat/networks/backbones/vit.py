@@ -201,9 +201,7 @@ class ViTBackbone(Backbone):
         if self.cls_token is None:
             return tokens
         first = self.cls_token + self.pos_embed[:, :1]
-        # padding and adding, because an export at batch size 1 takes the batch axis of expand and cat for a constant
-        count = static_shape(tokens)[1]
-        return F.pad(tokens, [0, 0, 1, 0]) + F.pad(first, [0, 0, 0, count])
+        return torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
     def _run_blocks(self, tokens: Tensor, first: int, end: int) -> Tensor:
         recompute = self.use_checkpoint and self.training and torch.is_grad_enabled()

@@ -9,7 +9,7 @@ __all__ = ["ADAM"]
 
 ADAM = Family(
     name="adam",
-    origin="Adam (arXiv:2309.15358)",
+    origin="Adam (arXiv 2309.15358)",
     # MoCo's layout, except that MoCo keeps no best loss; the loader lists plain numbers as "number/NAME"
     marks=(r"(?:number/)?best_loss$", r"(?:state_dict/)?(?:module\.)*encoder_[qk]\."),
     branches={"student": ("state_dict", ""), "teacher": ("state_dict",)},

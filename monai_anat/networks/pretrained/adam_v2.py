@@ -11,7 +11,7 @@ _BACKBONE = r"(?:downsample_layers|conv1)\."
 
 ADAM_V2 = Family(
     name="adam_v2",
-    origin="Adam-v2 (arXiv:2404.15672)",
+    origin="Adam-v2 (arXiv 2404.15672)",
     # DINO writes student and teacher in the same way, so a loss or a head of Adam-v2 has to be there
     marks=(
         r"localizability_loss/|(?:\w+/)?(?:module\.)*(?:student\.|teacher\.)?(?:composability|decomposability)_head\.",

@@ -9,7 +9,7 @@ __all__ = ["DIRA"]
 
 DIRA = Family(
     name="dira",
-    origin="DiRA (arXiv:2204.10437), the encoder of its U-Net",
+    origin="DiRA (arXiv 2204.10437), the encoder of its U-Net",
     # a U-Net without the query encoder's prefix may be anybody's, and "encoder." alone any network's
     marks=(
         r"(?:state_dict/)?(?:module\.)*encoder_[qk]\.(?:backbone\.)?encoder\.layer1\.",

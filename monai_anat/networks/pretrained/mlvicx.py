@@ -9,7 +9,7 @@ __all__ = ["MLVICX"]
 
 MLVICX = Family(
     name="mlvicx",
-    origin="MLVICX (arXiv:2403.11504)",
+    origin="MLVICX (arXiv 2403.11504)",
     marks=(r"(?:(?:online|model)/)?(?:module\.)*(?:projetion|resize_project|cbt[1-5])\.",),  # "projetion" as published
     branches={"student": ("online", "model", "")},
     drop=(r"projetion\..*", r"resize_project\..*"),

@@ -10,7 +10,7 @@ __all__ = ["PEAC"]
 
 PEAC = Family(
     name="peac",
-    origin="PEAC (arXiv:2312.00335)",
+    origin="PEAC (arXiv 2312.00335)",
     marks=(
         r"(?:(?:student|teacher|model)/)?(?:module\.)*mlp(?:_local)?\.0\.weight",
         r"(?:(?:student|teacher|model)/)?(?:module\.)*(?:swin_model|vit_model)\.",

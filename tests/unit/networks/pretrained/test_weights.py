@@ -685,3 +685,75 @@ def test_a_run_may_start_from_a_file_or_from_nothing(tmp_path):
 def assert_same(state, expected):
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], expected[name]) for name in state)
+
+
+def test_simsiam_is_nobody_elses(tmp_path):
+    source = _resnet(1)
+    state = _prefixed(source.state_dict(), "module.encoder.") | _heads("module.encoder.fc.0.weight")
+    torch.save({"epoch": 3, "state_dict": state | _heads("module.predictor.0.weight")}, tmp_path / "x.pth")
+    target = ResNetBackbone(depth=18, stem="expand").eval()
+    report = load_backbone(target, tmp_path / "x.pth", mean=0.4, std=0.3)
+    assert (report.family, report.missing) == ("torchvision_resnet", ())
+    assert any("are assumed; otherwise give normalization" in note for note in report.notes)
+    gray = torch.rand(1, 1, 32, 32)
+    color = (gray - IMAGENET_MEAN.reshape(3, 1, 1)) / IMAGENET_STD.reshape(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(target((gray - 0.4) / 0.3), source(color), rtol=1e-4, atol=1e-4)
+
+
+def test_moco_is_not_adam(tmp_path):
+    content = _adam_training(_resnet(1))
+    del content["best_loss"]
+    torch.save(content, tmp_path / "x.pth")
+    target = _resnet(2)
+    assert load_backbone(target, tmp_path / "x.pth").family == "moco"
+    assert load_backbone(target, tmp_path / "x.pth", family="adam").family == "adam"
+    load_backbone(target, tmp_path / "x.pth", branch="teacher")
+    assert_same(target.state_dict(), _resnet(9).state_dict())
+
+
+@pytest.mark.parametrize("given", ["imagenet", IMAGENET_MEAN.tolist() + IMAGENET_STD.tolist()])
+def test_a_plain_vit_needs_its_statistics(given, tmp_path):
+    source, target = _vit(1), _vit(2, in_channels=1)
+    torch.save(source.state_dict(), tmp_path / "x.pth")
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(ValueError, match=r"needs the mean and deviation of its training images.*--normalization"):
+        load_backbone(target, tmp_path / "x.pth")
+    assert_same(target.state_dict(), before)
+    initialize_from(target, tmp_path / "x.pth", mean=0.4, std=0.3, normalization=given)
+    gray = torch.rand(1, 1, 32, 32)
+    color = (gray - IMAGENET_MEAN.reshape(3, 1, 1)) / IMAGENET_STD.reshape(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(target((gray - 0.4) / 0.3), source(color), rtol=1e-4, atol=1e-4)
+    load_backbone(_vit(3), tmp_path / "x.pth")  # three channels need no statistics
+
+
+def test_the_configuration_beside_the_file_names_the_statistics(tmp_path):
+    source, target = _vit(1), _vit(2, in_channels=1)
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}}')
+    report = load_backbone(target, tmp_path / "model.safetensors")
+    assert report.normalization == Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    assert any("configuration beside the file" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("key", ["blocks.0.ls1.gamma", "storage_tokens"])
+def test_dinov2_and_dinov3_are_no_plain_vits(key, tmp_path):
+    torch.save(_vit(1).state_dict() | _heads(key, width=24), tmp_path / "x.pth")
+    for family in ("auto", "timm_vit"):
+        with pytest.raises(ValueError, match=rf"DINOv[23].*it has {key}"):
+            load_backbone(_vit(2), tmp_path / "x.pth", family=family, strict=False)
+
+
+def test_resnet50d_is_named(tmp_path):
+    state = ResNetBackbone(depth=50, in_channels=3).state_dict()
+    state["conv1.0.weight"] = state.pop("conv1.weight")
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"deep stem, such as timm's resnet50d .it has conv1.0.weight"):
+        load_backbone(ResNetBackbone(depth=50), tmp_path / "x.pth")
+
+
+def test_what_was_given_is_never_named_as_what_would_fit(tmp_path):
+    torch.save(_vit(1, image_size=64).state_dict(), tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"pos_embed must be .*the file, too, looks like ViT.*check image_size"):
+        load_backbone(_vit(2), tmp_path / "x.pth")
