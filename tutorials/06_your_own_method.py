@@ -332,4 +332,4 @@ print(f"chance is {1 / 6:.2f}; the place of the window alone, which the network 
 # 2. `tests/unit/methods/test_relative_place.py`: the case from above as `CASE`, and the term once more, slowly, from
 #    its equation;
 # 3. `bundles/cxr_relative_place_pretraining`: the settings, so that anyone runs it by `python -m monai.bundle run`;
-# 4. a line in the changelog, a row in the README, a section in `docs/methods.md`.
+# 4. a line in the changelog, a row in the README, a page `docs/methods/<name>.md`.
