@@ -131,13 +131,8 @@ def load_backbone(
     if family != "auto" and family not in FAMILIES:
         raise ValueError(f"family must be auto or one of {', '.join(FAMILIES)}, got family={family!r}")
     given, file = as_normalization(normalization), Path(path)
-    content = read_checkpoint(file)
-    groups = tensors_in(content)
-    if family == "auto":
-        family = detect_family(content, backbone.state_dict(), file)
-    layout = FAMILIES[family]
-    if family != "monai_anat":
-        check_supported(key_names(groups), file)
+    groups, layout = _read(file, family, backbone.state_dict())
+    family = layout.name
     branch = branch or next(iter(layout.branches))
     # the encoder of a gated backbone has the names of a plain one, whoever wrote the file
     gated = isinstance(backbone, GatedBackbone)
@@ -218,6 +213,16 @@ def initialize_from(
     if path is not None:
         load_backbone(backbone, path, family, mean=mean, std=std, normalization=normalization)
     return backbone
+
+
+def _read(file: Path, family: str, own: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], Family]:
+    """Read the tensors of a file, and find its layout."""
+    content = read_checkpoint(file)
+    groups = tensors_in(content)
+    layout = FAMILIES[detect_family(content, own, file) if family == "auto" else family]
+    if layout.name != "monai_anat":
+        check_supported(key_names(groups), file)
+    return groups, layout
 
 
 def _select(
