@@ -102,7 +102,10 @@ def test_evaluation_needs_no_architecture_and_writes_all_that_the_readme_names(t
     for name in DEMO_CLASSES:
         assert 0 <= result["metrics"][f"auroc/{name}"]["value"] <= 1
     rows = list(csv.DictReader((trained / "evaluated" / "predictions.csv").read_text().splitlines()))
-    assert [row["image"] for row in rows] == [item["image"] for item in classification_datalist("test")]
+    items = classification_datalist("test")
+    assert [row["image"] for row in rows] == [f"test {number}" for number in range(len(items))]
+    lookup = json.loads((trained / "evaluated.files.json").read_text())
+    assert lookup["test 3"] == items[3]["image"]
     assert [row["label of AP view"] for row in rows] == [item["AP view"] for item in classification_datalist("test")]
     for name in ("calibration.png", "attributions.png"):
         assert np.asarray(Image.open(trained / "evaluated" / name)).std() > 0

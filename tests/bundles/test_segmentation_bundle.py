@@ -302,6 +302,27 @@ def test_black_borders_are_no_lung(tmp_path) -> None:
     assert np.mean(scores[False]) < np.mean(scores[True]) - 0.1
 
 
+def test_names_of_files_and_patients_leave_with_no_output(tmp_path) -> None:
+    """Everything in the folders of output and model can be shared; the look-up file lies beside them."""
+    source = tmp_path / "DOE_JANE_1970"
+    source.mkdir()
+    data = write_list(source, lambda path, mask: save_array(mask, f"{path}_m.png"), patient="DOE_JANE")
+    listed = json.loads((source / "datalist.json").read_text())
+    for section, items in listed.items():
+        for number, item in enumerate(items):
+            item["patient"] = f"DOE_JANE {section} {number}"
+    (source / "datalist.json").write_text(json.dumps(listed))
+    root = {"bundle_root": str(tmp_path), "dataset_dir": data, "num_workers": 0}
+    run_here("train", image_size=32, max_epochs=1, val_interval=1, batch_size=2, **root)
+    run_here("train", "evaluate", output_dir=str(tmp_path / "out" / "evaluated"), **root)
+    written = [*(tmp_path / "out").rglob("*"), *(tmp_path / "models").rglob("*")]
+    for path in written:
+        if path.is_file() and not path.name.endswith(".files.json"):
+            assert b"DOE_JANE" not in path.read_bytes(), path
+    lookup = json.loads((tmp_path / "out" / "evaluated.files.json").read_text())
+    assert lookup["test 0"] == listed["test"][0]["image"]
+
+
 def test_a_failed_training_leaves_the_shipped_model_as_it_was(tmp_path) -> None:
     shutil.copytree(BUNDLE / "models", tmp_path / "models")
     before = {path: path.read_bytes() for path in (tmp_path / "models").rglob("*") if path.is_file()}
