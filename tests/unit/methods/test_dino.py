@@ -263,7 +263,7 @@ def test_misfits_are_refused() -> None:
         method({name: batch[name] for name in ("view_1", "view_2")}, START)
     with pytest.raises(ValueError, match=r"local_views must be \(B, V, C, h, w\[, d\]\), got \(3, 1, 8, 8\)"):
         method({**batch, "local_views": batch["local_views"][:, 0]}, START)
-    with pytest.raises(ValueError, match=r"temperatures must be positive, got .*teacher_temperature=0.*DINO has"):
+    with pytest.raises(ValueError, match=r"temperatures must be positive, got .*teacher_temperature=0.*DINO uses"):
         tiny_method(teacher_temperature=0)
     with pytest.raises(ValueError, match=r"warmup_temperature_epochs and .* at least 0, got -1 and 0"):
         tiny_method(warmup_temperature_epochs=-1)

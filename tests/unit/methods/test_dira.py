@@ -433,7 +433,7 @@ def test_misfits_are_refused() -> None:
     method, batch = resnet_method(), batch_of(RandDiRAViewsd(image_size=48))
     with pytest.raises(ValueError, match=r"multiples of 32, the last stride of the backbone, got \[48, 48\]"):
         method(batch, DIR)
-    with pytest.raises(ValueError, match=r"restored and target must have one shape"):
+    with pytest.raises(ValueError, match=r"restored and target must have the same shape"):
         tiny_method()({**batch, "target": batch["target"][:, :, :32]}, DIR)
     with pytest.raises(KeyError, match=r"batch lacks \['target'\].*RandDiRAViewsd makes them"):
         method({"view_1": batch["view_1"], "view_2": batch["view_2"]}, DIR)
