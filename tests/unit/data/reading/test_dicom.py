@@ -35,7 +35,7 @@ def _pixels(path: Path) -> np.ndarray:
     return read_radiograph(path).pixels
 
 
-def test_every_way_to_say_bone_dark_gives_bone_bright(
+def test_every_inverted_encoding_is_read_bone_bright(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     window = {"WindowCenter": 2048, "WindowWidth": 4096, "BitsStored": 12, "HighBit": 11}
@@ -80,7 +80,7 @@ def test_file_without_preamble_and_meta_information(tmp_path: Path, make_dicom: 
     np.testing.assert_array_equal(_pixels(tmp_path / "b.dcm"), _pixels(plain))
 
 
-def test_stray_bytes_of_a_cut_off_header_are_passed_over(
+def test_stray_bytes_of_a_cut_off_header_are_skipped(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     plain = make_dicom(tmp_path / "a.dcm", picture, SpecificCharacterSet="ISO_IR 100")
@@ -106,7 +106,7 @@ def test_high_bit_above_stored_bits_is_shifted_down(tmp_path: Path, make_dicom: 
 
 
 def test_a_wrong_high_bit_does_not_shift(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
-    """The tag says that the twelve bits lie at the top, and they lie at the bottom."""
+    """HighBit places the twelve bits at the top, but they are at the bottom."""
     window = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
     plain = make_dicom(tmp_path / "a.dcm", picture, HighBit=11, **window)
     wrong = make_dicom(tmp_path / "b.dcm", picture, HighBit=15, **window)
@@ -223,7 +223,7 @@ def test_run_lengths_keep_high_bits_and_overlays_as_they_were(
 
 
 def test_meta_information_without_preamble_is_kept(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
-    """The character set, with which most data sets begin, may stand early enough to look like a cut-off header's."""
+    """The character set may appear early enough in a file to look like the start of a cut-off header."""
     plain = make_dicom(tmp_path / "a.dcm", picture, ExplicitVRBigEndian, SpecificCharacterSet="ISO_IR 100")
     whole = plain.read_bytes()
     data_set = whole[whole.index(b"\x00\x08\x00\x05CS") :]
@@ -239,7 +239,7 @@ def test_meta_information_without_preamble_is_kept(tmp_path: Path, make_dicom: M
     np.testing.assert_array_equal(_pixels(tmp_path / "d.dcm"), _pixels(plain))
 
 
-def test_an_enhanced_file_is_mapped_by_what_it_says_of_the_frame(
+def test_an_enhanced_file_is_mapped_by_its_frame_groups(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     shared, own, other = Dataset(), Dataset(), Dataset()
@@ -313,7 +313,7 @@ def test_negative_padding_of_unsigned_values(tmp_path: Path, make_dicom: MakeDic
 
 
 def _pack(path: Path, values: np.ndarray, **elements: object) -> Path:
-    """Put a JPEG of ``values`` in the place of the pixels, and write what the header says of it."""
+    """Put a JPEG of ``values`` in the place of the pixels, and describe it in the header."""
     handle = io.BytesIO()
     Image.fromarray(values.astype(np.uint8)).save(handle, "JPEG", quality=97)
     dataset = pydicom.dcmread(path)
@@ -329,11 +329,11 @@ def _pack(path: Path, values: np.ndarray, **elements: object) -> Path:
 def test_a_packed_picture_of_another_size_than_its_header_is_refused(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
-    """Decoders hand out its bytes, and cut into other lines they are a picture of nothing."""
+    """Decoders return the bytes, and reshaping them to other rows gives a meaningless picture."""
     gray = (picture >> 4).astype(np.uint8)
     path = make_dicom(tmp_path / "a.dcm", gray)
     np.testing.assert_allclose(_pixels(_pack(path, gray)), gray / 255, atol=0.05)
-    with pytest.raises(RadiographError, match=r"header says 40 x 48 pixels of 1 colors, .* has 48 x 40 of 1"):
+    with pytest.raises(RadiographError, match=r"header announces 40 x 48 pixels of 1 colors, .* has 48 x 40 of 1"):
         read_radiograph(_pack(path, gray, Rows=40, Columns=48))
     with pytest.raises(RadiographError, match=r"48 x 40 pixels of 1 colors, .* has 48 x 40 of 3"):
         read_radiograph(_pack(path, np.repeat(gray[..., None], 3, -1), Rows=48, Columns=40))
@@ -348,7 +348,7 @@ def test_packed_pixels_that_are_cut_off_are_called_truncated(
         read_radiograph(path)
 
 
-def test_colors_without_their_layout_and_colors_that_are_not_read(
+def test_colors_without_their_layout_and_unsupported_colors(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     colors = np.repeat((picture >> 4).astype(np.uint8)[..., None], 3, -1)
@@ -367,7 +367,7 @@ def test_photometric_interpretation_in_small_letters(
     assert read_radiograph(path).info["inverted"]
 
 
-def test_orientation_that_is_no_pair_is_not_called_absent(
+def test_malformed_orientation_is_not_reported_as_absent(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     turned = [
@@ -377,7 +377,7 @@ def test_orientation_that_is_no_pair_is_not_called_absent(
     assert turned == ["no: PatientOrientation malformed", "no: PatientOrientation absent"]
 
 
-def test_floats_that_are_no_numbers_are_black(tmp_path: Path, make_dicom: MakeDicom) -> None:
+def test_floats_that_are_not_finite_are_black(tmp_path: Path, make_dicom: MakeDicom) -> None:
     chest = synthetic_radiograph((48, 40))[0]
     holed = chest.copy()
     holed[10, 10:20] = np.nan
@@ -421,7 +421,7 @@ def test_rays_counted_down_become_the_same_picture(tmp_path: Path, make_dicom: M
 
 
 @pytest.mark.parametrize("name", ["BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"])
-def test_what_the_header_lacks_is_named(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray, name: str) -> None:
+def test_missing_elements_are_named(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray, name: str) -> None:
     path = make_dicom(tmp_path / "a.dcm", picture)
     dataset = pydicom.dcmread(path)
     delattr(dataset, name)
@@ -430,16 +430,16 @@ def test_what_the_header_lacks_is_named(tmp_path: Path, make_dicom: MakeDicom, p
         read_radiograph(path)
 
 
-def test_slope_of_words_is_refused(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+def test_a_slope_that_is_not_a_number_is_refused(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
     path = make_dicom(tmp_path / "a.dcm", picture)
     dataset = pydicom.dcmread(path)
     dataset.add_new("RescaleSlope", "LO", "abc")
     dataset.save_as(path)
-    with pytest.raises(RadiographError, match="RescaleSlope in the DICOM header is no number"):
+    with pytest.raises(RadiographError, match="RescaleSlope in the DICOM header is not a number"):
         read_radiograph(path)
 
 
-def test_info_holds_nothing_of_the_patient(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+def test_info_holds_no_patient_data(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
     secret = "SECRETNAME"
     names = [
         "PatientName", "OtherPatientNames", "InstitutionName", "ReferringPhysicianName", "StudyDescription",
@@ -459,7 +459,7 @@ def test_info_holds_nothing_of_the_patient(tmp_path: Path, make_dicom: MakeDicom
     assert secret not in repr(decoded.info)
 
 
-def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+def test_unreadable_files_have_a_reason(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
     path = make_dicom(tmp_path / "a.dcm", picture)
     whole = path.read_bytes()
     (tmp_path / "short.dcm").write_bytes(whole[: len(whole) // 2])
