@@ -304,13 +304,13 @@ Image(visualize.encode_png(figure, dpi=80))
 # %%
 for when, found in {"before": before, "after": after}.items():
     result = found["neighbors"]
-    value = result["metrics"]["knn_accuracy"]
-    ahead = result["comparisons"]["random initialization"]["knn_accuracy"]
+    value = result.metrics["knn_accuracy"]
+    ahead = result.comparisons["random initialization"]["knn_accuracy"]
     print(
-        f"{when:7} {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f}); minus random weights "
-        f"{ahead['difference']:+.2f} ({ahead['low']:+.2f} to {ahead['high']:+.2f})"
+        f"{when:7} {value.value:.2f} ({value.low:.2f} to {value.high:.2f}); minus random weights "
+        f"{ahead.difference:+.2f} ({ahead.low:+.2f} to {ahead.high:+.2f})"
     )
-position = after["neighbors"]["baselines"]["position"]["knn_accuracy"]["value"]
+position = after["neighbors"].baselines["position"]["knn_accuracy"].value
 print(f"chance is {1 / 6:.2f}; the place of the window alone, which the network is not shown, has {position:.2f}")
 
 # %% [markdown]
@@ -332,4 +332,4 @@ print(f"chance is {1 / 6:.2f}; the place of the window alone, which the network 
 # 2. `tests/unit/methods/test_relative_place.py`: the case from above as `CASE`, and the term once more, slowly, from
 #    its equation;
 # 3. `bundles/cxr_relative_place_pretraining`: the settings, so that anyone runs it by `python -m monai.bundle run`;
-# 4. a line in the changelog, a row in the README, a section in `docs/methods.md`.
+# 4. a line in the changelog, a row in the README, a page `docs/methods/<name>.md`.

@@ -5,6 +5,9 @@ Tests compare each tuple with the registry that it repeats.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 __all__ = ["ARCHITECTURES", "FAMILIES", "PROTOCOLS", "PUBLIC_SETS"]
 
 #: keys of ``cli.verbs.ARCHITECTURES``
@@ -20,7 +23,7 @@ ARCHITECTURES = (
     "vit_b_16",
     "vit_b_32_448",
 )
-#: keys of ``networks.pretrained.key_maps.FAMILIES``
+#: keys of ``networks.pretrained.families.FAMILIES``
 FAMILIES = (
     "monai_anat",
     "peac",
@@ -31,6 +34,12 @@ FAMILIES = (
     "dira",
     "adam",
     "popar",
+    "ibot",
+    "dino",
+    "mae",
+    "moco",
+    "moco_v3",
+    "student_teacher",
     "swin",
     "huggingface_swin",
     "timm_vit",
@@ -40,28 +49,25 @@ FAMILIES = (
     "huggingface_convnext",
     "torchvision_resnet",
 )
-#: ``evaluation.PROTOCOLS``
-PROTOCOLS = (
-    "landmarks",
-    "localizability",
-    "co-segmentation",
-    "symmetry",
-    "composability",
-    "decomposability",
-    "interpolation",
-    "scale-consistency",
-    "robustness",
-    "collapse",
-    "linear",
-    "k-nn",
-    "label-fractions",
-    "few-shot",
+_PROBES = Path(__file__).parents[1] / "evaluation" / "probes"
+#: names in ``evaluation.PROTOCOLS``, read from the files of the protocols without importing them
+PROTOCOLS = tuple(
+    sorted(
+        name
+        for file in _PROBES.glob("*.py")
+        for name in re.findall(r'^    name: ClassVar\[str\] = "(.+)"$', file.read_text(encoding="utf-8"), re.MULTILINE)
+    )
 )
 #: keys of ``data.PUBLIC_SETS``
 PUBLIC_SETS = (
     "chestxray14",
     "chexpert",
-    "mimic",
+    "cxr_lt",
+    "mimic_cxr",
+    "montgomery",
     "padchest",
-    "vindr",
+    "rsna_pneumonia",
+    "shenzhen",
+    "tbx11k",
+    "vindr_cxr",
 )

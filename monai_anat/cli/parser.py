@@ -92,6 +92,12 @@ def _add_convert(verbs: Verbs) -> None:
     convert.add_argument(
         "--branch", choices=("student", "teacher"), help="branch to convert; default: the one that the authors use"
     )
+    convert.add_argument(
+        "--normalization",
+        metavar="NAME|MEAN,STD",
+        help="statistics of the file's training images: imagenet, half, radiograph, unchanged or MEAN,STD; "
+        "default: those of the configuration beside the file or of its family",
+    )
     convert.set_defaults(run="verbs.convert")
 
 
@@ -117,6 +123,14 @@ def _add_evaluate(verbs: Verbs) -> None:
         type=_option,
         metavar="PROTOCOL.ARGUMENT=VALUE",
         help="set an argument of a protocol, or of the encoder (encoder.level=-2); repeatable",
+    )
+    evaluate.add_argument("--section", default="test", help="section of the datalist that is reported")
+    evaluate.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
+    evaluate.add_argument(
+        "--outside",
+        choices=("never", "absolute", "always"),
+        default="absolute",
+        help="paths outside its folder that the datalist may name; always allows ../ as well",
     )
     evaluate.add_argument("--cache", help="folder that caches the features for later evaluations")
     evaluate.add_argument("--out", default="out/evaluation", help="output folder for the results")

@@ -18,6 +18,8 @@ from monai.utils import ensure_tuple
 from torch import nn
 
 from monai_anat.distributed import is_main_process
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.backbones.registry import build_backbone
 from monai_anat.networks.pretrained.checkpoints import read_checkpoint
 from monai_anat.networks.pretrained.records import (
     EncoderRecord,
@@ -26,7 +28,7 @@ from monai_anat.networks.pretrained.records import (
     save_encoder,
 )
 
-__all__ = ["find_encoder_record", "find_models", "publish_model"]
+__all__ = ["find_encoder_record", "find_models", "publish_model", "recorded_backbone"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,21 +64,44 @@ def find_models(bundle_root: str | os.PathLike[str], task: str) -> str:
     return str(own)
 
 
-def find_encoder_record(folder: str | os.PathLike[str], shipped: Mapping[str, Any]) -> EncoderRecord:
-    """Read the record beside a model, or take the one that the configuration carries.
+def find_encoder_record(
+    folder: str | os.PathLike[str], shipped: Mapping[str, Any] | None = None
+) -> EncoderRecord | None:
+    """Read the record beside a model, or use the one in the configuration.
 
-    An exported TorchScript file holds the configuration, but no folder beside it.
+    An exported TorchScript file holds the configuration, but has no folder beside it.
 
     Args:
-        folder: where :func:`monai_anat.networks.save_encoder` wrote the record.
-        shipped: content of ``encoder.json`` of the model that the bundle ships.
+        folder: folder that :func:`monai_anat.networks.save_encoder` wrote.
+        shipped: content of ``encoder.json`` of the model that the bundle ships, if it ships one.
+
+    Returns:
+        The record, or None if there is neither.
 
     Raises:
         ValueError: if the record is damaged.
     """
     if (Path(folder) / "encoder.json").is_file():
         return read_encoder_record(folder)
-    return parse_encoder_record(shipped, "the configuration's shipped_record")
+    return None if shipped is None else parse_encoder_record(shipped, "the configuration's shipped_record")
+
+
+def recorded_backbone(record: EncoderRecord | None, default: Backbone) -> Backbone:
+    """Build the network of a record.
+
+    Args:
+        record: record of an encoder, or None.
+        default: network to use if there is no record.
+
+    Returns:
+        A network without trained weights.
+
+    >>> from monai_anat.networks import ResNetBackbone
+    >>> default = ResNetBackbone(depth=18)
+    >>> recorded_backbone(None, default) is default
+    True
+    """
+    return default if record is None else build_backbone(record.backbone, record.kwargs)
 
 
 def publish_model(

@@ -7,13 +7,13 @@ import torch
 
 from monai_anat import cli, data, evaluation, networks
 from monai_anat.cli import choices, verbs
-from monai_anat.networks.pretrained.key_maps import FAMILIES
+from monai_anat.networks.pretrained.families import FAMILIES
 
 
 def test_choices_are_those_of_the_registries():
     assert tuple(sorted(verbs.ARCHITECTURES)) == choices.ARCHITECTURES
     assert tuple(FAMILIES) == choices.FAMILIES
-    assert tuple(evaluation.PROTOCOLS) == choices.PROTOCOLS
+    assert tuple(sorted(evaluation.PROTOCOLS)) == choices.PROTOCOLS
     assert tuple(sorted(data.PUBLIC_SETS)) == choices.PUBLIC_SETS
 
 
