@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -201,7 +202,7 @@ def _running_bundles() -> Iterator[Path]:
 
     A configuration has no other way to learn where it was read from.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         values = frame.f_locals
         workflow = values.get("self")
@@ -211,4 +212,4 @@ def _running_bundles() -> Iterator[Path]:
             for name in _CONFIG_NAMES:
                 if values.get(name):
                     yield Path(ensure_tuple(values[name])[0]).parent.parent
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
