@@ -60,9 +60,17 @@ PROTOCOLS = tuple(
 )
 #: keys of ``data.PUBLIC_SETS``
 PUBLIC_SETS = (
+    "chestx_det",
     "chestxray14",
     "chexpert",
-    "mimic",
+    "cxr_lt",
+    "mimic_cxr",
+    "montgomery",
     "padchest",
-    "vindr",
+    "rsna_pneumonia",
+    "shenzhen",
+    "siim_pneumothorax",
+    "tbx11k",
+    "vindr_cxr",
+    "vindr_ribcxr",
 )
