@@ -103,7 +103,8 @@ def as_backbone(network: nn.Module, *, image_size: int | Sequence[int] | None = 
     Supported are MONAI's ResNet, DenseNet, EfficientNet, SwinTransformer and ViT, and the encoders of its SwinUNETR,
     UNETR, FlexibleUNet, SegResNet, BasicUNet and DynUNet; DenseNets of torchvision and torchxrayvision, which keep
     their layers in ``features``; and other encoders by their output. The weights are shared with the given network.
-    Decoders and classification heads are not used. MONAI's SwinTransformer normalizes its maps without learned parameters.
+    Decoders and classification heads are not used. MONAI's SwinTransformer normalizes its maps without learned
+    parameters.
 
     Any other encoder is called with the image alone. It may return a map (B, C, h, w[, d]) or tokens (B, N, C), with or
     without class and register tokens before them; several of these in a list, tuple or dictionary, in any order; or an
@@ -218,8 +219,8 @@ def _unknown(network: nn.Module) -> TypeError:
     return TypeError(
         "network must be a backbone of monai_anat, one of MONAI's ResNet, DenseNet, EfficientNet, SwinTransformer, "
         "ViT, SwinUNETR, UNETR, FlexibleUNet, SegResNet, BasicUNet and DynUNet, or an encoder that begins with a "
-        f"convolution and returns maps smaller than the image, or tokens, got {type(network).__name__}; {way_out}, or subclass "
-        "monai_anat.networks.Backbone, whose only method is forward_features"
+        f"convolution and returns maps smaller than the image, or tokens, got {type(network).__name__}; {way_out}, or "
+        "subclass monai_anat.networks.Backbone, whose only method is forward_features"
     )
 
 

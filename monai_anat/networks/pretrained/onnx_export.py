@@ -44,7 +44,8 @@ def export_onnx(
         The path. Its graph has the input ``image`` and the output ``output``.
 
     Raises:
-        RuntimeError: if the exported file gives other outputs than the network. No file is left then.
+        OSError: if the file cannot be written.
+        ValueError: if the exported file gives other outputs than the network. No file is left then.
     """
     import onnxruntime
 
@@ -67,7 +68,7 @@ def export_onnx(
                 verbose=False,
             )
             if program is None:
-                raise RuntimeError(f"torch.onnx.export returned no program for {type(network).__name__}")
+                raise ValueError(f"torch.onnx.export returned no program for {type(network).__name__}")
             program.save(temporary)
             session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
             for batch in _CHECKED_BATCHES:
@@ -77,7 +78,7 @@ def export_onnx(
                     expected = network(example)
                 difference = (torch.from_numpy(output) - expected).abs().max()
                 if not difference <= tolerance * expected.abs().max().clamp(min=1):
-                    raise RuntimeError(
+                    raise ValueError(
                         f"the ONNX file of {type(network).__name__} differs from PyTorch by {difference:.2g} at batch "
                         f"size {batch}; export it by torch.jit instead"
                     )
