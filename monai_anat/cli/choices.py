@@ -23,7 +23,7 @@ ARCHITECTURES = (
     "vit_b_16",
     "vit_b_32_448",
 )
-#: keys of ``networks.pretrained.key_maps.FAMILIES``
+#: keys of ``networks.pretrained.families.FAMILIES``
 FAMILIES = (
     "monai_anat",
     "peac",
@@ -34,6 +34,12 @@ FAMILIES = (
     "dira",
     "adam",
     "popar",
+    "ibot",
+    "dino",
+    "mae",
+    "moco",
+    "moco_v3",
+    "student_teacher",
     "swin",
     "huggingface_swin",
     "timm_vit",
@@ -54,9 +60,17 @@ PROTOCOLS = tuple(
 )
 #: keys of ``data.PUBLIC_SETS``
 PUBLIC_SETS = (
+    "chestx_det",
     "chestxray14",
     "chexpert",
-    "mimic",
+    "cxr_lt",
+    "mimic_cxr",
+    "montgomery",
     "padchest",
-    "vindr",
+    "rsna_pneumonia",
+    "shenzhen",
+    "siim_pneumothorax",
+    "tbx11k",
+    "vindr_cxr",
+    "vindr_ribcxr",
 )
