@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from ignite.engine import EventEnum
+from ignite.engine import EventEnum, Events
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -21,10 +22,12 @@ from monai_anat.engines.resumable import ResumableTrainer
 from monai_anat.keys import INDEX
 from monai_anat.methods.base import SSLMethod
 from monai_anat.precision import autocast_dtype
-from monai_anat.schedules import Progress, Schedule, stage_of
+from monai_anat.schedules import CosineSchedule, Progress, Schedule, stage_of
 from monai_anat.seeding import seed_step
 
 __all__ = ["SSLEvents", "SSLTrainer"]
+
+logger = logging.getLogger(__name__)
 
 
 class SSLEvents(EventEnum):
@@ -130,6 +133,7 @@ class SSLTrainer(ResumableTrainer):
         if compile:
             self.method.compile_networks()
         self.module: nn.Module = self._distributed() if self.world_size > 1 else self.method
+        self.add_event_handler(Events.STARTED, self._log_short_warmups)
         self._register_handlers(train_handlers or ())
 
     # ------------------------------------------------------------------ progress and state
@@ -254,6 +258,17 @@ class SSLTrainer(ResumableTrainer):
         if self.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         return norm
+
+    def _log_short_warmups(self) -> None:
+        for name, schedule in self.schedules.items():
+            if not isinstance(schedule, CosineSchedule) or self.rank > 0:
+                continue
+            warmup = schedule.warmup(self.progress)
+            if warmup < schedule.warmup_epochs:
+                logger.info(
+                    f"The warm-up of {name} is shortened from {schedule.warmup_epochs:g} to {warmup:g} epochs, "
+                    f"{schedule.max_warmup:.0%} of this {'stage' if schedule.per_stage else 'run'}."
+                )
 
     def _apply_schedules(self, progress: Progress) -> None:
         for key, optimizer in self.optimizers.items():

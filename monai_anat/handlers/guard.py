@@ -37,7 +37,7 @@ class NonFiniteGuard:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, stop_after: int = 10, every: int = 10) -> None:
-        self.path = Path(folder) / "nonfinite.jsonl"
+        self.path = Path(str(folder)) / "nonfinite.jsonl"
         self.stop_after = stop_after
         self.every = every
         self._pending: list[tuple[int, Tensor, Any]] = []

@@ -83,7 +83,7 @@ class RunManifest:
         data: Sequence[Mapping[str, Any]] = (),
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(str(folder))
         self.data = data
         self.config = config
 

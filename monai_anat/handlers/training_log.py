@@ -54,7 +54,7 @@ class TrainingLog:
         tensorboard: bool = True,
         progress_bar: bool = True,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(str(folder))
         self.every = every
         self.pictures_every = pictures_every
         self.tensorboard = tensorboard

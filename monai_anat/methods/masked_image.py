@@ -58,7 +58,7 @@ class MaskedImageMethod(SSLMethod):
             ValueError: if the view has another size than the method was built for.
         """
         check_view(VIEW_1, view, self.image_size, self.views_name)
-        patches = self.mask_token(self.backbone.embed_patches(view), mask, self.grid)  # (B, h, w, E)
+        patches = self.mask_token(self.backbone.embed_patches(view), mask, list(self.grid))  # (B, h, w, E)
         return self.backbone.forward_patches(patches)[-1]
 
     def take_mask(self, batch: Mapping[str, Any]) -> Tensor:

@@ -270,3 +270,15 @@ def test_capabilities_are_what_they_announce(case):
     else:
         with pytest.raises(TypeError, match="has no learned positions"):
             backbone.fix_positions()
+
+
+def test_a_scripted_network_equals_eager_for_any_size_and_batch(own):
+    backbone = own.build().eval()
+    scripted = torch.jit.script(backbone)
+    for size in (own.size, own.odd):
+        for batch in (1, 3):
+            image = _image(backbone, size, batch)
+            with torch.no_grad():
+                assert torch.equal(scripted(image), backbone(image))
+    with pytest.raises(Exception, match="channel"):
+        scripted(torch.cat([image, image], dim=1))

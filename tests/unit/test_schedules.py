@@ -50,13 +50,16 @@ def test_cosine_by_epoch_agrees_with_recorded_values(name, file, first):
         first_epoch=first,
     )
     for epoch, expected in zip(inputs["epoch_index"], entry["expected"]["lr"], strict=True):
-        progress = Progress(epoch - first, inputs["epochs"], 7 * (epoch - first), 7 * inputs["epochs"])
-        assert schedule(progress) == pytest.approx(expected, rel=1e-8, abs=1e-12)
+        value = schedule(Progress(epoch - first, inputs["epochs"], 7 * (epoch - first), 7 * inputs["epochs"]))
+        if expected == 0:  # the last epoch of the released code stands still
+            assert 0 < value < 1e-6
+        else:
+            assert value == pytest.approx(expected, rel=1e-8, abs=1e-12)
 
 
 def test_no_epoch_of_a_warm_up_has_rate_zero():
     schedule = CosineSchedule(0.3, warmup_epochs=2, by_epoch=True, first_epoch=0)
-    rates = [schedule(Progress(epoch, 6, 7 * epoch, 42)) for epoch in range(6)]
+    rates = [schedule(Progress(epoch, 100, 7 * epoch, 700)) for epoch in range(100)]
     assert rates[:3] == pytest.approx([0.15, 0.3, 0.3])
     assert rates[3:] == sorted(rates[3:], reverse=True)
 
@@ -68,7 +71,7 @@ def test_schedules_clamp_past_the_end():
 
 
 def test_cosine_falls_after_the_warmup_and_rises_in_it():
-    schedule = CosineSchedule(1.0, 0.0, warmup_epochs=2)
+    schedule = CosineSchedule(1.0, 0.0, warmup_epochs=2, max_warmup=1.0)
     values = [schedule(at(step, 100, 10)) for step in range(100)]
     assert values[0] == 0.0
     assert values[19] == values[20] == 1.0
@@ -77,11 +80,36 @@ def test_cosine_falls_after_the_warmup_and_rises_in_it():
     assert math.isclose(values[60], 0.5)
 
 
-@pytest.mark.parametrize("epochs", [1, 3, 5])
-def test_a_run_no_longer_than_its_warmup_by_epoch_only_rises(epochs):
-    schedule = CosineSchedule(1.0, warmup_epochs=5, by_epoch=True)
-    values = [schedule(Progress(epoch, epochs, 7 * epoch, 7 * epochs)) for epoch in range(epochs)]
-    assert values == pytest.approx([(epoch + 1) / 5 for epoch in range(epochs)])
+@pytest.mark.parametrize("by_epoch", [True, False])
+@pytest.mark.parametrize("first_epoch", [0, 1])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 30, 99, 100, 400])
+@pytest.mark.parametrize("warmup_epochs", [0, 2, 5, 20])
+def test_a_short_run_trains_at_its_rate(epochs, warmup_epochs, by_epoch, first_epoch):
+    schedule = CosineSchedule(2.0, warmup_epochs=warmup_epochs, by_epoch=by_epoch, first_epoch=first_epoch)
+    steps = 101 * epochs
+    rates = [schedule(at(step, steps, epochs)) for step in range(steps)]
+    assert 0.4 * 2.0 <= sum(rates) / steps <= 0.56 * 2.0
+    assert rates[-1] > 0
+    assert max(rates) >= 0.99 * 2.0
+    warmup = int(min(warmup_epochs * 101, 0.1 * steps))
+    assert rates[warmup + 101 :] == sorted(rates[warmup + 101 :], reverse=True)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 40])
+def test_a_run_of_a_few_steps_has_a_rate_in_each(steps):
+    for first_epoch in (0, 1):
+        schedule = CosineSchedule(2.0, warmup_epochs=5, by_epoch=True, first_epoch=first_epoch)
+        rates = [schedule(at(step, steps, 1)) for step in range(steps)]
+        assert min(rates) > 0
+        assert sum(rates) / steps >= 0.4 * 2.0
+
+
+def test_a_warm_up_is_shortened_in_the_run_or_stage_that_is_too_short_for_it():
+    assert CosineSchedule(1.0, warmup_epochs=5).warmup(at(0, 100, 50)) == 5
+    assert CosineSchedule(1.0, warmup_epochs=5).warmup(at(0, 100, 10)) == 1
+    stage = Progress(4, 30, 40, 300, stage=1, stage_step=0, stage_steps=200)
+    assert CosineSchedule(1.0, warmup_epochs=5).warmup(stage) == 3
+    assert CosineSchedule(1.0, warmup_epochs=5, per_stage=True).warmup(stage) == 2
 
 
 def test_progress_fractions():
@@ -95,6 +123,8 @@ def test_progress_fractions():
 def test_bad_arguments_say_what_to_change():
     with pytest.raises(ValueError, match="warmup_epochs must not be negative"):
         CosineSchedule(1.0, warmup_epochs=-1)
+    with pytest.raises(ValueError, match=r"max_warmup must be in \(0, 1\], got 0"):
+        CosineSchedule(1.0, max_warmup=0)
     with pytest.raises(ValueError, match="warmup_start works by step only"):
         CosineSchedule(1.0, warmup_start=0.1, by_epoch=True)
 

@@ -1,10 +1,12 @@
-"""The contract that every backbone of this package keeps, and the two ways to read a feature map."""
+"""Backbone base class and conversions of feature maps."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
 
@@ -12,59 +14,71 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Backbone", "Between", "Perceptron", "drop_path_rates", "pad_to_multiple", "static_shape", "to_tokens"]
+__all__ = ["Backbone", "is_scripting", "is_tracing", "pad_to_multiple", "static_shape", "to_tokens"]
 
-#: (number of the stage, its map) -> the map (of the same shape) that the next stage starts from
-Between = Callable[[int, Tensor], Tensor]
+_ARGUMENTS = "_constructor_arguments"
+#: whether code is compiled by ``torch.jit.script``, which then skips the other branch
+is_scripting: Callable[[], bool] = torch.jit.is_scripting  # type: ignore[attr-defined]
+#: whether ``torch.jit.trace`` is running
+is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
 
 
 class Backbone(nn.Module, ABC):
-    """A feature network: one image in, feature maps from fine to coarse out.
+    """Base class of feature extractors that map an image to feature maps, fine to coarse.
 
-    Methods, decoders and probes only use what stands here, so that any backbone works with any of them.
-    A subclass takes keyword arguments only, hands them to this constructor as ``config`` and so can be rebuilt from
-    the record that :func:`monai_anat.networks.save_encoder` writes.
+    Methods, decoders and probes use only what this class defines, so any backbone works with any of them. Subclasses
+    take keyword arguments only and implement :meth:`forward_features`. The arguments of a subclass's constructor are
+    recorded in ``config``, from which :func:`monai_anat.networks.load_encoder` builds the network again.
 
     Args:
-        config: keyword arguments that build this backbone again; plain JSON values.
-        spatial_dims: 2 or 3.
-        in_channels: channels of the image.
-        channels: channels of each feature map, fine to coarse.
-        strides: pixels per position of each feature map, fine to coarse.
+        config: overrides the recorded constructor arguments. Needed only if these are not JSON values.
+        spatial_dims: 2 for images, 3 for volumes.
+        in_channels: number of image channels.
+        channels: number of channels of each feature map, fine to coarse.
+        strides: stride of each feature map in pixels, fine to coarse.
 
     Attributes:
-        num_features: channels of the last map.
-        stage_channels: channels of each map of :meth:`forward_stages`; equal to ``channels`` by default.
-        stage_strides: pixels per position of each map of :meth:`forward_stages`.
+        config: keyword arguments that build this backbone again, as JSON values.
+        num_features: number of channels of the last map.
+        stage_channels: number of channels of each map of :meth:`forward_stages`; equal to ``channels`` by default.
+        stage_strides: stride of each map of :meth:`forward_stages` in pixels.
         patch_size: side of an embedded patch in pixels; 0 for a backbone without a patch embedding.
         supports_masking: whether :meth:`embed_patches` and :meth:`forward_patches` work, so that a mask token can
             replace patches.
         supports_visible: whether :meth:`forward_visible` works, so that some patches can be encoded without the others.
         supports_fixed_positions: whether :meth:`fix_positions` works.
+        supports_stages: whether :meth:`forward_stage` works, so that gates can be inserted between stages.
 
     Raises:
-        ValueError: when ``spatial_dims`` is neither 2 nor 3, or ``in_channels`` is not positive.
+        ValueError: if ``spatial_dims`` is neither 2 nor 3, or ``in_channels`` is not positive.
     """
 
     supports_masking: bool = False
     supports_visible: bool = False
     supports_fixed_positions: bool = False
+    supports_stages: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(
         self,
-        config: dict[str, Any],
+        config: dict[str, Any] | None = None,
         *,
         spatial_dims: int,
         in_channels: int,
         channels: tuple[int, ...],
         strides: tuple[int, ...],
     ) -> None:
+        recorded: dict[str, Any] = self.__dict__.pop(_ARGUMENTS, {})
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got spatial_dims={spatial_dims}")
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, got in_channels={in_channels}")
-        self.config = config
+        self.config = recorded if config is None else config
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.channels = channels
@@ -76,35 +90,47 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Feature maps (B, C, h, w[, d]) of the image ``x`` (B, in_channels, H, W[, D]), fine to coarse.
-
-        The last map has passed the final normalization layer, where the network has one.
-        """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The last feature map (B, num_features, h, w[, d]) of ``x`` (B, in_channels, H, W[, D])."""
-        return self.forward_features(x)[-1]
-
-    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
-        """Feature maps of all stages, a stem included, with a say in what each stage hands to the next.
+        """Compute the feature maps of an image.
 
         Args:
             x: image (B, in_channels, H, W[, D]).
-            between: called as ``between(s, map)`` for every stage but the last; the next stage starts from what it
-                returns. The maps returned are those before it.
 
         Returns:
-            Maps (B, stage_channels[s], h, w[, d]); the last ones are those of :meth:`forward_features`.
+            Maps (B, channels[s], h, w[, d]), fine to coarse. The last map has passed the final normalization layer, if
+            the network has one.
+        """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the last feature map (B, num_features, h, w[, d]) of an image (B, in_channels, H, W[, D])."""
+        return self.forward_features(x)[-1]
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Compute the feature maps of all stages, including the stem.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]).
+
+        Returns:
+            Maps (B, stage_channels[s], h, w[, d]). The last ones are those of :meth:`forward_features`.
+        """
+        return self.forward_features(x)
+
+    def forward_stage(self, stage: int, inputs: list[Tensor]) -> list[Tensor]:
+        """Compute one stage of :meth:`forward_stages`.
+
+        Args:
+            stage: index of the stage.
+            inputs: the image for stage 0; otherwise the output of the previous stage, in which the map (the first
+                entry) may have been replaced.
+
+        Returns:
+            The map (B, stage_channels[stage], h, w[, d]), followed by tensors that the next stage needs, such as class
+            tokens.
 
         Raises:
-            TypeError: for a network that cannot be entered between its stages.
+            TypeError: if the network cannot be run stage by stage (``supports_stages`` is False).
         """
-        if between is not None:
-            raise TypeError(
-                f"{type(self).__name__} cannot be entered between its stages, so it takes no gates; use a backbone "
-                "of this package, or leave the gates away (gates=False)"
-            )
-        return self.forward_features(x)
+        raise TypeError("this network cannot be run stage by stage; use a backbone of monai_anat.networks")
 
     def embed_patches(self, x: Tensor) -> Tensor:
         """Embed the patches of an image, without the blocks.
@@ -158,11 +184,11 @@ class Backbone(nn.Module, ABC):
         raise TypeError(f"{type(self).__name__} has no learned positions; use a ViTBackbone")
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the network in place with ``torch.compile``, by each ``forward`` that a method may enter it by.
+        """Compile the network in place with ``torch.compile``, including every ``forward_*`` method.
 
         Args:
-            args: for ``torch.compile``.
-            kwargs: for ``torch.compile``.
+            args: positional arguments of ``torch.compile``.
+            kwargs: keyword arguments of ``torch.compile``.
         """
         super().compile(*args, **kwargs)
         for name in dir(type(self)):
@@ -171,33 +197,62 @@ class Backbone(nn.Module, ABC):
                 setattr(self, name, MethodType(compiled, self))  # bound, so that a copy of the network calls itself
 
     def check_input(self, x: Tensor) -> None:
-        """Raise a readable error for an input of the wrong rank or with the wrong number of channels.
+        """Check the rank and the number of channels of an image.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]).
 
         Raises:
-            ValueError: naming both shapes and the way out.
+            ValueError: if they differ from those of the backbone. The message names both shapes and the way out.
         """
         if x.dim() != self.spatial_dims + 2:
             raise ValueError(
                 f"x must have {self.spatial_dims + 2} dimensions (batch, channel, then space) for "
-                f"spatial_dims={self.spatial_dims}, got shape {tuple(x.shape)}; add the batch dimension by x[None]"
+                f"spatial_dims={self.spatial_dims}, got shape {_shown(x)}; add the batch dimension by x[None]"
             )
-        # a size is compared with a constant: read it as a plain number, so that a trace does not record the question
-        if static_shape(x)[1] != self.in_channels:
+        # read the size as a plain number, so that a trace does not record the comparison
+        channels = static_shape(x)[1]
+        if channels != self.in_channels:
             raise ValueError(
-                f"x must have {self.in_channels} channel(s) in dimension 1, got shape {tuple(x.shape)}; "
-                f"convert the image, or build the backbone with in_channels={x.shape[1]}"
+                f"x must have {self.in_channels} channel(s) in dimension 1, got shape {_shown(x)}; "
+                f"convert the image, or build the backbone with in_channels={channels}"
             )
+
+
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a constructor so that the arguments of the outermost one are kept for ``Backbone.config``."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def recording(self: Backbone, *args: Any, **kwargs: Any) -> None:
+        if _ARGUMENTS not in self.__dict__:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            values = list(bound.arguments.items())[1:]
+            self.__dict__[_ARGUMENTS] = {name: _as_json(value) for name, value in values}
+        init(self, *args, **kwargs)
+
+    return recording
+
+
+def _as_json(value: Any) -> Any:
+    """Convert sequences to lists and a backbone to its class name and arguments; keep everything else."""
+    if isinstance(value, Backbone):
+        return {"backbone": type(value).__name__, "kwargs": value.config}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_as_json(entry) for entry in value]
+    return value
 
 
 def to_tokens(feature_map: Tensor) -> Tensor:
-    """Flatten a feature map into tokens, row by row.
+    """Flatten a feature map into tokens in row-major order.
 
     Args:
         feature_map: (B, D, h, w[, d]).
 
     Returns:
-        Tokens (B, N, D), where token ``row * w + col`` is position (row, col). No copy when the map is stored
-        channels last, as the maps of :class:`~monai_anat.networks.SwinBackbone` are.
+        Tokens (B, N, D), where token ``row * w + col`` is position (row, col). The tokens are a view if the map is
+        stored channels last, as the maps of :class:`~monai_anat.networks.SwinBackbone` are.
 
     Example:
         >>> feature_map = torch.arange(6.0).reshape(1, 1, 2, 3)
@@ -207,40 +262,62 @@ def to_tokens(feature_map: Tensor) -> Tensor:
     return feature_map.flatten(2).transpose(1, 2)  # (B, N, D)
 
 
-def static_shape(x: Tensor) -> tuple[int, ...]:
-    """The shape as plain integers; a trace keeps them as constants, which is what a size-dependent layout means."""
-    if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
-        return tuple(x.shape)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Converting a tensor to a Python integer")
-        return tuple(int(size) for size in x.shape)
+def static_shape(x: Tensor) -> list[int]:
+    """Read a shape as plain integers, which a trace keeps as constants.
+
+    Args:
+        x: any tensor.
+
+    Returns:
+        The size of every axis.
+
+    >>> static_shape(torch.zeros(2, 3))
+    [2, 3]
+    """
+    if is_scripting():
+        return list(x.shape)
+    else:  # noqa: RET505 (TorchScript compiles only the branch that it takes)
+        return _static_shape(x)
 
 
 def pad_to_multiple(x: Tensor, multiple: int, first_axis: int) -> Tensor:
-    """Zero-pad the spatial axes at their far ends; ``first_axis`` is 1 for channels last, 2 for channels first."""
+    """Zero-pad the spatial axes at their far ends.
+
+    Args:
+        x: channels first, (B, C, H, W[, D]), or channels last, (B, H, W[, D], C).
+        multiple: every spatial side of the result is a multiple of this number.
+        first_axis: the first spatial axis; 1 for channels last, 2 for channels first.
+
+    Returns:
+        The padded tensor, or ``x`` itself if nothing is missing.
+
+    >>> pad_to_multiple(torch.zeros(1, 1, 5, 8), 4, first_axis=2).shape
+    torch.Size([1, 1, 8, 8])
+    """
     shape = static_shape(x)
-    spatial = shape[first_axis : len(shape) - (1 if first_axis == 1 else 0)]
-    missing = [-side % multiple for side in spatial]
-    if not any(missing):
-        return x
-    trailing = [0, 0] if first_axis == 1 else []
-    return F.pad(x, trailing + [n for m in reversed(missing) for n in (0, m)])
+    last_axis = len(shape) - 2 if first_axis == 1 else len(shape) - 1
+    padding: list[int] = []
+    if first_axis == 1:
+        padding = [0, 0]
+    missing = 0
+    for offset in range(last_axis - first_axis + 1):
+        far_end = -shape[last_axis - offset] % multiple
+        missing += far_end
+        padding = padding + [0, far_end]  # noqa: RUF005 (TorchScript has no unpacking)
+    return F.pad(x, padding) if missing else x
 
 
-class Perceptron(nn.Module):
-    """The two-layer perceptron of a transformer block, under the names of published files: fc1, GELU, fc2."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., channels) -> the same shape."""
-        x = self.fc2(F.gelu(self.fc1(x)))
-        return x
+@torch.jit.unused
+def _static_shape(x: Tensor) -> list[int]:
+    if not is_tracing():
+        return list(x.shape)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Converting a tensor to a Python integer")
+        return [int(size) for size in x.shape]
 
 
-def drop_path_rates(last: float, blocks: int) -> list[float]:
-    """Stochastic depth of each block, from 0 in the first to ``last`` in the last."""
-    return [last * number / max(1, blocks - 1) for number in range(blocks)]
+def _shown(x: Tensor) -> str:
+    if is_scripting():
+        return str(x.shape)
+    else:  # noqa: RET505 (TorchScript compiles only the branch that it takes)
+        return str(tuple(x.shape))

@@ -1,52 +1,53 @@
-"""ConvNeXt under the official parameter names, for any image size, in 2D and 3D."""
+"""ConvNeXt backbone with the official parameter names, in 2D and 3D."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.networks.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
-from monai_anat.networks.backbones.backbone import Backbone, Between, drop_path_rates, pad_to_multiple
+from monai_anat.networks.backbones.backbone import Backbone, is_scripting, pad_to_multiple
+from monai_anat.networks.backbones.drop_path import StochasticDepth, drop_path_rates
 
 __all__ = ["ConvNeXtBackbone"]
 
 
 class ConvNeXtBackbone(Backbone):
-    """ConvNeXt (arXiv 2201.03545): a convolutional network laid out like a Swin Transformer.
+    """ConvNeXt (arXiv:2201.03545): a convolutional network with the layout of a Swin Transformer.
 
-    The defaults are ConvNeXt-B as Adam-v2 uses it; parameter names are those of the official network. Images of any
-    size are taken: the image is zero-padded right and bottom to whole patches, and a normalized map to an even size
+    The defaults are ConvNeXt-B as Adam-v2 uses it. Parameter names are those of the official network. Images may have
+    any size: an image is zero-padded at the right and bottom to whole patches, and a normalized map to an even size
     where a stage halves it.
 
-    Differs from the released code: the official classifier normalizes the pooled features, ``norm(mean(x))``; a map
-    has to be normalized at every position, ``mean(norm(x))`` when it is pooled, with the same parameters.
+    Differs from the released code: the official classifier normalizes the pooled features, ``norm(mean(x))``. Here the
+    last map is normalized at every position, which gives ``mean(norm(x))`` after pooling, with the same parameters.
     In 3D, where no official network exists, kernels are cubes.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the image.
-        depths: blocks of each stage; any number of stages.
-        dims: channels of each stage.
+        spatial_dims: 2 for images, 3 for volumes.
+        in_channels: number of image channels.
+        depths: number of blocks of each stage, for any number of stages.
+        dims: number of channels of each stage.
         norm_eps: epsilon of every LayerNorm.
-        drop_path_rate: stochastic depth of the last block; it rises linearly from 0 in the first.
-        layer_scale: first value of the learned factor per channel on each block's branch; 0 leaves the factor out.
-        use_checkpoint: recompute each block in the backward pass, which saves memory and costs a forward pass.
+        drop_path_rate: stochastic depth rate of the last block, rising linearly from 0 in the first.
+        layer_scale: initial value of the learned scale per channel on each block's branch. Set to 0 to disable it.
+        use_checkpoint: recompute each block in the backward pass. Saves memory, costs one forward pass.
 
     Raises:
-        ValueError: when depths and dims do not match, or a number is out of range.
+        ValueError: if ``depths`` and ``dims`` differ in length, or a number is out of range.
 
     Example:
         >>> backbone = ConvNeXtBackbone(depths=(1, 1, 2), dims=(24, 48, 96))
         >>> [tuple(f.shape) for f in backbone.forward_features(torch.zeros(1, 1, 64, 96))]
         [(1, 24, 16, 24), (1, 48, 8, 12), (1, 96, 4, 6)]
     """
+
+    supports_stages = True
 
     def __init__(
         self,
@@ -61,18 +62,7 @@ class ConvNeXtBackbone(Backbone):
         use_checkpoint: bool = False,
     ) -> None:
         _check_arguments(depths, dims, drop_path_rate, layer_scale)
-        config: dict[str, Any] = {
-            "spatial_dims": spatial_dims,
-            "in_channels": in_channels,
-            "depths": list(depths),
-            "dims": list(dims),
-            "norm_eps": norm_eps,
-            "drop_path_rate": drop_path_rate,
-            "layer_scale": layer_scale,
-            "use_checkpoint": use_checkpoint,
-        }
         super().__init__(
-            config,
             spatial_dims=spatial_dims,
             in_channels=in_channels,
             channels=tuple(dims),
@@ -80,15 +70,11 @@ class ConvNeXtBackbone(Backbone):
         )
         self.use_checkpoint = use_checkpoint
         halvings = (
-            _Downsampling(_ChannelNorm(before, norm_eps), _convolution(spatial_dims, before, after, 2))
+            nn.Sequential(_ChannelNorm(before, eps=norm_eps), _patch_convolution(spatial_dims, before, after, 2))
             for before, after in pairwise(dims)
         )
-        self.downsample_layers = nn.ModuleList(
-            [
-                _Downsampling(_convolution(spatial_dims, in_channels, dims[0], 4), _ChannelNorm(dims[0], norm_eps)),
-                *halvings,
-            ]
-        )
+        stem = _patch_convolution(spatial_dims, in_channels, dims[0], 4), _ChannelNorm(dims[0], eps=norm_eps)
+        self.downsample_layers = nn.ModuleList([nn.Sequential(*stem), *halvings])
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         self.stages = nn.ModuleList(
             nn.Sequential(*(_Block(spatial_dims, width, norm_eps, next(rates), layer_scale) for _ in range(depth)))
@@ -98,56 +84,66 @@ class ConvNeXtBackbone(Backbone):
         self.apply(_initialize)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Maps after each stage.
+        """Compute one feature map per stage.
 
         Args:
             x: image (B, in_channels, H, W[, D]) of any size.
 
         Returns:
-            Maps (B, channels[s], h, w[, d]), stored channels last; the last one after the final normalization.
+            Maps (B, channels[s], h, w[, d]), stored channels last. The last one has passed the final normalization.
 
         Raises:
-            ValueError: for another rank or number of channels.
-        """
-        return self.forward_stages(x)
-
-    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
-        """The maps of ``forward_features``; the next stage shrinks what ``between`` makes of them.
-
-        Args:
-            x: image (B, in_channels, H, W[, D]) of any size.
-            between: see :meth:`Backbone.forward_stages`.
+            ValueError: if the image has another rank or number of channels than the backbone.
         """
         self.check_input(x)
         maps: list[Tensor] = []
-        for downsample, blocks in zip(self.downsample_layers, self.stages, strict=True):
-            if maps and between is not None:
-                x = between(len(maps) - 1, x)
+        for downsample, blocks in zip(self.downsample_layers, self.stages):  # noqa: B905 (not in TorchScript)
             x = downsample(x)
             for block in blocks.children():
-                if self.use_checkpoint and self.training and torch.is_grad_enabled():
-                    x = checkpoint(block, x, use_reentrant=False)
-                else:
-                    x = block(x)
+                x = self._run_block(block, x) if not is_scripting() else block(x)
             maps.append(x)
         maps[-1] = self.norm(maps[-1].movedim(1, -1)).movedim(-1, 1)
         return maps
 
+    def forward_stage(self, stage: int, inputs: list[Tensor]) -> list[Tensor]:
+        """Compute one stage; see :meth:`Backbone.forward_stage`."""
+        x = inputs[0]
+        if stage == 0:
+            self.check_input(x)
+        for number, downsample in enumerate(self.downsample_layers):
+            if number == stage:
+                x = downsample(x)
+        for number, blocks in enumerate(self.stages):
+            if number == stage:
+                for block in blocks.children():
+                    x = self._run_block(block, x) if not is_scripting() else block(x)
+        if stage == len(self.stages) - 1:
+            x = self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        return [x]
+
+    @torch.jit.unused
+    def _run_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        if self.use_checkpoint and self.training and torch.is_grad_enabled():
+            x = checkpoint(block, x, use_reentrant=False)
+        else:
+            x = block(x)
+        return x
+
 
 class _Block(nn.Module):
-    """x + gamma * perceptron(norm(depthwise 7x7(x))); (B, C, h, w[, d]) -> the same."""
+    """x + gamma * perceptron(norm(depthwise 7x7(x))); (B, C, h, w[, d]) -> the same shape."""
 
     def __init__(
         self, spatial_dims: int, channels: int, norm_eps: float, drop_path_rate: float, layer_scale: float
     ) -> None:
         super().__init__()
         convolution = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
-        self.dwconv: nn.Conv2d | nn.Conv3d = convolution(channels, channels, 7, padding=3, groups=channels)
+        self.dwconv: nn.Module = convolution(channels, channels, 7, padding=3, groups=channels)
         self.norm = nn.LayerNorm(channels, eps=norm_eps)
         self.pwconv1 = nn.Linear(channels, 4 * channels)
         self.pwconv2 = nn.Linear(4 * channels, channels)
         self.gamma = nn.Parameter(torch.full((channels,), layer_scale)) if layer_scale else None
-        self.drop_path = DropPath(drop_path_rate)
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.norm(self.dwconv(x).movedim(1, -1))  # (B, h, w, C)
@@ -158,30 +154,32 @@ class _Block(nn.Module):
         return x
 
 
-class _Downsampling(nn.Sequential):
-    """A convolution of patches and a norm, in either order; the image is padded to whole patches."""
+class _PatchConvolution2d(nn.Conv2d):
+    """Convolution of non-overlapping patches; the image is zero-padded to whole patches."""
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self:
-            if isinstance(layer, nn.Conv2d | nn.Conv3d):
-                x = pad_to_multiple(x, layer.kernel_size[0], first_axis=2)
-            x = layer(x)
+        x = self._conv_forward(pad_to_multiple(x, self.kernel_size[0], first_axis=2), self.weight, self.bias)
+        return x
+
+
+class _PatchConvolution3d(nn.Conv3d):
+    """Convolution of non-overlapping patches; the volume is zero-padded to whole patches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._conv_forward(pad_to_multiple(x, self.kernel_size[0], first_axis=2), self.weight, self.bias)
         return x
 
 
 class _ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of every position; (B, C, h, w[, d]) -> the same."""
-
-    def __init__(self, channels: int, eps: float) -> None:
-        super().__init__(channels, eps=eps)
+    """LayerNorm over the channels of every position; (B, C, h, w[, d]) -> the same shape."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        normed = F.layer_norm(x.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return normed.movedim(-1, 1)
 
 
-def _convolution(spatial_dims: int, before: int, after: int, side: int) -> nn.Conv2d | nn.Conv3d:
-    """A convolution of patches that do not overlap."""
-    return (nn.Conv2d if spatial_dims == 2 else nn.Conv3d)(before, after, side, side)
+def _patch_convolution(spatial_dims: int, before: int, after: int, side: int) -> nn.Module:
+    return (_PatchConvolution2d if spatial_dims == 2 else _PatchConvolution3d)(before, after, side, side)
 
 
 def _check_arguments(depths: Sequence[int], dims: Sequence[int], drop_path_rate: float, layer_scale: float) -> None:

@@ -1,29 +1,31 @@
-"""The transformer block of ViT, of Swin and of the decoders built like them, and the initialization of its layers."""
+"""Pre-norm transformer block of ViT, Swin and transformer decoders."""
 
 from __future__ import annotations
 
-from monai.networks.layers import DropPath
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_anat.networks.backbones.attention import attend
-from monai_anat.networks.backbones.backbone import Perceptron, static_shape
+from monai_anat.networks.backbones.backbone import static_shape
+from monai_anat.networks.backbones.drop_path import StochasticDepth
 
 __all__ = ["PreNormBlock", "initialize_linear"]
 
 
 class PreNormBlock(nn.Module):
-    """Attention and a perceptron, each normalized before and added: the block of ViT, and with windows that of Swin.
+    """Pre-norm transformer block: attention and a perceptron, each with a residual connection.
 
-    The arithmetic and the parameter names are those of the published ViT files (Dosovitskiy et al., ICLR 2021, arXiv
-    2010.11929, equations 2 and 3). ``monai.networks.blocks.TransformerBlock`` has other names and one eps.
+    The arithmetic and the parameter names are those of published ViT files (Dosovitskiy et al., ICLR 2021,
+    arXiv:2010.11929, equations 2 and 3). With a window attention it is the block of Swin Transformer.
+    ``monai.networks.blocks.TransformerBlock`` has other parameter names and a fixed LayerNorm epsilon.
 
     Args:
-        channels: D of the tokens, a multiple of ``num_heads``.
-        num_heads: attention heads.
+        channels: number of channels D of the tokens, a multiple of ``num_heads``.
+        num_heads: number of attention heads.
         mlp_ratio: hidden width of the perceptron relative to D.
         norm_eps: epsilon of both LayerNorms.
-        drop_path_rate: stochastic depth.
-        attention: tokens -> tokens; self-attention between all of them when not given.
+        drop_path_rate: stochastic depth rate.
+        attention: module that maps tokens to tokens. Defaults to self-attention between all tokens.
 
     Example:
         >>> import torch
@@ -44,13 +46,27 @@ class PreNormBlock(nn.Module):
         self.norm1 = nn.LayerNorm(channels, eps=norm_eps)
         self.attn = _Attention(channels, num_heads) if attention is None else attention
         self.norm2 = nn.LayerNorm(channels, eps=norm_eps)
-        self.mlp = Perceptron(channels, int(channels * mlp_ratio))
-        self.drop_path = DropPath(drop_path_rate)
+        self.mlp = _Perceptron(channels, int(channels * mlp_ratio))
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (B, ..., D), as the attention takes them, -> the same shape."""
+        """Transform tokens (B, ..., D), in the layout that the attention takes, to the same shape."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x
+
+
+class _Perceptron(nn.Module):
+    """Two-layer perceptron with the parameter names of published files: fc1, GELU, fc2."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., channels) -> the same shape."""
+        x = self.fc2(F.gelu(self.fc1(x)))
         return x
 
 
@@ -64,7 +80,8 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens, channels = static_shape(x)[1:]
+        shape = static_shape(x)
+        tokens, channels = shape[1], shape[2]
         qkv = self.qkv(x).reshape(-1, tokens, 3, self.num_heads, channels // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
         out = attend(query, key, value)
@@ -73,7 +90,11 @@ class _Attention(nn.Module):
 
 
 def initialize_linear(module: nn.Module) -> None:
-    """For ``network.apply``: the weights of a Linear from a narrow normal distribution, its bias 0."""
+    """Initialize a Linear: weights from a truncated normal distribution of deviation 0.02, biases 0.
+
+    Args:
+        module: any module; only ``nn.Linear`` is changed. Pass the function to ``network.apply``.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

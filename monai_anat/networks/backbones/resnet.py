@@ -1,48 +1,52 @@
-"""Residual networks under torchvision's parameter names, in 2D and 3D."""
+"""ResNet backbone: MONAI's residual network with feature maps, in 2D and 3D."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from monai.networks.nets import ResNet
 from torch import Tensor, nn
 
-from monai_anat.networks.backbones.backbone import Backbone, Between
+from monai_anat.networks.backbones.backbone import Backbone
 
-__all__ = ["ResNetBackbone"]
+__all__ = ["GrayExpansion", "ResNetBackbone"]
 
-#: depth -> (blocks per stage, whether blocks are bottlenecks)
-LAYOUTS: dict[int, tuple[tuple[int, ...], bool]] = {
-    18: ((2, 2, 2, 2), False),
-    34: ((3, 4, 6, 3), False),
-    50: ((3, 4, 6, 3), True),
-    101: ((3, 4, 23, 3), True),
+#: depth -> (blocks per stage, kind of block)
+LAYOUTS: dict[int, tuple[list[int], str]] = {
+    18: ([2, 2, 2, 2], "basic"),
+    34: ([3, 4, 6, 3], "basic"),
+    50: ([3, 4, 6, 3], "bottleneck"),
+    101: ([3, 4, 23, 3], "bottleneck"),
 }
+#: channels inside the blocks of each stage
+WIDTHS = [64, 128, 256, 512]
 STEMS = ("plain", "expand")
 
 
 class ResNetBackbone(Backbone):
-    """Residual network (arXiv 1512.03385), as torchvision builds it (the stride of a bottleneck is in its 3x3).
+    """Residual network (arXiv:1512.03385) as torchvision builds it: a bottleneck has its stride in the 3x3 convolution.
 
-    Adam uses depth 50, MLVICX depth 18. Images of any size are taken; a map's side is the image's divided by the
-    stride, rounded up.
+    The layers are those of ``monai.networks.nets.ResNet`` with ``feed_forward=False, shortcut_type="B",
+    bias_downsample=False, conv1_t_stride=2``, whose parameter names are torchvision's. Adam uses depth 50, MLVICX
+    depth 18. Images may have any size: the side of a map is that of the image divided by the stride, rounded up.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the image.
+        spatial_dims: 2 for images, 3 for volumes.
+        in_channels: number of image channels.
         depth: 18, 34, 50 or 101.
-        stem: ``"plain"``, or ``"expand"`` for weights trained on three differently normalized channels where exact
-            borders matter: the one gray channel is expanded inside the network to the three that those weights know,
-            and the first convolution keeps its three channels. Costs three times the stem.
+        stem: ``"plain"``, or ``"expand"`` for weights trained on three differently normalized channels. The gray
+            channel is then expanded inside the network to the three channels that those weights expect, which makes
+            features exact at the image border, too. It triples the cost of the first convolution.
 
     Raises:
-        ValueError: for another depth or stem, or ``stem="expand"`` with more than one input channel.
+        ValueError: if ``depth`` or ``stem`` is unknown, or ``stem="expand"`` has more than one input channel.
 
     Example:
         >>> backbone = ResNetBackbone(depth=18)
         >>> [tuple(f.shape) for f in backbone.forward_features(torch.zeros(1, 1, 64, 64))]
         [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4), (1, 512, 2, 2)]
     """
+
+    supports_stages = True
 
     def __init__(self, *, spatial_dims: int = 2, in_channels: int = 1, depth: int = 50, stem: str = "plain") -> None:
         if depth not in LAYOUTS:
@@ -51,44 +55,34 @@ class ResNetBackbone(Backbone):
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, got stem={stem!r}")
         if stem == "expand" and in_channels != 1:
             raise ValueError(f"stem='expand' takes one gray channel, got in_channels={in_channels}; use stem='plain'")
-        blocks, bottleneck = LAYOUTS[depth]
-        expansion = 4 if bottleneck else 1
-        config: dict[str, Any] = {
-            "spatial_dims": spatial_dims,
-            "in_channels": in_channels,
-            "depth": depth,
-            "stem": stem,
-        }
+        blocks, kind = LAYOUTS[depth]
         super().__init__(
-            config,
             spatial_dims=spatial_dims,
             in_channels=in_channels,
-            channels=tuple(64 * 2**s * expansion for s in range(4)),
+            channels=tuple(width * (4 if kind == "bottleneck" else 1) for width in WIDTHS),
             strides=(4, 8, 16, 32),
         )
-        self.stage_channels = (64, *self.channels)
+        self.stage_channels = (WIDTHS[0], *self.channels)
         self.stage_strides = (2, *self.strides)
         self.expansion = GrayExpansion(spatial_dims) if stem == "expand" else None
-        self.conv1 = _convolution(spatial_dims, 3 if stem == "expand" else in_channels, 64, 7, 2)
-        self.bn1 = _norm(spatial_dims, 64)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool: nn.MaxPool2d | nn.MaxPool3d = (nn.MaxPool2d if spatial_dims == 2 else nn.MaxPool3d)(3, 2, 1)
-        block_class = _Bottleneck if bottleneck else _BasicBlock
-        before = 64
-        stages = []
-        for s, count in enumerate(blocks):
-            width, after = 64 * 2**s, self.channels[s]
-            first = block_class(spatial_dims, before, width, after, 1 if s == 0 else 2)
-            rest = (block_class(spatial_dims, after, width, after, 1) for _ in range(count - 1))
-            stages.append(nn.Sequential(first, *rest))
-            before = after
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        network = ResNet(
+            kind,
+            blocks,
+            WIDTHS,
+            spatial_dims=spatial_dims,
+            n_input_channels=3 if stem == "expand" else in_channels,
+            conv1_t_size=7,
+            conv1_t_stride=2,
+            shortcut_type="B",
+            feed_forward=False,
+            bias_downsample=False,
+        )
+        self.conv1, self.bn1, self.act, self.maxpool = network.conv1, network.bn1, network.act, network.maxpool
+        self.layer1, self.layer2 = network.layer1, network.layer2
+        self.layer3, self.layer4 = network.layer3, network.layer4
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Maps after each of the four stages.
+        """Compute one feature map per stage, without the stem.
 
         Args:
             x: image (B, in_channels, H, W[, D]) of any size.
@@ -97,100 +91,62 @@ class ResNetBackbone(Backbone):
             Maps (B, channels[s], h, w[, d]) at strides 4, 8, 16 and 32.
 
         Raises:
-            ValueError: for another rank or number of channels.
+            ValueError: if the image has another rank or number of channels than the backbone.
         """
         return self.forward_stages(x)[1:]
 
-    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
-        """Maps after the stem (stride 2, before its pooling) and after each of the four stages.
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Compute the map of the stem (stride 2, before max pooling) and one map per stage.
 
         Args:
             x: image (B, in_channels, H, W[, D]) of any size.
-            between: see :meth:`Backbone.forward_stages`.
 
         Returns:
             Maps (B, stage_channels[s], h, w[, d]) at strides 2, 4, 8, 16 and 32.
         """
-        self.check_input(x)
-        if self.expansion is not None:
-            x = self.expansion(x)
-        maps = [self.relu(self.bn1(self.conv1(x)))]
-        for number, stage in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)):
-            x = maps[-1] if between is None else between(number, maps[-1])
-            maps.append(stage(self.maxpool(x) if number == 0 else x))
+        maps = self.forward_stage(0, [x])
+        for stage in range(1, 5):
+            maps = maps + self.forward_stage(stage, maps[-1:])
         return maps
+
+    def forward_stage(self, stage: int, inputs: list[Tensor]) -> list[Tensor]:
+        """Compute one stage, of which the stem is the first; see :meth:`Backbone.forward_stage`."""
+        x = inputs[0]
+        if stage == 0:
+            self.check_input(x)
+            if self.expansion is not None:
+                x = self.expansion(x)
+            x = self.act(self.bn1(self.conv1(x)))
+        elif stage == 1:
+            x = self.layer1(self.maxpool(x))
+        elif stage == 2:
+            x = self.layer2(x)
+        elif stage == 3:
+            x = self.layer3(x)
+        else:
+            x = self.layer4(x)
+        return [x]
 
 
 class GrayExpansion(nn.Module):
-    """One normalized gray channel -> the three channels that published weights were trained on.
+    """Expand one normalized gray channel to the three channels that published weights were trained on.
 
-    Channel c is ``x * scale[c] + shift[c]``: undo the one normalization, apply the other.
+    Channel c is ``x * scale[c] + shift[c]``: undo one normalization, apply the other.
+
+    Args:
+        spatial_dims: 2 for images, 3 for volumes.
+
+    >>> GrayExpansion(2)(torch.zeros(1, 1, 4, 4)).shape
+    torch.Size([1, 3, 4, 4])
     """
-
-    scale: Tensor
-    shift: Tensor
 
     def __init__(self, spatial_dims: int) -> None:
         super().__init__()
+        self.scale: Tensor  # TorchScript cannot resolve these annotations in the class body
+        self.shift: Tensor
         self.register_buffer("scale", torch.ones(3, *[1] * spatial_dims))
         self.register_buffer("shift", torch.zeros(3, *[1] * spatial_dims))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, ...) -> (B, 3, ...)."""
+        """Expand an image (B, 1, H, W[, D]) to (B, 3, H, W[, D])."""
         return x * self.scale + self.shift
-
-
-class _BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the shortcut."""
-
-    def __init__(self, spatial_dims: int, before: int, width: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = _convolution(spatial_dims, before, width, 3, stride)
-        self.bn1 = _norm(spatial_dims, width)
-        self.conv2 = _convolution(spatial_dims, width, after, 3, 1)
-        self.bn2 = _norm(spatial_dims, after)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(spatial_dims, before, after, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)) + shortcut)
-        return x
-
-
-class _Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions and the shortcut."""
-
-    def __init__(self, spatial_dims: int, before: int, width: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = _convolution(spatial_dims, before, width, 1, 1)
-        self.bn1 = _norm(spatial_dims, width)
-        self.conv2 = _convolution(spatial_dims, width, width, 3, stride)
-        self.bn2 = _norm(spatial_dims, width)
-        self.conv3 = _convolution(spatial_dims, width, after, 1, 1)
-        self.bn3 = _norm(spatial_dims, after)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(spatial_dims, before, after, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        x = self.relu(self.bn3(self.conv3(x)) + shortcut)
-        return x
-
-
-def _shortcut(spatial_dims: int, before: int, after: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and before == after:
-        return None
-    return nn.Sequential(_convolution(spatial_dims, before, after, 1, stride), _norm(spatial_dims, after))
-
-
-def _convolution(spatial_dims: int, before: int, after: int, kernel: int, stride: int) -> nn.Conv2d | nn.Conv3d:
-    cls = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
-    return cls(before, after, kernel, stride, padding=kernel // 2, bias=False)
-
-
-def _norm(spatial_dims: int, channels: int) -> nn.BatchNorm2d | nn.BatchNorm3d:
-    return nn.BatchNorm2d(channels) if spatial_dims == 2 else nn.BatchNorm3d(channels)

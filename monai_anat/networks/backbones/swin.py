@@ -1,11 +1,10 @@
-"""Swin Transformer in the official key layout, for any image size, in 2D and 3D."""
+"""Swin Transformer backbone with the official parameter names, in 2D and 3D."""
 
+# ruff: noqa: RUF005 (TorchScript cannot unpack lists)
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
-from math import prod
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +12,19 @@ from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
 from monai_anat.networks.backbones.attention import attend
-from monai_anat.networks.backbones.backbone import Backbone, Between, drop_path_rates, pad_to_multiple, static_shape
+from monai_anat.networks.backbones.backbone import (
+    Backbone,
+    is_scripting,
+    is_tracing,
+    pad_to_multiple,
+    static_shape,
+)
+from monai_anat.networks.backbones.drop_path import drop_path_rates
 from monai_anat.networks.backbones.prenorm_block import PreNormBlock, initialize_linear
 
 __all__ = ["SwinBackbone"]
 
-#: what the official network adds to the score of two positions that only the cyclic shift brought together
-MASKED_SCORE = -100.0
-#: masks kept; one network at one image size needs at most two per stage
+#: number of shift masks kept; a network needs at most two per stage and image size
 MASK_CACHE_SIZE = 64
 
 _MaskKey = tuple[tuple[int, ...], int, tuple[int, ...], torch.device]
@@ -28,33 +32,35 @@ _shift_masks: dict[_MaskKey, Tensor] = {}
 
 
 class SwinBackbone(Backbone):
-    """Swin Transformer (arXiv 2103.14030): attention inside windows that shift from block to block.
+    """Swin Transformer (arXiv:2103.14030): self-attention inside windows that shift from block to block.
 
-    The defaults are Swin-B as POPAR, PEAC, Lamps and ACE use it; parameter names are those of the official network.
-    Images of any size are taken: the image is zero-padded right and bottom to whole patches, a feature map to whole
+    The defaults are Swin-B as POPAR, PEAC, Lamps and ACE use it. Parameter names are those of the official network.
+    Images may have any size: an image is zero-padded at the right and bottom to whole patches, a feature map to whole
     windows (after the first normalization of a block, unmasked, cropped afterwards) and to an even size where patches
-    merge. A map that is smaller than a window is padded up to it, so that relative positions keep their meaning.
-    A block shifts its windows if the map is larger than the window; the actual map decides.
+    merge. A map that is smaller than a window is padded to the window size, so that relative positions keep their
+    meaning. A block shifts its windows if the map is larger than the window.
 
-    Differs from the released code: Lamps and ACE decide the shift when the network is built for 448 pixels, so at 224
-    pixels their last stage still shifts; there features differ, at 448 pixels both agree.
-    In 3D, where no official network exists, the shift is decided for each axis by itself, as volumes are often flat.
+    Differs from the released code: Lamps and ACE decide on the shift when the network is built for 448 pixels, so at
+    224 pixels their last stage still shifts. There features differ; at 448 pixels they agree.
+    In 3D, where no official network exists, the shift is decided for each axis separately, because volumes are often
+    flat.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the image.
-        embed_dim: channels of the first stage; they double from stage to stage.
-        depths: blocks of each stage; any number of stages.
-        num_heads: attention heads of each stage.
+        spatial_dims: 2 for images, 3 for volumes.
+        in_channels: number of image channels.
+        embed_dim: number of channels of the first stage. Each stage doubles it.
+        depths: number of blocks of each stage, for any number of stages.
+        num_heads: number of attention heads of each stage.
         window_size: side of a window, in positions of the feature map.
-        patch_size: side of a patch in pixels; stage s has stride ``patch_size * 2 ** s``.
+        patch_size: side of a patch in pixels. Stage s has stride ``patch_size * 2 ** s``.
         norm_eps: epsilon of every LayerNorm; 1e-5 in POPAR and PEAC, 1e-6 in Lamps and ACE.
-        drop_path_rate: stochastic depth of the last block; it rises linearly from 0 in the first.
+        drop_path_rate: stochastic depth rate of the last block, rising linearly from 0 in the first.
         mlp_ratio: hidden width of the perceptron relative to the channels.
-        use_checkpoint: recompute each block in the backward pass, which saves memory and costs a forward pass.
+        use_checkpoint: recompute each block in the backward pass. Saves memory, costs one forward pass.
 
     Raises:
-        ValueError: when depths and heads do not match, or a stage's channels do not divide among its heads.
+        ValueError: if ``depths`` and ``num_heads`` differ in length, or a stage's channels are not divisible by its
+            heads.
 
     Example:
         >>> backbone = SwinBackbone(embed_dim=24, depths=(1, 1, 2), num_heads=(1, 2, 4), patch_size=2)
@@ -63,6 +69,7 @@ class SwinBackbone(Backbone):
     """
 
     supports_masking = True
+    supports_stages = True
 
     def __init__(
         self,
@@ -79,23 +86,9 @@ class SwinBackbone(Backbone):
         mlp_ratio: float = 4.0,
         use_checkpoint: bool = False,
     ) -> None:
-        config: dict[str, Any] = {
-            "spatial_dims": spatial_dims,
-            "in_channels": in_channels,
-            "embed_dim": embed_dim,
-            "depths": list(depths),
-            "num_heads": list(num_heads),
-            "window_size": window_size,
-            "patch_size": patch_size,
-            "norm_eps": norm_eps,
-            "drop_path_rate": drop_path_rate,
-            "mlp_ratio": mlp_ratio,
-            "use_checkpoint": use_checkpoint,
-        }
         stages = len(depths)
         _check_arguments(embed_dim, depths, num_heads, window_size, patch_size, drop_path_rate)
         super().__init__(
-            config,
             spatial_dims=spatial_dims,
             in_channels=in_channels,
             channels=tuple(embed_dim * 2**s for s in range(stages)),
@@ -123,28 +116,30 @@ class SwinBackbone(Backbone):
         self.apply(_initialize)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Feature maps of the image, one per stage, before the merging that ends the stage.
+        """Compute one feature map per stage, before the patch merging that ends the stage.
 
         Args:
             x: image (B, in_channels, H, W[, D]) of any size.
 
         Returns:
-            Maps (B, channels[s], h, w[, d]), stored channels last; the last one after the final normalization.
+            Maps (B, channels[s], h, w[, d]), stored channels last. The last one has passed the final normalization.
 
         Raises:
-            ValueError: for another rank or number of channels.
+            ValueError: if the image has another rank or number of channels than the backbone.
         """
-        return self.forward_stages(x)
+        return self.forward_patches(self.embed_patches(x))
 
-    def forward_stages(self, x: Tensor, between: Between | None = None) -> list[Tensor]:
-        """The maps of ``forward_features``; the merging that follows starts from what ``between`` makes of them.
-
-        Args:
-            x: image (B, in_channels, H, W[, D]) of any size.
-            between: see :meth:`Backbone.forward_stages`.
-        """
-        self.check_input(x)
-        return self.forward_patches(self.patch_embed(x), between)
+    def forward_stage(self, stage: int, inputs: list[Tensor]) -> list[Tensor]:
+        """Compute one stage; see :meth:`Backbone.forward_stage`."""
+        x = self.embed_patches(inputs[0]) if stage == 0 else inputs[0].movedim(1, -1)
+        for number, layer in enumerate(self.layers):
+            if number == stage:
+                x = layer(x, self._recomputes())
+            if number == stage - 1:
+                x = layer.merge(x)  # type: ignore[operator]
+        if stage == len(self.layers) - 1:
+            x = self.norm(x)
+        return [x.movedim(-1, 1)]
 
     def embed_patches(self, x: Tensor) -> Tensor:
         """Embed the patches of an image: (B, in_channels, H, W[, D]) -> (B, h, w[, d], embed_dim)."""
@@ -152,46 +147,39 @@ class SwinBackbone(Backbone):
         patches: Tensor = self.patch_embed(x)
         return patches
 
-    def forward_patches(self, patches: Tensor, between: Between | None = None) -> list[Tensor]:
-        """The stages alone, for methods that mask or replace patches.
-
-        Args:
-            patches: embedded patches (B, h, w[, d], embed_dim), as ``backbone.patch_embed(x)`` returns them.
-            between: see :meth:`Backbone.forward_stages`.
-
-        Returns:
-            As :meth:`forward_features`.
-        """
-        recompute = self.use_checkpoint and self.training and torch.is_grad_enabled()
+    def forward_patches(self, patches: Tensor) -> list[Tensor]:
+        """Compute the feature maps of embedded patches; see :meth:`Backbone.forward_patches`."""
+        recompute = self._recomputes()
         maps: list[Tensor] = []
-        for number, stage in enumerate(cast(Iterable[_Stage], self.layers)):
-            patches = stage(patches, recompute)
-            last = stage.downsample is None
-            maps.append((self.norm(patches) if last else patches).movedim(-1, 1))  # (B, C, h, w)
-            if stage.downsample is not None:
-                patches = patches if between is None else between(number, maps[-1]).movedim(1, -1)
-                patches = stage.downsample(patches)
+        for layer in self.layers:
+            patches = layer(patches, recompute)
+            maps.append(patches.movedim(-1, 1))  # (B, C, h, w)
+            patches = layer.merge(patches)  # type: ignore[operator]
+        maps[-1] = self.norm(patches).movedim(-1, 1)
         return maps
+
+    def _recomputes(self) -> bool:
+        return self.use_checkpoint and self.training and torch.is_grad_enabled()
 
 
 class _PatchEmbedding(nn.Module):
-    """Non-overlapping patches, embedded and normalized: (B, C, H, W[, D]) -> (B, h, w[, d], E)."""
+    """Embed and normalize non-overlapping patches: (B, C, H, W[, D]) -> (B, h, w[, d], E)."""
 
     def __init__(self, spatial_dims: int, in_channels: int, embed_dim: int, patch_size: int, norm_eps: float) -> None:
         super().__init__()
         self.patch_size = patch_size
         convolution = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
-        self.proj: nn.Conv2d | nn.Conv3d = convolution(in_channels, embed_dim, patch_size, patch_size)
+        self.proj: nn.Module = convolution(in_channels, embed_dim, patch_size, patch_size)
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, self.patch_size, first_axis=2)
-        patches: Tensor = self.norm(self.proj(x).movedim(1, -1))
-        return patches
+        x = self.norm(self.proj(x).movedim(1, -1))
+        return x
 
 
 class _Stage(nn.Module):
-    """Blocks at one resolution, every second of them shifted, and the merging that ends the stage."""
+    """Blocks at one resolution, every second of them shifted, and the patch merging that ends the stage."""
 
     def __init__(
         self,
@@ -220,20 +208,27 @@ class _Stage(nn.Module):
         self.downsample = _PatchMerging(spatial_dims, channels, norm_eps) if merges else None
 
     def forward(self, x: Tensor, recompute: bool) -> Tensor:
-        """The map (B, h, w[, d], C) after the blocks; the merging is called by the network."""
+        """Compute the map (B, h, w[, d], C) after the blocks, before the patch merging."""
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+            if is_scripting():
+                x = block(x)
+            else:
+                x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+        return x
+
+    def merge(self, x: Tensor) -> Tensor:
+        """Merge patches; the last stage returns the map as it is."""
+        if self.downsample is not None:
+            x = self.downsample(x)
         return x
 
 
 class _WindowAttention(nn.Module):
     """Self-attention inside (shifted) windows with a learned bias per relative position.
 
-    The query, key and value layers act on the whole map; cutting it into windows and splitting the heads is then ONE
-    rearrangement, and undoing both another one.
+    The query, key and value layers act on the whole map. Partitioning into windows and splitting the heads is then one
+    rearrangement, and undoing both is another one.
     """
-
-    relative_position_index: Tensor
 
     def __init__(self, spatial_dims: int, channels: int, num_heads: int, window_size: int, shift: int) -> None:
         super().__init__()
@@ -241,79 +236,86 @@ class _WindowAttention(nn.Module):
         self.window_size = window_size
         self.shift = shift
         self.spatial_dims = spatial_dims
+        self.positions = window_size**spatial_dims
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** spatial_dims, num_heads))
-        # a constant, so no part of the state dict; files that hold it drop it
+        self.relative_position_index: Tensor  # TorchScript cannot resolve this annotation in the class body
+        # a constant, so not part of the state dict; files that hold it drop it
         index = _relative_position_index(spatial_dims, window_size)
         self.register_buffer("relative_position_index", index, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         size = static_shape(x)[1:-1]
         shift = self._shift_for(size)
+        shifted = max(shift) > 0
         x = pad_to_multiple(x, self.window_size, first_axis=1)
         padded = static_shape(x)[1:-1]
-        axes = tuple(range(1, self.spatial_dims + 1))
-        if any(shift):
+        axes = [1 + d for d in range(self.spatial_dims)]
+        if shifted:
             x = torch.roll(x, [-s for s in shift], axes)
         query, key, value = self._split(self.qkv(x), padded)
         bias = self._relative_bias()  # (heads, N, N)
-        heads, positions, _ = bias.shape
-        if any(shift):
-            # windows differ in their mask: put them beside the heads, so that the batch shares one bias tensor
+        if shifted:
+            # masks differ between windows: put windows beside the heads, so that the batch shares one bias tensor
             mask = _shift_mask(padded, self.window_size, shift, x.device)  # (windows, 1, N, N)
-            bias = (bias + mask).reshape(1, -1, positions, positions)  # (1, windows * heads, N, N)
-            layout = (-1, bias.shape[1], positions, query.shape[-1])
+            bias = (bias + mask).reshape(1, -1, self.positions, self.positions)  # (1, windows * heads, N, N)
         else:
             bias = bias.unsqueeze(0)  # (1, heads, N, N)
-            layout = (-1, heads, positions, query.shape[-1])
+        layout = [-1, static_shape(bias)[1], self.positions, static_shape(query)[-1]]
         out = attend(query.reshape(layout), key.reshape(layout), value.reshape(layout), bias.to(query.dtype))
         x = self._join(out, padded)
-        if any(shift):
+        if shifted:
             x = torch.roll(x, shift, axes)
         if padded != size:
-            for axis, side in zip(axes, size, strict=True):
-                x = x.narrow(axis, 0, side)
+            for d, side in enumerate(size):
+                x = x.narrow(1 + d, 0, side)
         x = self.proj(x)
         return x
 
-    def _shift_for(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        shift = tuple(self.shift if side > self.window_size else 0 for side in size)
+    def _shift_for(self, size: list[int]) -> list[int]:
+        shift = [self.shift if side > self.window_size else 0 for side in size]
         # the official rule in 2D: no shift at all if the map is no larger than the window along any axis
-        return shift if self.spatial_dims == 3 or all(shift) else (0,) * len(size)
+        return shift if self.spatial_dims == 3 or min(shift) > 0 else [0 for _ in size]
 
     def _relative_bias(self) -> Tensor:
         # index_select and not table[index], whose backward pass adds up in an order that varies between runs
         bias = self.relative_position_bias_table.index_select(0, self.relative_position_index.flatten())
-        positions = self.window_size**self.spatial_dims
-        return bias.view(positions, positions, self.num_heads).permute(2, 0, 1)  # (heads, N, N)
+        return bias.view(self.positions, self.positions, self.num_heads).permute(2, 0, 1)  # (heads, N, N)
 
-    def _split(self, qkv: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(self, qkv: Tensor, size: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """(B, H, W, 3 * C) -> three tensors (B, windows, heads, N, C / heads)."""
         dims, window = self.spatial_dims, self.window_size
-        grid = [n for side in size for n in (side // window, window)]
-        qkv = qkv.reshape(-1, *grid, 3, self.num_heads, qkv.shape[-1] // (3 * self.num_heads))
-        outer, inner = [1 + 2 * d for d in range(dims)], [2 + 2 * d for d in range(dims)]
+        width = static_shape(qkv)[-1] // (3 * self.num_heads)
+        grid = _interleaved(size, window)
+        qkv = qkv.reshape([-1] + grid + [3, self.num_heads, width])
+        outer = [1 + 2 * d for d in range(dims)]
+        inner = [2 + 2 * d for d in range(dims)]
         # (3, B, nh, nw, heads, wh, ww, C / heads)
-        qkv = qkv.permute(2 * dims + 1, 0, *outer, 2 * dims + 2, *inner, 2 * dims + 3).contiguous()
-        windows = [side // window for side in size]
-        # the number of windows is the same for every batch size, so the batch stays free in a trace
-        qkv = qkv.view(3, -1, prod(windows), self.num_heads, window**dims, qkv.shape[-1])
+        axes = [2 * dims + 1, 0] + outer + [2 * dims + 2] + inner + [2 * dims + 3]
+        # the number of windows does not depend on the batch size, so the batch stays free in a trace
+        windows = 1
+        for side in size:
+            windows *= side // window
+        qkv = qkv.permute(axes).contiguous().view([3, -1, windows, self.num_heads, self.positions, width])
         query, key, value = qkv.unbind(0)
         return query, key, value
 
-    def _join(self, out: Tensor, size: tuple[int, ...]) -> Tensor:
+    def _join(self, out: Tensor, size: list[int]) -> Tensor:
         """(B * windows * heads, N, C / heads) in any split of the first axis -> (B, H, W, C)."""
         dims, window = self.spatial_dims, self.window_size
+        width = static_shape(out)[-1]
         windows = [side // window for side in size]
-        out = out.reshape(-1, *windows, self.num_heads, *[window] * dims, out.shape[-1])
-        between = [axis for d in range(dims) for axis in (1 + d, 2 + dims + d)]
-        out = out.permute(0, *between, 1 + dims, 2 + 2 * dims)  # (B, nh, wh, nw, ww, heads, C / heads)
-        return out.reshape(-1, *size, self.num_heads * out.shape[-1])
+        out = out.reshape([-1] + windows + [self.num_heads] + [window for _ in size] + [width])
+        axes = [0]
+        for d in range(dims):
+            axes = axes + [1 + d, 2 + dims + d]
+        out = out.permute(axes + [1 + dims, 2 + 2 * dims])  # (B, nh, wh, nw, ww, heads, C / heads)
+        return out.reshape([-1] + size + [self.num_heads * width])
 
 
 class _PatchMerging(nn.Module):
-    """Halve the resolution: neighbors are concatenated, the first axis fastest, normalized and mixed linearly."""
+    """Halve the resolution: concatenate neighbors (first axis fastest), normalize and mix them linearly."""
 
     def __init__(self, spatial_dims: int, channels: int, norm_eps: float) -> None:
         super().__init__()
@@ -325,11 +327,10 @@ class _PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_multiple(x, 2, first_axis=1)
         dims, size = self.spatial_dims, static_shape(x)[1:]
-        halves = [n for side in size[:-1] for n in (side // 2, 2)]
-        x = x.reshape(-1, *halves, size[-1])  # (B, h, 2, w, 2, C)
+        x = x.reshape([-1] + _interleaved(size[:-1], 2) + size[-1:])  # (B, h, 2, w, 2, C)
         # offsets in the order (0, 0), (1, 0), (0, 1), (1, 1): the last axis varies slowest
-        offsets = [2 + 2 * d for d in reversed(range(dims))]
-        x = x.permute(0, *[1 + 2 * d for d in range(dims)], *offsets, 2 * dims + 1).flatten(dims + 1)
+        offsets = [2 * dims - 2 * d for d in range(dims)]
+        x = x.permute([0] + [1 + 2 * d for d in range(dims)] + offsets + [2 * dims + 1]).flatten(dims + 1)
         x = self.reduction(self.norm(x))
         return x
 
@@ -370,6 +371,14 @@ def _initialize(module: nn.Module) -> None:
         trunc_normal_(module.relative_position_bias_table, std=0.02)
 
 
+def _interleaved(size: list[int], window: int) -> list[int]:
+    """Sizes (H, W) -> (H / window, window, W / window, window)."""
+    grid: list[int] = []
+    for side in size:
+        grid = grid + [side // window, window]
+    return grid
+
+
 def _relative_position_index(spatial_dims: int, window_size: int) -> Tensor:
     """(N, N) row of the bias table for query i and key j: their offset, first axis most significant."""
     positions = torch.tensor(list(product(range(window_size), repeat=spatial_dims)))  # (N, dims)
@@ -378,31 +387,38 @@ def _relative_position_index(spatial_dims: int, window_size: int) -> Tensor:
     return (offsets * weights).sum(-1)
 
 
-def _shift_mask(size: tuple[int, ...], window: int, shift: tuple[int, ...], device: torch.device) -> Tensor:
-    """(windows, 1, N, N) scores that keep apart what only the cyclic shift brought into one window; built once."""
-    # what a compiler or tracer records must not outlive it, and a tracer that runs twice must see the same twice
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-    if torch.compiler.is_compiling() or tracing:
+def _shift_mask(size: list[int], window: int, shift: list[int], device: torch.device) -> Tensor:
+    """(windows, 1, N, N) scores that separate positions which only the cyclic shift brought into one window."""
+    if is_scripting():
         return _build_shift_mask(size, window, shift, device)
-    key = (size, window, shift, device)
+    else:  # noqa: RET505 (TorchScript compiles only the branch that it takes)
+        return _cached_shift_mask(size, window, shift, device)
+
+
+@torch.jit.unused
+def _cached_shift_mask(size: list[int], window: int, shift: list[int], device: torch.device) -> Tensor:
+    # what a compiler or tracer records must not outlive it, and a tracer that runs twice must see the same twice
+    if torch.compiler.is_compiling() or is_tracing():
+        return _build_shift_mask(size, window, shift, device)
+    key = (tuple(size), window, tuple(shift), device)
     if key not in _shift_masks:
-        if len(_shift_masks) >= MASK_CACHE_SIZE:  # images of ever new sizes must not fill the memory
+        if len(_shift_masks) >= MASK_CACHE_SIZE:  # images of many sizes must not fill the memory
             _shift_masks.clear()
-        with torch.inference_mode(False):  # else a mask first used in inference could not take part in training
+        with torch.inference_mode(False):  # otherwise a mask first used in inference could not take part in training
             _shift_masks[key] = _build_shift_mask(size, window, shift, device)
     return _shift_masks[key]
 
 
-def _build_shift_mask(size: tuple[int, ...], window: int, shift: tuple[int, ...], device: torch.device) -> Tensor:
+def _build_shift_mask(size: list[int], window: int, shift: list[int], device: torch.device) -> Tensor:
     dims = len(size)
-    region = torch.zeros((1,) * dims, dtype=torch.long, device=device)
-    for axis, (side, step) in enumerate(zip(size, shift, strict=True)):
+    region = torch.zeros([1 for _ in size], dtype=torch.long, device=device)
+    for axis in range(dims):
+        side, step = size[axis], shift[axis]
         position = torch.arange(side, device=device)
         # 0 before the last window, 1 in it, 2 for what was rolled in from the other end; all 0 without a shift
         label = (position >= side - window).long() + (position >= side - step).long() if step else position * 0
         region = region * 3 + label.view([-1 if a == axis else 1 for a in range(dims)])
-    grid = [n for side in size for n in (side // window, window)]
-    axes = [*(2 * d for d in range(dims)), *(1 + 2 * d for d in range(dims))]
-    region = region.reshape(grid).permute(axes).reshape(-1, window**dims)  # (windows, N)
+    axes = [2 * d for d in range(dims)] + [1 + 2 * d for d in range(dims)]
+    region = region.reshape(_interleaved(size, window)).permute(axes).flatten(dims).flatten(0, dims - 1)  # (windows, N)
     apart = region[:, :, None] != region[:, None, :]
-    return (apart * MASKED_SCORE).unsqueeze(1)
+    return (apart * -100.0).unsqueeze(1)  # the official network's value for positions that must not see each other

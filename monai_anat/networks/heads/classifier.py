@@ -1,4 +1,4 @@
-"""Class logits from any backbone: fine-tuned as a whole, or as a probe on frozen features."""
+"""Image classifier on a backbone, for fine-tuning and linear probing."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ __all__ = ["EncoderClassifier"]
 
 
 class EncoderClassifier(nn.Module):
-    """A classification network: a backbone, the mean over positions of its last map, and a head.
+    """Classification network: a backbone, global average pooling of its last map, and a head.
 
-    The head is linear, as PEAC, Lamps, ACE, Adam-v2 and MLVICX fine-tune; ``hidden=(1024, 512, 256)`` is POPAR's. The
-    last map comes out of the module ``backbone``, which is the layer that class activation maps are read from
-    (``target_layers="backbone"``; with the linear head ``fc_layers="head"``).
+    The head is linear, as in the fine-tuning of PEAC, Lamps, ACE, Adam-v2 and MLVICX. ``hidden=(1024, 512, 256)`` is
+    POPAR's. The module ``backbone`` returns the last feature map, so class activation maps use
+    ``target_layers="backbone"`` (and ``fc_layers="head"`` with the linear head).
 
     Args:
         backbone: any backbone.
-        num_classes: logits per image.
-        hidden: widths of layers before the last one; each but the first is normalized over the batch without learned
-            parameters and rectified.
-        dropout: share of the embedding that is dropped in training.
-        frozen: train the head alone, on embeddings normalized over the batch without learned parameters; the backbone
-            stays in evaluation mode.
+        num_classes: number of logits per image.
+        hidden: widths of hidden layers. Each but the first is followed by batch normalization without learned
+            parameters and ReLU.
+        dropout: dropout probability on the pooled features in training.
+        frozen: train the head alone, on pooled features that are batch-normalized without learned parameters. The
+            backbone stays in evaluation mode.
 
     Raises:
-        ValueError: when a width is not positive.
+        ValueError: if a width is not positive.
 
     Example:
         >>> import torch
@@ -71,14 +71,14 @@ class EncoderClassifier(nn.Module):
             backbone.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EncoderClassifier:
-        """Training mode, but of the head alone where the backbone is frozen."""
+        """Set training mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of the image ``x`` (B, C, H, W[, D])."""
-        embedding = self.backbone(x).flatten(2).mean(2)  # (B, D)
-        logits: Tensor = self.head(self.dropout(self.norm(embedding)))
+        """Compute logits (B, num_classes) of an image (B, C, H, W[, D])."""
+        pooled = self.backbone(x).flatten(2).mean(2)  # (B, D)
+        logits: Tensor = self.head(self.dropout(self.norm(pooled)))
         return logits

@@ -1,4 +1,4 @@
-"""A decoder that says what is where the network was shown nothing."""
+"""Transformer decoder that predicts the tokens of masked cells."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ __all__ = ["ContextDecoder"]
 
 
 class ContextDecoder(nn.Module):
-    """Predict the tokens of a whole view from those of some of its cells, by transformer blocks.
+    """Predict the tokens of a whole view from the tokens of some of its cells.
 
-    The known tokens are put at their cells, one learned mask token at all others; a class token goes before them, fixed
-    sine-cosine positions are added (none to the class token), and after the blocks and a last normalization the class
-    token is left away. The context decoder of Lamps (arXiv 2512.22872): 8 blocks of 1,024 channels with 16 heads. The
-    keys are those of the published files under ``vitdecoder``; the mask token stands there beside the backbone.
+    Known tokens are placed at their cells, a learned mask token at all others. A class token is prepended, fixed
+    sine-cosine positions are added (none to the class token), and transformer blocks and a normalization follow. The
+    output omits the class token. This is the context decoder of Lamps (arXiv:2512.22872), which has 8 blocks of 1,024
+    channels with 16 heads. Parameter names are those of the published files under ``vitdecoder``, where the mask token
+    is stored beside the backbone.
 
     Args:
-        num_features: channels D of the tokens.
-        grid: cells per axis of the whole view.
+        num_features: number of channels D of the tokens.
+        grid: number of cells per axis of the whole view.
         depth: number of blocks.
-        num_heads: attention heads, a divisor of D.
+        num_heads: number of attention heads, a divisor of D.
         mlp_ratio: hidden width of the perceptron relative to D.
 
     Raises:
-        ValueError: if the heads do not divide the channels, or there is no block.
+        ValueError: if ``num_heads`` does not divide ``num_features``, or ``depth`` is below 1.
 
     Example:
         >>> decoder = ContextDecoder(16, (3, 3), depth=1, num_heads=2)
         >>> decoder(torch.zeros(2, 4, 16), torch.tensor([[0, 1, 3, 4], [4, 5, 7, 8]])).shape
         torch.Size([2, 9, 16])
     """
-
-    positions: Tensor
 
     def __init__(
         self, num_features: int, grid: Sequence[int], *, depth: int = 8, num_heads: int = 16, mlp_ratio: float = 4.0
@@ -51,6 +50,8 @@ class ContextDecoder(nn.Module):
             )
         self.num_features = num_features
         self.grid = tuple(grid)
+        self.cells = prod(self.grid)
+        self.positions: Tensor  # TorchScript cannot resolve this annotation in the class body
         self.register_buffer("positions", sincos_positions(num_features, self.grid), persistent=False)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, num_features))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, num_features))
@@ -64,22 +65,23 @@ class ContextDecoder(nn.Module):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def place(self, tokens: Tensor, cells: Tensor) -> Tensor:
-        """Put the known tokens at their cells and the mask token at all others.
+        """Place the known tokens at their cells and the mask token at all others.
 
         Args:
-            tokens: (B, K, D) of the known cells.
-            cells: (B, K) int64, the row-major cell of each, all different.
+            tokens: (B, K, D), the known tokens.
+            cells: (B, K) int64, row-major index of the cell of each token, all different.
 
         Returns:
             (B, N, D).
         """
-        everywhere = self.mask_token.to(tokens.dtype).expand(len(tokens), prod(self.grid), -1)
+        everywhere = self.mask_token.to(tokens.dtype).expand(tokens.shape[0], self.cells, -1)
         return everywhere.scatter(1, cells[:, :, None].expand_as(tokens), tokens)
 
     def forward(self, tokens: Tensor, cells: Tensor) -> Tensor:
-        """Predict all tokens (B, N, D) from some (B, K, D) at their cells (B, K)."""
+        """Predict all tokens (B, N, D) from known tokens (B, K, D) at their cells (B, K)."""
         placed = self.place(tokens, cells) + self.positions
-        x = torch.cat([self.cls_token.to(placed.dtype).expand(len(placed), -1, -1), placed], dim=1)  # (B, 1 + N, D)
+        class_token = self.cls_token.to(placed.dtype).expand(placed.shape[0], -1, -1)
+        x = torch.cat([class_token, placed], dim=1)  # (B, 1 + N, D)
         for block in self.decoder_blocks:
             x = block(x)
         predicted: Tensor = self.decoder_norm(x)

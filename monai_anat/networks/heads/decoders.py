@@ -1,5 +1,6 @@
-"""From feature maps to a segmentation: UPerNet, a U-Net decoder of MONAI's blocks, and the network around them."""
+"""Segmentation decoders (UPerNet, residual U-Net) and the encoder-decoder network."""
 
+# ruff: noqa: RUF005 (TorchScript cannot unpack lists)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -19,31 +20,31 @@ __all__ = ["EncoderDecoder", "ResidualUNetDecoder", "UPerNetDecoder"]
 
 
 class UPerNetDecoder(nn.Module):
-    """UPerNet (arXiv 1807.10221): pyramid pooling on the coarsest map, then a feature pyramid down to the finest.
+    """UPerNet decoder (arXiv:1807.10221): pyramid pooling on the coarsest map and a feature pyramid network.
 
-    As in POPAR's segmentation: the last map is averaged to 1, 2, 4 and 6 cells per axis, each brought to a quarter of
-    its channels, and mixed by a 3x3 convolution; every level is brought to ``features`` channels, added to the
-    resampled level above it and smoothed; all levels are concatenated at the finest size, mixed, and classified.
-    Any number of maps fits: three stages, or the maps of a ViT, which have one size.
+    As in POPAR's segmentation, the last map is pooled to 1, 2, 4 and 6 cells per axis. Each pooled map is projected to
+    a quarter of the channels, and a 3x3 convolution fuses them with the last map. Every level is projected to
+    ``features`` channels, added to the resized coarser level and smoothed. All levels are concatenated at the finest
+    size, fused and classified. The number of maps is free: three stages, or the maps of a ViT, which have one size.
 
-    Differs from the released code: there the smoothing convolutions are one module repeated, so that the levels share
-    its weights; here they are independent unless ``share_smoothing`` is set, which the published numbers used.
-    There the maps come after a stage's merging, here before it, the usual input of UPerNet.
+    Differs from the released code: there the smoothing convolutions are one repeated module, so that all levels share
+    its weights. Here they are independent unless ``share_smoothing`` is set, which the published numbers used.
+    There the maps are taken after a stage's patch merging, here before it, the usual input of UPerNet.
 
     Args:
-        in_channels: channels of each map, fine to coarse: ``backbone.channels``.
-        out_channels: classes.
-        spatial_dims: 2 or 3.
-        features: channels of the pyramid.
-        pool_bins: cells per axis of the pyramid pooling.
-        norm: ``"group"``, or any normalization that MONAI's ``get_norm_layer`` knows. Group normalization works for a
-            batch of one, where ``"batch"`` and ``"instance"`` cannot train: a map pooled to one cell has one value
-            per channel and image. Published networks used ``"batch"``.
-        dropout: probability of dropping a channel of the pooled features.
-        share_smoothing: one smoothing convolution for all levels.
+        in_channels: number of channels of each map, fine to coarse: ``backbone.channels``.
+        out_channels: number of classes.
+        spatial_dims: 2 for images, 3 for volumes.
+        features: number of channels of the feature pyramid.
+        pool_bins: cells per axis of each pooled map.
+        norm: ``"group"``, or any normalization of MONAI's ``get_norm_layer``. Group normalization works for a batch of
+            one, where ``"batch"`` and ``"instance"`` cannot train, because a map pooled to one cell has one value per
+            channel and image. Published networks used ``"batch"``.
+        dropout: probability of dropping a channel of the fused last map.
+        share_smoothing: use one smoothing convolution for all levels.
 
     Raises:
-        ValueError: for no map, or a size below 1.
+        ValueError: if there is no map, or a size is below 1.
 
     Example:
         >>> decoder = UPerNetDecoder((8, 16, 32), out_channels=2, features=16)
@@ -79,6 +80,8 @@ class UPerNetDecoder(nn.Module):
         self.in_channels = tuple(in_channels)
         self.out_channels = out_channels
         self.pool_bins = tuple(pool_bins)
+        self._channels = list(in_channels)  # TorchScript indexes lists, not tuples
+        self._bins = list(pool_bins)
         self.pooled = nn.ModuleList(block(last, pooled, 1) for _ in pool_bins)
         self.bottleneck = block(last + pooled * len(self.pool_bins), last, 3)
         self.dropout = Dropout[Dropout.DROPOUT, spatial_dims](dropout)
@@ -88,37 +91,40 @@ class UPerNetDecoder(nn.Module):
         self.fusion = block(levels * features, features, 3)
         self.head = convolution(features, out_channels, 3, padding=1)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits (B, out_channels, h, w[, d]) at the size of the finest of the maps (B, C, h, w[, d])."""
-        _check_maps(features, self.in_channels)
-        coarsest = features[-1]
-        pooled = [
-            _resize(mix(_pool(coarsest, n)), coarsest) for n, mix in zip(self.pool_bins, self.pooled, strict=True)
-        ]
-        coarsest = self.dropout(self.bottleneck(torch.cat([coarsest, *pooled], dim=1)))
-        levels = [lateral(m) for lateral, m in zip(self.laterals, [*features[:-1], coarsest], strict=True)]
-        for level in reversed(range(len(levels) - 1)):
-            levels[level] = levels[level] + _resize(levels[level + 1], levels[level])
-        for level in range(len(levels) - 1):
-            # a shared smoothing convolution is the only one in its list
-            levels[level] = self.smoothing[level % len(self.smoothing)](levels[level])
-        fused = self.fusion(torch.cat([levels[0], *(_resize(m, levels[0]) for m in levels[1:])], dim=1))
-        logits: Tensor = self.head(fused)
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Compute logits (B, out_channels, h, w[, d]) at the size of the finest of the maps (B, C, h, w[, d])."""
+        _check_maps(features, self._channels)
+        pooled = [features[-1]]
+        for number, mix in enumerate(self.pooled):
+            pooled.append(_resize(mix(_pool(features[-1], self._bins[number])), features[-1]))
+        maps = features[:-1] + [self.dropout(self.bottleneck(torch.cat(pooled, dim=1)))]
+        levels: list[Tensor] = []
+        for number, lateral in enumerate(self.laterals):
+            levels.append(lateral(maps[number]))
+        for coarse in range(len(levels) - 1, 0, -1):
+            levels[coarse - 1] = levels[coarse - 1] + _resize(levels[coarse], levels[coarse - 1])
+        for number, smooth in enumerate(self.smoothing):
+            levels[number] = smooth(levels[number])
+            if len(self.smoothing) == 1:  # shared by all levels but the coarsest, which is not smoothed
+                for level in range(1, len(levels) - 1):
+                    levels[level] = smooth(levels[level])
+        resized = [_resize(level, levels[0]) for level in levels]
+        logits: Tensor = self.head(self.fusion(torch.cat(resized, dim=1)))
         return logits
 
 
 class ResidualUNetDecoder(nn.Module):
-    """U-Net decoder of MONAI's ``UnetrUpBlock``: a transposed convolution, the skip map, a residual block, per level.
+    """U-Net decoder from MONAI's ``UnetrUpBlock``: per level, a transposed convolution and a residual block.
 
     Args:
-        in_channels: channels of each map, fine to coarse: ``backbone.channels``.
-        out_channels: classes.
-        strides: pixels per position of each map, ``backbone.strides``; each must be twice the one before.
-        spatial_dims: 2 or 3.
-        norm: a normalization that MONAI's ``get_norm_layer`` knows; ``"instance"`` is what MONAI's own networks use.
+        in_channels: number of channels of each map, fine to coarse: ``backbone.channels``.
+        out_channels: number of classes.
+        strides: stride of each map in pixels, ``backbone.strides``. Each must be twice the previous one.
+        spatial_dims: 2 for images, 3 for volumes.
+        norm: a normalization of MONAI's ``get_norm_layer``. MONAI's own networks use ``"instance"``.
 
     Raises:
-        ValueError: when the strides do not double, as those of a ViT; use :class:`UPerNetDecoder` there.
+        ValueError: if the strides do not double, as those of a ViT. Use :class:`UPerNetDecoder` there.
 
     Example:
         >>> decoder = ResidualUNetDecoder((8, 16, 32), out_channels=2, strides=(4, 8, 16))
@@ -145,6 +151,7 @@ class ResidualUNetDecoder(nn.Module):
             )
         self.in_channels = tuple(in_channels)
         self.out_channels = out_channels
+        self._channels = list(in_channels)  # TorchScript compares lists, not tuples
         self.ups = nn.ModuleList(
             UnetrUpBlock(
                 spatial_dims, coarse, fine, kernel_size=3, upsample_kernel_size=2, norm_name=norm, res_block=True
@@ -154,28 +161,31 @@ class ResidualUNetDecoder(nn.Module):
         convolution: Callable[..., nn.Module] = Conv[Conv.CONV, spatial_dims]
         self.head = convolution(in_channels[0], out_channels, 1)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits (B, out_channels, h, w[, d]) at the size of the finest of the maps (B, C, h, w[, d])."""
-        _check_maps(features, self.in_channels)
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Compute logits (B, out_channels, h, w[, d]) at the size of the finest of the maps (B, C, h, w[, d])."""
+        _check_maps(features, self._channels)
         x = features[-1]
-        for up, skip in zip(reversed(list(self.ups)), reversed(features[:-1]), strict=True):
-            grown = up.transp_conv(x)  # type: ignore[operator]
-            # an odd map was rounded up when it was halved
-            grown = _crop(grown, static_shape(skip)[2:])
-            x = up.conv_block(torch.cat([grown, skip], dim=1))  # type: ignore[operator]
+        for level in range(len(self.ups) - 1, -1, -1):
+            for number, up in enumerate(self.ups):  # TorchScript cannot index modules by a variable
+                if number == level:
+                    skip = features[level]
+                    grown = up.transp_conv(x)  # type: ignore[operator]
+                    # an odd map was rounded up when it was halved
+                    grown = _crop(grown, static_shape(skip)[2:])
+                    x = up.conv_block(torch.cat([grown, skip], dim=1))  # type: ignore[operator]
         logits: Tensor = self.head(x)
         return logits
 
 
 class EncoderDecoder(nn.Module):
-    """A segmentation network: a backbone, a decoder, and logits of the image's own size, whatever that size is.
+    """Segmentation network: a backbone, a decoder, and logits at the size of the image, for any image size.
 
     Args:
         backbone: any backbone.
-        decoder: a module that takes the backbone's maps; its logits have the size of the finest map.
+        decoder: module that takes the list of the backbone's maps and returns logits at the size of the finest map.
 
     Raises:
-        ValueError: when the decoder was built for other channels than the backbone has.
+        ValueError: if the decoder was built for other channels than those of the backbone.
 
     Example:
         >>> from monai_anat.networks import SwinBackbone
@@ -197,9 +207,9 @@ class EncoderDecoder(nn.Module):
         self.decoder = decoder
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes, H, W[, D]) of the image ``x`` (B, C, H, W[, D])."""
+        """Compute logits (B, classes, H, W[, D]) of an image (B, C, H, W[, D])."""
         logits = self.decoder(self.backbone.forward_features(x))
-        # maps cover the image padded to whole patches: grow to that, then crop, so that nothing is shifted
+        # maps cover the image padded to whole patches: resize to that size, then crop, so that nothing is shifted
         covered = [side * self.backbone.strides[0] for side in static_shape(logits)[2:]]
         return _crop(_interpolate(logits, covered), static_shape(x)[2:])
 
@@ -214,9 +224,9 @@ def _check_decoder(in_channels: Sequence[int], out_channels: int, spatial_dims: 
         )
 
 
-def _check_maps(features: Sequence[Tensor], channels: tuple[int, ...]) -> None:
-    got = tuple(static_shape(m)[1] for m in features)
-    if got != channels:
+def _check_maps(features: list[Tensor], channels: list[int]) -> None:
+    got = [static_shape(feature_map)[1] for feature_map in features]
+    if got != list(channels):
         raise ValueError(
             f"features must be {len(channels)} maps with {channels} channels, fine to coarse, got {got}; "
             "build the decoder with in_channels=backbone.channels and give it backbone.forward_features(x)"
@@ -226,7 +236,7 @@ def _check_maps(features: Sequence[Tensor], channels: tuple[int, ...]) -> None:
 def _conv_norm_relu(
     spatial_dims: int, before: int, after: int, kernel: int, norm: str | tuple[str, dict[str, Any]]
 ) -> nn.Sequential:
-    if norm == "group":  # of at least four channels each: a map pooled to one cell has no other values to average over
+    if norm == "group":  # groups of at least four channels: a map pooled to one cell has no other values to average
         norm = ("group", {"num_groups": gcd(8, after // 4) if after % 4 == 0 else 1})
     convolution: Callable[..., nn.Module] = Conv[Conv.CONV, spatial_dims]
     return nn.Sequential(
@@ -238,21 +248,23 @@ def _conv_norm_relu(
 
 def _pool(x: Tensor, cells: int) -> Tensor:
     """Average over ``cells`` cells per axis."""
-    return F.adaptive_avg_pool2d(x, cells) if x.dim() == 4 else F.adaptive_avg_pool3d(x, cells)
+    if x.dim() == 4:
+        return F.adaptive_avg_pool2d(x, (cells, cells))
+    return F.adaptive_avg_pool3d(x, (cells, cells, cells))
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
-    return _interpolate(x, list(static_shape(like)[2:]))
+    return _interpolate(x, static_shape(like)[2:])
 
 
 def _interpolate(x: Tensor, size: list[int]) -> Tensor:
-    if list(static_shape(x)[2:]) == size:
+    if static_shape(x)[2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear" if x.dim() == 4 else "trilinear", align_corners=False)
 
 
-def _crop(x: Tensor, size: Sequence[int]) -> Tensor:
-    for axis, side in enumerate(size, start=2):
-        if static_shape(x)[axis] > side:
-            x = x.narrow(axis, 0, side)
+def _crop(x: Tensor, size: list[int]) -> Tensor:
+    for d, side in enumerate(size):
+        if static_shape(x)[2 + d] > side:
+            x = x.narrow(2 + d, 0, side)
     return x

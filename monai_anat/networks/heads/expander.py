@@ -1,4 +1,4 @@
-"""The head of methods that compare statistics over the batch: a wide perceptron with BatchNorm."""
+"""Expander head: a wide multi-layer perceptron with batch normalization."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ __all__ = ["ExpanderHead"]
 
 
 class ExpanderHead(nn.Sequential):
-    """Multi-layer perceptron with BatchNorm, from a pooled feature to a wide embedding.
+    """Multi-layer perceptron with batch normalization, from pooled features to a wide embedding.
 
     ``[Linear, BatchNorm, ReLU]`` for every hidden width, then a Linear: the expander of VICReg (arXiv:2105.04906) and,
     without biases, the projector of Barlow Twins (arXiv:2103.03230). MLVICX (arXiv:2403.11504) ends with one more
-    BatchNorm (``final_norm=True``). In training the statistics are those of the batch (of all processes together), so
-    that views must not share one forward pass and the batch needs two images or more.
+    BatchNorm (``final_norm=True``). In training, the statistics are those of the batch over all processes. Views must
+    therefore not share one forward pass, and a batch needs at least two images.
 
     Args:
-        in_features: channels D of the pooled feature.
+        in_features: number of channels D of the pooled features.
         out_features: width of the embedding.
-        hidden_features: width of each hidden layer; two of ``out_features`` when not given.
-        bias: of the hidden Linears; a BatchNorm that follows takes it out again in training.
+        hidden_features: width of each hidden layer. Defaults to two layers of ``out_features``.
+        bias: whether the hidden Linears have a bias. In training, the BatchNorm that follows removes its effect.
         final_norm: end with a Linear with bias and a BatchNorm instead of a Linear without bias.
-        running_statistics: keep running statistics for evaluation; without them those of the batch serve there too.
+        running_statistics: track running statistics for evaluation. Without them, evaluation uses batch statistics.
 
     Raises:
-        ValueError: for a width below 1.
+        ValueError: if a width is below 1.
 
     >>> import torch
     >>> head = ExpanderHead(32, 64)

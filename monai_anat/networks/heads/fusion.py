@@ -1,4 +1,4 @@
-"""Maps of all stages in one embedding, each pooled before it is projected."""
+"""Multi-level fusion head: the maps of all stages in one embedding."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from torch import Tensor, nn
 
 from monai_anat.networks.backbones.backbone import static_shape
 from monai_anat.networks.heads.expander import ExpanderHead
+from monai_anat.precision import at_least_float32
 
 __all__ = ["FusionHead", "pool_resized"]
 
 
 def pool_resized(feature_map: Tensor, resized_size: int, pooled_size: int) -> Tensor:
-    """Average-pool a map as if it had first been resized bilinearly to another size.
+    """Resize a map bilinearly and average-pool the result, in one step.
 
     Resizing and pooling are both linear along each axis, so their product is one small matrix per axis, and the large
-    map in between is never made. Each row of a matrix sums to 1: a constant stays what it is.
+    intermediate map is never computed. Each row of a matrix sums to 1, so constants are preserved.
 
     Args:
         feature_map: (B, C, h, w).
-        resized_size: side of the map in between.
+        resized_size: side of the intermediate map.
         pooled_size: side of the result.
 
     Returns:
@@ -32,41 +33,41 @@ def pool_resized(feature_map: Tensor, resized_size: int, pooled_size: int) -> Te
     tensor([[[[0.4453, 0.0547],
               [0.0547, 0.4453]]]])
     """
-    rows, columns = (
-        _pooling_matrix(side, resized_size, pooled_size, feature_map) for side in static_shape(feature_map)[2:]
-    )
+    height, width = static_shape(feature_map)[2], static_shape(feature_map)[3]
+    rows = _pooling_matrix(height, resized_size, pooled_size, feature_map)
+    columns = _pooling_matrix(width, resized_size, pooled_size, feature_map)
     narrow = F.linear(feature_map, columns)  # (B, C, h, p)
     return F.linear(narrow.transpose(2, 3), rows).transpose(2, 3)  # (B, C, p, p)
 
 
 def _pooling_matrix(side: int, resized_size: int, pooled_size: int, like: Tensor) -> Tensor:
-    """(pooled_size, side), what every pooled position takes of every position along one axis."""
-    positions = torch.eye(side, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)[None]
+    """(pooled_size, side), the weight of every position in every pooled position along one axis."""
+    positions = at_least_float32(torch.eye(side, dtype=like.dtype, device=like.device))[None]
     resized = F.interpolate(positions, resized_size, mode="linear", align_corners=False)  # (1, side, resized)
     return F.adaptive_avg_pool1d(resized, pooled_size)[0].T.to(like.dtype)
 
 
 class FusionHead(nn.Module):
-    """One embedding of the maps of all stages: MLVICX's "local" head (arXiv:2403.11504).
+    """Embed the maps of all stages together: the "local" head of MLVICX (arXiv:2403.11504).
 
-    Each map is resized to a common size, projected by a 1x1 convolution of its own to a common width, added to the
-    others, average-pooled and flattened; an :class:`ExpanderHead` follows. All of that before the expander is linear,
-    so each map is pooled first and projected then: the same numbers for a fraction of the work and the memory.
+    Each map is resized to a common size and projected to a common width by its own 1x1 convolution. The sum of the maps
+    is average-pooled, flattened and embedded by an :class:`ExpanderHead`. Everything before the expander is linear, so
+    each map is pooled before it is projected: the same values for a fraction of the time and memory.
 
-    Differs from the released code: there, the 1x1 convolutions are made anew inside ``forward``, after the optimizer
-    was built, and never learn.
+    Differs from the released code: there, the 1x1 convolutions are created inside ``forward``, after the optimizer was
+    built, and are never trained.
 
     Args:
-        in_channels: channels of each map.
+        in_channels: number of channels of each map.
         out_features: width of the embedding.
-        hidden_features: widths of the expander's hidden layers; two of ``out_features`` when not given.
-        fused_channels: common width of the maps.
-        fused_size: common side of the maps.
-        pooled_size: positions per side that are left after pooling.
+        hidden_features: widths of the expander's hidden layers. Defaults to two layers of ``out_features``.
+        fused_channels: number of channels to which every map is projected.
+        fused_size: side to which every map is resized.
+        pooled_size: side of the sum of the maps after average pooling.
         final_norm: end with a BatchNorm.
 
     Raises:
-        ValueError: for no map, a size below 1, or more pooled than fused positions.
+        ValueError: if there is no map, a size is below 1, or ``pooled_size`` exceeds ``fused_size``.
 
     >>> head = FusionHead((8, 16), 32, fused_channels=12, fused_size=16, pooled_size=2)
     >>> head([torch.randn(4, 8, 14, 14), torch.randn(4, 16, 7, 7)]).shape
@@ -98,13 +99,16 @@ class FusionHead(nn.Module):
             fused_channels * pooled_size**2, out_features, hidden_features, final_norm=final_norm
         )
 
-    def fuse(self, maps: Sequence[Tensor]) -> Tensor:
-        """The sum of the projected, pooled maps (B, C[s], h[s], w[s]): (B, fused_channels * pooled_size ** 2)."""
-        pooled = [pool_resized(feature_map, self.fused_size, self.pooled_size) for feature_map in maps]
-        projected = [projection(m) for projection, m in zip(self.projections, pooled, strict=True)]
+    def fuse(self, maps: list[Tensor]) -> Tensor:
+        """Sum the projected, pooled maps (B, C[s], h[s], w[s]): (B, fused_channels * pooled_size ** 2)."""
+        if len(maps) != len(self.projections):
+            raise ValueError(f"maps must be {len(self.projections)} feature maps, got {len(maps)}")
+        projected: list[Tensor] = []
+        for level, projection in enumerate(self.projections):
+            projected.append(projection(pool_resized(maps[level], self.fused_size, self.pooled_size)))
         return torch.stack(projected).sum(0).flatten(1)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """The embedding (B, out_features) of the maps (B, C[s], h[s], w[s])."""
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Compute the embedding (B, out_features) of maps (B, C[s], h[s], w[s])."""
         embedding: Tensor = self.expander(self.fuse(maps))
         return embedding

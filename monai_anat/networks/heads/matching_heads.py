@@ -1,4 +1,4 @@
-"""Heads that carry tokens from one scale to another, so that tokens of a large and a small crop can be matched."""
+"""Heads that match tokens across scales: dense projection, up-sampling, down-sampling."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["DenseHead", "DownsamplingHead", "UpsamplingHead", "masked_mean"]
 
 
 class DenseHead(nn.Module):
-    """Project every position of a feature map to a unit vector without negative entries.
+    """Project every position of a feature map to a unit vector with non-negative entries.
 
-    Three times a 1x1 convolution, batch normalization and ReLU, then unit length: the dense head of ACE
-    (arXiv:2501.10131). The keys are those of the published files, ``layers.{0,1,2}.{0,1}``. The statistics are those
-    of all processes together (:class:`GlobalBatchNorm`).
+    Three times a 1x1 convolution, batch normalization and ReLU, then L2 normalization: the dense head of ACE
+    (arXiv:2501.10131). Parameter names are those of the published files, ``layers.{0,1,2}.{0,1}``. Batch statistics
+    cover all processes (:class:`GlobalBatchNorm`).
 
     Args:
-        in_features: channels D, which stay.
+        in_features: number of channels D of the input and the output.
 
     Raises:
-        ValueError: for a width below 1.
+        ValueError: if ``in_features`` is below 1.
 
     >>> DenseHead(8)(torch.randn(2, 8, 4, 4)).shape
     torch.Size([2, 8, 4, 4])
@@ -43,24 +43,24 @@ class DenseHead(nn.Module):
         )
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, D, h, w) to unit vectors (B, D, h, w); a position at which all channels are 0 stays 0."""
+        """Map (B, D, h, w) to unit vectors (B, D, h, w). Positions where all channels are 0 stay 0."""
         out = self.layers(feature_map)
         return F.normalize(at_least_float32(out), dim=1)
 
 
 class UpsamplingHead(nn.Module):
-    """Predict from every token the tokens of its parts: decomposition.
+    """Decomposition head: predict the tokens of the parts of every token.
 
     Linear without bias to k*l*D, LayerNorm, ReLU, Linear, and depth to space: the up-sampling of ACE
-    (arXiv:2501.10131). The k*l*D values of a token are [sub-row, sub-column, D]. The keys are those of the published
-    files, ``layer.{0,1,3}``.
+    (arXiv:2501.10131). The k*l*D values of a token are ordered [sub-row, sub-column, D]. Parameter names are those of
+    the published files, ``layer.{0,1,3}``.
 
     Args:
-        in_features: channels D, which stay.
-        scale: parts (k, l) of a token along rows and columns.
+        in_features: number of channels D of the input and the output.
+        scale: number of parts (k, l) of a token along rows and columns.
 
     Raises:
-        ValueError: for a width or scale below 1.
+        ValueError: if a width or scale is below 1.
 
     >>> UpsamplingHead(8)(torch.zeros(2, 8, 4, 4)).shape
     torch.Size([2, 8, 8, 8])
@@ -77,25 +77,25 @@ class UpsamplingHead(nn.Module):
         )
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, D, h, w) to (B, D, k h, l w)."""
+        """Map (B, D, h, w) to (B, D, k h, l w)."""
         parts: Tensor = self.layer(feature_map.movedim(1, -1))  # (B, h, w, k l D)
-        parts = parts.unflatten(-1, (*self.scale, self.in_features))  # (B, h, w, k, l, D)
+        parts = parts.unflatten(-1, (self.scale[0], self.scale[1], self.in_features))  # (B, h, w, k, l, D)
         return parts.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)  # (B, D, k h, l w)
 
 
 class DownsamplingHead(nn.Module):
-    """Predict the token of a whole from the tokens of its parts: composition.
+    """Composition head: predict the token of a whole from the tokens of its parts.
 
-    The k x l tokens of each block side by side, Linear without bias to D, LayerNorm, ReLU, Linear: the down-sampling
-    of ACE (arXiv:2501.10131). The k*l*D values of a block are [D, sub-row, sub-column]. The keys are those of the
-    published files, ``layer.{0,1,3}``.
+    The k x l tokens of each block are concatenated; Linear without bias to D, LayerNorm, ReLU, Linear follow: the
+    down-sampling of ACE (arXiv:2501.10131). The k*l*D values of a block are ordered [D, sub-row, sub-column]. Parameter
+    names are those of the published files, ``layer.{0,1,3}``.
 
     Args:
-        in_features: channels D, which stay.
-        scale: parts (k, l) of a whole along rows and columns.
+        in_features: number of channels D of the input and the output.
+        scale: number of parts (k, l) of a whole along rows and columns.
 
     Raises:
-        ValueError: for a width or scale below 1, or (when called) a map that does not consist of whole blocks.
+        ValueError: if a width or scale is below 1, or (when called) the map does not consist of whole blocks.
 
     >>> DownsamplingHead(8)(torch.zeros(2, 8, 4, 4)).shape
     torch.Size([2, 8, 2, 2])
@@ -115,9 +115,9 @@ class DownsamplingHead(nn.Module):
         )
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, D, h, w) to (B, D, h / k, w / l)."""
+        """Map (B, D, h, w) to (B, D, h / k, w / l)."""
         rows, columns = self.scale
-        height, width = feature_map.shape[2:]
+        height, width = feature_map.shape[2], feature_map.shape[3]
         if height % rows or width % columns:
             raise ValueError(
                 f"feature_map must consist of blocks of {rows} x {columns} tokens, got {height} x {width}; "
@@ -130,14 +130,14 @@ class DownsamplingHead(nn.Module):
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Average some of the tokens of each image, in float32 or wider.
+    """Average the selected tokens of each image, in float32 or wider.
 
     Args:
         tokens: (B, N, D).
-        mask: (B, N) bool, which tokens count.
+        mask: (B, N) bool, True for the tokens to average.
 
     Returns:
-        (B, D); 0 for an image of which no token counts.
+        (B, D); 0 for an image without selected tokens.
 
     >>> masked_mean(torch.tensor([[[1.0], [2.0], [6.0]]]), torch.tensor([[True, False, True]]))
     tensor([[3.5000]])

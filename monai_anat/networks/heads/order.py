@@ -1,4 +1,4 @@
-"""Patch-order head: for every token, the cell that its content came from."""
+"""Patch-order head: the original position of every token."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ __all__ = ["OrderHead"]
 
 
 class OrderHead(nn.Module):
-    """For every token, a score for each cell of the image that its content may have come from.
+    """Classify the original position of every token of a shuffled image.
 
-    One Linear with bias, shared by all tokens: POPAR (MICCAI DART 2022) and PEAC (arXiv 2312.00335). The target class
+    One Linear with bias, shared by all tokens: POPAR (MICCAI DART 2022) and PEAC (arXiv:2312.00335). The target class
     at position j of a shuffled image is ``order[j]``.
 
     Args:
-        in_features: channels D of the tokens.
+        in_features: number of channels D of the tokens.
         num_cells: number of cells N.
 
     Raises:
-        ValueError: when a width is below 1.
+        ValueError: if a width is below 1.
 
     Example:
         >>> import torch
@@ -37,6 +37,6 @@ class OrderHead(nn.Module):
         self.linear = nn.Linear(in_features, num_cells)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, N, num_cells) of the tokens (B, N, D)."""
+        """Compute logits (B, N, num_cells) of tokens (B, N, D)."""
         logits: Tensor = self.linear(tokens)
         return logits

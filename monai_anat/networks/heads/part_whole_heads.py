@@ -1,4 +1,4 @@
-"""Heads between an anatomical structure and its parts: parts to whole, whole to parts."""
+"""Part-whole heads: composition of a structure from its parts, and decomposition into them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Head = TypeVar("Head", bound=nn.Module)
 class CompositionHead(nn.Sequential):
     """Predict the embedding of a whole from those of its parts.
 
-    Linear(P D, D), ReLU, Linear(D, D) on the parts one behind the other: the composability head of Adam-v2
-    (Hosseinzadeh Taher et al., CVPR 2024, arXiv:2404.15672), with the keys of the published files, ``0`` and ``2``.
-    The composer of Lamps (arXiv 2512.22872) has ``hidden_features=(D, D)`` and ``layer_norm=True``; in its published
-    files the keys follow ``composer.layer``.
+    Linear(P D, D), ReLU, Linear(D, D) on the concatenated parts: the composability head of Adam-v2 (Hosseinzadeh Taher
+    et al., CVPR 2024, arXiv:2404.15672), with the parameter names of the published files, ``0`` and ``2``. The composer
+    of Lamps (arXiv:2512.22872) has ``hidden_features=(D, D)`` and ``layer_norm=True``; in its published files the names
+    start with ``composer.layer``.
 
     Args:
         in_features: width D of an embedding.
-        num_parts: P.
-        hidden_features: width of each hidden layer; one of D when not given.
-        layer_norm: normalize before each ReLU; the first Linear then has no bias.
+        num_parts: number of parts P.
+        hidden_features: width of each hidden layer. Defaults to one layer of D.
+        layer_norm: apply LayerNorm before each ReLU. The first Linear then has no bias.
 
     Raises:
-        ValueError: for a width below 1 or fewer than two parts.
+        ValueError: if a width is below 1, or there are fewer than two parts.
 
     Example:
         >>> import torch
@@ -52,37 +52,45 @@ class CompositionHead(nn.Sequential):
 
     @classmethod
     def of_weights(cls, weights: Mapping[str, Tensor]) -> CompositionHead:
-        """Build the head that a state dict belongs to, and load it.
+        """Build a head from its state dict and load it.
+
+        Args:
+            weights: state dict of such a head, of any widths.
+
+        Returns:
+            The head, in evaluation mode.
 
         Raises:
-            ValueError: if it is not the state dict of such a head.
+            ValueError: if the state dict belongs to another module.
         """
         widths, layer_norm = _widths(weights)
         head = cls(widths[-1], max(2, widths[0] // widths[-1]), hidden_features=widths[1:-1], layer_norm=layer_norm)
         return _filled(head, weights)
 
     def forward(self, parts: Tensor) -> Tensor:
-        """The whole (B, D) of the parts (B, P, D), which always come in the same order."""
-        whole: Tensor = super().forward(parts.flatten(1))  # type: ignore[no-untyped-call]  # (B, P * D)
+        """Predict the whole (B, D) from its parts (B, P, D), which always have the same order."""
+        whole = parts.flatten(1)  # (B, P * D)
+        for layer in self:
+            whole = layer(whole)
         return whole
 
 
 class DecompositionHead(nn.Sequential):
     """Predict the embeddings of the parts from that of the whole.
 
-    Linear(D, D), ReLU, Linear(D, P D), cut into P: the decomposability head of Adam-v2 (Hosseinzadeh Taher et al.,
-    CVPR 2024, arXiv:2404.15672), with the keys of the published files, ``0`` and ``2``. The decomposer of Lamps
-    (arXiv 2512.22872) has ``hidden_features=(P * D,)`` and ``layer_norm=True``; in its published files the keys follow
-    ``decomposer.layer``.
+    Linear(D, D), ReLU, Linear(D, P D), split into P: the decomposability head of Adam-v2 (Hosseinzadeh Taher et al.,
+    CVPR 2024, arXiv:2404.15672), with the parameter names of the published files, ``0`` and ``2``. The decomposer of
+    Lamps (arXiv:2512.22872) has ``hidden_features=(P * D,)`` and ``layer_norm=True``; in its published files the names
+    start with ``decomposer.layer``.
 
     Args:
         in_features: width D of an embedding.
-        num_parts: P.
-        hidden_features: width of each hidden layer; one of D when not given.
-        layer_norm: normalize before each ReLU; the first Linear then has no bias.
+        num_parts: number of parts P.
+        hidden_features: width of each hidden layer. Defaults to one layer of D.
+        layer_norm: apply LayerNorm before each ReLU. The first Linear then has no bias.
 
     Raises:
-        ValueError: for a width below 1 or fewer than two parts.
+        ValueError: if a width is below 1, or there are fewer than two parts.
 
     Example:
         >>> import torch
@@ -106,18 +114,26 @@ class DecompositionHead(nn.Sequential):
 
     @classmethod
     def of_weights(cls, weights: Mapping[str, Tensor]) -> DecompositionHead:
-        """Build the head that a state dict belongs to, and load it.
+        """Build a head from its state dict and load it.
+
+        Args:
+            weights: state dict of such a head, of any widths.
+
+        Returns:
+            The head, in evaluation mode.
 
         Raises:
-            ValueError: if it is not the state dict of such a head.
+            ValueError: if the state dict belongs to another module.
         """
         widths, layer_norm = _widths(weights)
         head = cls(widths[0], max(2, widths[-1] // widths[0]), hidden_features=widths[1:-1], layer_norm=layer_norm)
         return _filled(head, weights)
 
     def forward(self, whole: Tensor) -> Tensor:
-        """The parts (B, P, D) of the whole (B, D)."""
-        flat: Tensor = super().forward(whole)  # type: ignore[no-untyped-call]
+        """Predict the parts (B, P, D) of a whole (B, D)."""
+        flat = whole
+        for layer in self:
+            flat = layer(flat)
         return flat.reshape(-1, self.num_parts, self.in_features)
 
 
@@ -131,7 +147,7 @@ def _layers(widths: Sequence[int], layer_norm: bool) -> list[nn.Module]:
 
 
 def _widths(weights: Mapping[str, Tensor]) -> tuple[tuple[int, ...], bool]:
-    """Widths from input to output, and whether hidden layers are normalized."""
+    """Read the widths from input to output, and whether hidden layers are normalized."""
     linear = [tensor for name, tensor in weights.items() if name.endswith("weight") and tensor.ndim == 2]
     if len(linear) < 2:
         raise ValueError(f"weights must be those of two linear layers or more, got {sorted(weights)}")

@@ -11,19 +11,19 @@ __all__ = ["ProjectionHead"]
 
 
 class ProjectionHead(nn.Sequential):
-    """Multi-layer perceptron from features to the space in which embeddings are compared.
+    """Multi-layer perceptron from features to the embedding space.
 
     ``[Linear, LayerNorm, ReLU]`` for every hidden width, then a Linear without bias: the global and the local head of
-    PEAC (arXiv 2312.00335). The keys are those of the sequence, ``0.weight``, ``1.weight``, ``3.weight``, ..., as in
-    the published files (there under ``mlp.`` and ``mlp_local.``).
+    PEAC (arXiv:2312.00335). Parameter names are ``0.weight``, ``1.weight``, ``3.weight``, ..., as in the published
+    files (there under ``mlp.`` and ``mlp_local.``).
 
     Args:
-        in_features: channels D of the features.
+        in_features: number of channels D of the features.
         out_features: width of the embedding.
-        hidden_features: width of each hidden layer; two of ``out_features`` when not given, as in PEAC.
+        hidden_features: width of each hidden layer. Defaults to two layers of ``out_features``, as in PEAC.
 
     Raises:
-        ValueError: for a width below 1 or no hidden layer at all.
+        ValueError: if a width is below 1, or there is no hidden layer.
 
     Example:
         >>> import torch
@@ -35,7 +35,7 @@ class ProjectionHead(nn.Sequential):
     def __init__(self, in_features: int, out_features: int, hidden_features: Sequence[int] | None = None) -> None:
         hidden = (out_features, out_features) if hidden_features is None else tuple(hidden_features)
         if not hidden:
-            raise ValueError("hidden_features must name at least one width, got (); leave it away for two layers")
+            raise ValueError("hidden_features must name at least one width, got (); omit it for two layers")
         widths = (in_features, *hidden, out_features)
         if min(widths) < 1:
             raise ValueError(f"all widths must be at least 1, got {widths} from in_features to out_features")

@@ -1,4 +1,4 @@
-"""The head of self-distillation: how much an embedding belongs to each of many learned prototypes."""
+"""Prototype head of self-distillation methods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["PrototypeHead"]
 
 
 class _UnitLinear(nn.Module):
-    """Linear without bias whose rows have unit length: weight normalization with the length frozen at 1."""
+    """Linear without bias and with unit-length rows: weight normalization with the norm frozen at 1."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -25,20 +25,21 @@ class _UnitLinear(nn.Module):
 
 
 class PrototypeHead(nn.Module):
-    """Linear, GELU, Linear, GELU, Linear, unit length, and the cosine with each of K prototypes.
+    """Cosine similarity of an embedding to K learned prototypes: the head of DINO.
 
-    The head of DINO (Caron et al., ICCV 2021, arXiv:2104.14294, appendix), used by Lamps, ACE and Adam-v2. Without
-    BatchNorm, so views may share one forward pass. The keys are those of the published files: ``mlp.{0,2,4}`` and
-    ``last_layer.weight_v``; their ``last_layer.weight_g`` is 1 throughout and has no place here.
+    Linear, GELU, Linear, GELU, Linear, L2 normalization, and the cosine with each prototype (Caron et al., ICCV 2021,
+    arXiv:2104.14294, appendix). Lamps, ACE and Adam-v2 use it. There is no BatchNorm, so views may share one forward
+    pass. Parameter names are those of the published files: ``mlp.{0,2,4}`` and ``last_layer.weight_v``. Their
+    ``last_layer.weight_g`` is constant 1 and is omitted.
 
     Args:
-        in_features: channels D of the embedding.
-        num_prototypes: K, 65536 in the papers.
+        in_features: number of channels D of the embedding.
+        num_prototypes: number of prototypes K; 65536 in the papers.
         hidden_features: width of the two hidden layers.
-        bottleneck_features: width of the layer that is scaled to unit length.
+        bottleneck_features: width of the layer that is L2-normalized.
 
     Raises:
-        ValueError: for a width below 1.
+        ValueError: if a width is below 1.
 
     >>> PrototypeHead(32, 100, hidden_features=64, bottleneck_features=16)(torch.zeros(2, 32)).shape
     torch.Size([2, 100])
@@ -74,15 +75,15 @@ class PrototypeHead(nn.Module):
         self.last_layer = _UnitLinear(bottleneck_features, num_prototypes)
 
     def forward(self, embeddings: Tensor, frozen_prototypes: bool = False) -> Tensor:
-        """Score embeddings.
+        """Compute the cosine similarity of embeddings to all prototypes.
 
         Args:
             embeddings: (B, D).
-            frozen_prototypes: leave the prototypes without a gradient, as in the first epoch of DINO's recipe; the
+            frozen_prototypes: compute no gradient for the prototypes, as in the first epoch of DINO's recipe. The
                 method then needs ``find_unused_parameters``.
 
         Returns:
-            (B, K).
+            Similarities (B, K).
         """
         bottleneck = at_least_float32(self.mlp(embeddings))
         logits: Tensor = self.last_layer(F.normalize(bottleneck, dim=1), frozen_prototypes)

@@ -1,4 +1,4 @@
-"""The nearest of a codebook's vectors in place of an encoding, and how the codebook follows the encodings."""
+"""Vector quantizer with a codebook that follows the joint batch of all processes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from monai.networks.layers.vector_quantizer import EMAQuantizer
 from torch import Tensor
 
 from monai_anat.distributed import gather_rows, sum_over_processes
+from monai_anat.networks.backbones.backbone import is_scripting
 from monai_anat.precision import at_least_float32
 
 __all__ = ["JointQuantizer", "nearest_code"]
 
-#: how much a code that starts again is taken to be used, in multiples of the share below which it is unused
+#: initial count of a restarted code, in multiples of the count below which a code is unused
 FRESH = 10.0
 
 
 def nearest_code(encodings: Tensor, codes: Tensor) -> Tensor:
-    """Find the code at the least Euclidean distance, in float32 at least.
+    """Find the nearest code by Euclidean distance, in float32 or wider.
 
     VQ-VAE (van den Oord et al., arXiv:1711.00937, equation 1).
 
@@ -26,48 +27,50 @@ def nearest_code(encodings: Tensor, codes: Tensor) -> Tensor:
         codes: (K, D).
 
     Returns:
-        (...), int64, the first of those that are equally near.
+        Indices (...), int64; the first one among equally near codes.
 
     >>> nearest_code(torch.tensor([[0.9, 0.0], [0.0, 0.2]]), torch.eye(2))
     tensor([0, 1])
     """
     rows, codes = at_least_float32(encodings).flatten(0, -2), at_least_float32(codes)
-    with torch.autocast(rows.device.type, enabled=False):
-        # the square of the encoding itself is the same for all codes
-        distances = codes.square().sum(1) - 2 * rows @ codes.T  # (M, K)
+    if is_scripting():
+        distances = codes.square().sum(1) - 2 * rows @ codes.T
+    else:
+        with torch.autocast(rows.device.type, enabled=False):
+            # the square of the encoding itself is the same for all codes
+            distances = codes.square().sum(1) - 2 * rows @ codes.T  # (M, K)
     return distances.argmin(1).view(encodings.shape[:-1])
 
 
 class JointQuantizer(EMAQuantizer):
-    r"""MONAI's vector quantizer, whose codebook moves once per optimizer step and by the joint batch.
+    r"""MONAI's vector quantizer with a codebook that is updated once per optimizer step, by the joint batch.
 
     Code k is the running mean of the encodings that are nearest to it, :math:`w_k / n_k` with, of the :math:`n_k'`
     encodings of a step and their sum :math:`w_k'`,
 
     .. math:: n_k \leftarrow \gamma n_k + (1 - \gamma) n_k', \qquad w_k \leftarrow \gamma w_k + (1 - \gamma) w_k'
 
-    (van den Oord et al., arXiv:1711.00937, appendix A.1). The forward passes of one optimizer step (micro-batches)
-    remember their encodings in training; :meth:`update` moves the codebook to those of all processes, from
-    ``after_step``. A codebook that nobody updates does not change. Encodings that are not finite leave it as it is.
+    (van den Oord et al., arXiv:1711.00937, appendix A.1). In training, the forward passes of one optimizer step
+    (micro-batches) keep their encodings. :meth:`update`, called from ``after_step``, then moves the codebook towards
+    the encodings of all processes. Without a call the codebook does not change, nor does it for non-finite encodings.
     Names and shapes of the state are MONAI's.
 
-    Differs from MONAI's ``EMAQuantizer``: that one moves in every forward pass, by micro-batches and also where the
-    step is left out. Its counts start at 0 and its sums at the codes, so the first update divides the codes that are
-    not used by 1e-5; they go far away and are never used again. Here a code whose count falls below ``unused_share`` of
-    the mean starts again at an encoding of the batch (as in Jukebox, Dhariwal et al., arXiv:2005.00341), and at the
-    first step so does every code that is not used there. MONAI compares distances in bfloat16 under autocast on a CPU
-    and refuses double precision; here it is float32 at least.
+    Differs from MONAI's ``EMAQuantizer``, which updates in every forward pass, per micro-batch, and also if the
+    optimizer step is skipped. Its counts start at 0 and its sums at the codes, so the first update divides unused codes
+    by 1e-5; they move far away and are never used again. Here a code whose count falls below ``unused_share`` of the
+    mean restarts at an encoding of the batch (as in Jukebox, Dhariwal et al., arXiv:2005.00341). At the first step this
+    applies to every code that the batch does not use. MONAI compares distances in bfloat16 under autocast on a CPU and
+    does not support double precision; here distances are float32 or wider.
 
     Args:
-        spatial_dims: 2 or 3.
-        num_embeddings: K codes.
-        embedding_dim: width D of each.
-        decay: :math:`\gamma`, weight of the old counts and sums; how many steps the codebook remembers is
-            1 / (1 - decay).
-        unused_share: of the mean count of all codes, below which a code counts as unused.
+        spatial_dims: 2 for images, 3 for volumes.
+        num_embeddings: number of codes K.
+        embedding_dim: width D of a code.
+        decay: weight :math:`\gamma` of the old counts and sums. The codebook averages over about 1 / (1 - decay) steps.
+        unused_share: fraction of the mean count below which a code is unused.
 
     Raises:
-        ValueError: for a number out of range.
+        ValueError: if a number is out of range.
 
     >>> quantizer = JointQuantizer(2, num_embeddings=4, embedding_dim=3)
     >>> quantized, distance, codes = quantizer(torch.rand(2, 3, 5, 5))
@@ -92,29 +95,29 @@ class JointQuantizer(EMAQuantizer):
         super().__init__(spatial_dims, num_embeddings, embedding_dim, commitment_cost=1.0, decay=decay)
         self.unused_share = unused_share
         self.ema_w.zero_()
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._seen = list[tuple[Tensor, Tensor]]()
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Replace each encoding by its code.
+        """Replace each encoding by its nearest code.
 
         Args:
-            inputs: (B, D, h, w[, d]).
+            inputs: encodings (B, D, h, w[, d]).
 
         Returns:
-            The codes (B, D, h, w[, d]), whose gradient is handed on to the encodings; the mean squared distance of the
-            encodings from them (the commitment); their numbers (B, h, w[, d]).
+            The codes (B, D, h, w[, d]), with the straight-through gradient to the encodings; the mean squared distance
+            between encodings and codes (the commitment); the indices of the codes (B, h, w[, d]).
         """
         inputs = at_least_float32(inputs)
         rows = inputs.movedim(1, -1)  # (B, h, w, D)
         indices = nearest_code(rows.detach(), self.embedding.weight)
-        if self.training and torch.is_grad_enabled():
+        if not is_scripting() and self.training and torch.is_grad_enabled():
             self._seen.append((rows.detach().flatten(1, -2), indices.flatten(1)))  # (B, N, D), (B, N)
         codes = self.embed(indices)
         return inputs + (codes - inputs).detach(), F.mse_loss(inputs, codes.detach()), indices
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the codebook to what was seen since the last call; nothing where nothing was."""
+        """Update the codebook with the encodings since the last call; without any, do nothing."""
         if not self._seen:
             return
         rows, indices = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
@@ -137,7 +140,7 @@ class JointQuantizer(EMAQuantizer):
         self.ema_cluster_size.copy_(torch.where(finite, totals[:, -1], self.ema_cluster_size))
 
     def perplexity(self) -> Tensor:
-        """How many codes are in use: e to the entropy of the counts, 1 to K; 0 before the first update.
+        """Compute the effective number of codes: e to the entropy of the counts, from 1 to K; 0 before an update.
 
         >>> quantizer = JointQuantizer(2, num_embeddings=4, embedding_dim=3)
         >>> _ = quantizer.ema_cluster_size.copy_(torch.tensor([0.0, 2.0, 2.0, 0.0]))
@@ -151,9 +154,9 @@ class JointQuantizer(EMAQuantizer):
 
 
 def _scattered(chosen: Tensor, rows: int) -> Tensor:
-    """A row number for each entry of (K,), such that those of the ``chosen`` ones lie evenly scattered over all rows.
+    """Compute a row index for each entry of (K,), so that those of ``chosen`` entries spread evenly over all rows.
 
-    Multiples of the golden section, the same on every process; a random draw would have to be sent around.
+    Uses multiples of the golden ratio, which are the same on every process. A random draw would have to be broadcast.
     """
     numbers: Tensor = (chosen.cumsum(0) * 2654435769 % 2**32 * rows) >> 32
     return numbers

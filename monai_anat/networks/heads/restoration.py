@@ -1,5 +1,6 @@
 """Image restoration head: pixels from the last feature map."""
 
+# ruff: noqa: RUF005 (TorchScript cannot unpack lists)
 from __future__ import annotations
 
 from torch import Tensor, nn
@@ -10,20 +11,20 @@ __all__ = ["RestorationHead"]
 
 
 class RestorationHead(nn.Module):
-    """Paint every cell of the image from its one position in the feature map.
+    """Predict the pixels of every cell from its position in the feature map.
 
-    A Linear from D to ``out_channels * cell_size ** spatial_dims`` values per position and one rearrangement, which is
-    the 1x1 convolution and PixelShuffle of POPAR (MICCAI DART 2022) without their intermediate layout, in 2D and 3D.
-    The values are channel-major: output index ``c * g * g + row * g + col`` with g the cell size.
+    A Linear from D to ``out_channels * cell_size ** spatial_dims`` values per position and one rearrangement. It equals
+    the 1x1 convolution and PixelShuffle of POPAR (MICCAI DART 2022), in 2D and 3D. The values are channel-major: output
+    index ``c * g * g + row * g + col``, where g is the cell size.
 
     Args:
-        in_features: channels D of the feature map.
+        in_features: number of channels D of the feature map.
         cell_size: pixels g per position and axis, ``backbone.strides[-1]``.
-        out_channels: channels of the image.
-        spatial_dims: 2 or 3.
+        out_channels: number of image channels.
+        spatial_dims: 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: for a size below 1 or another number of dimensions.
+        ValueError: if a size is below 1, or ``spatial_dims`` is neither 2 nor 3.
 
     Example:
         >>> import torch
@@ -49,11 +50,13 @@ class RestorationHead(nn.Module):
         self.linear = nn.Linear(in_features, out_channels * cell_size**spatial_dims)
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """The image (B, out_channels, h * g, w * g[, d * g]) of the feature map (B, D, h, w[, d])."""
+        """Predict the image (B, out_channels, h * g, w * g[, d * g]) of a feature map (B, D, h, w[, d])."""
         dims, cell = self.spatial_dims, self.cell_size
         size = static_shape(feature_map)[2:]
         cells: Tensor = self.linear(feature_map.movedim(1, -1))  # (B, h, w, C * g * g)
-        cells = cells.reshape(-1, *size, self.out_channels, *[cell] * dims)  # (B, h, w, C, g, g)
+        cells = cells.reshape([-1] + size + [self.out_channels] + [cell for _ in size])  # (B, h, w, C, g, g)
         # (B, C, h, g, w, g): each spatial axis followed by the axis inside the cell
-        order = [0, dims + 1, *(axis for d in range(dims) for axis in (1 + d, dims + 2 + d))]
-        return cells.permute(order).reshape(-1, self.out_channels, *(side * cell for side in size))
+        order = [0, dims + 1]
+        for d in range(dims):
+            order = order + [1 + d, dims + 2 + d]
+        return cells.permute(order).reshape([-1, self.out_channels] + [side * cell for side in size])

@@ -1,4 +1,4 @@
-"""A U-Net around any backbone whose stages halve the image one after the other, restoring every pixel."""
+"""U-Net with a backbone as encoder, for pixel-wise restoration."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["BackboneUNet"]
 
 
 class BackboneUNet(nn.Module):
-    """A U-Net: a backbone with its stem, MONAI's ``UNetDecoder``, and a 3x3 convolution to what every pixel becomes.
+    """U-Net: a backbone with its stem, MONAI's ``UNetDecoder``, and a 3x3 convolution to the output channels.
 
-    With ``ResNetBackbone(depth=50)`` it is the network of DiRA (arXiv:2204.10437), 32.1 million parameters, as MONAI's
-    ``FlexibleUNet`` builds it too; here the encoder is a backbone of this package, so that every method, probe and
-    record takes it. To use a pre-trained pair, build the network with other ``out_channels`` and load ``backbone`` and
-    ``decoder`` strictly; only ``head`` is new.
+    With ``ResNetBackbone(depth=50)`` it is the network of DiRA (arXiv:2204.10437), with 32.1 million parameters.
+    MONAI's ``FlexibleUNet`` builds the same network, but here the encoder is a backbone of this package, which methods,
+    probes and encoder records support. To fine-tune a pre-trained pair, build the network with other ``out_channels``
+    and load ``backbone`` and ``decoder`` strictly; only ``head`` is new.
 
     Args:
-        backbone: its stages (``stage_strides``) must halve the image one after the other: ResNet, Swin, ConvNeXt.
-        out_channels: values per pixel.
-        decoder_channels: channels after each step of the decoder, coarse to fine, ending at the image's own size; a
-            backbone with fewer steps takes the last ones.
-        norm: normalization in the decoder, as MONAI names it; "instance" does not look at other images of the batch.
+        backbone: a backbone in which each stage (``stage_strides``) halves the image: ResNet, Swin, ConvNeXt.
+        out_channels: number of output channels.
+        decoder_channels: number of channels after each step of the decoder, coarse to fine, ending at the size of the
+            image. A backbone with fewer steps uses the last ones.
+        norm: normalization in the decoder, as MONAI names it. ``"instance"`` does not depend on the rest of the batch.
 
     Attributes:
-        multiple: what the side of an image must be a multiple of.
+        multiple: every side of an image must be a multiple of this number.
 
     Raises:
-        ValueError: for a backbone whose stages do not halve the image, more steps than channels, or (when called) an
-            image whose side is no multiple of the last stride.
+        ValueError: if the stages of the backbone do not halve the image, there are more steps than
+            ``decoder_channels``, or (when called) a side of the image is no multiple of the last stride.
 
     Example:
         >>> from monai_anat.networks import ResNetBackbone
@@ -60,8 +60,8 @@ class BackboneUNet(nn.Module):
         if strides[0] < 2 or strides != tuple(2**step for step in range(steps - len(strides) + 1, steps + 1)):
             raise ValueError(
                 "backbone must halve the image one stage after the other, as ResNetBackbone, SwinBackbone and "
-                f"ConvNeXtBackbone do, got {type(backbone).__name__} with strides {strides}; a U-Net has no place for "
-                "stages of one size"
+                f"ConvNeXtBackbone do, got {type(backbone).__name__} with strides {strides}; a U-Net cannot use "
+                "stages of equal size"
             )
         if steps > len(decoder_channels):
             raise ValueError(
@@ -90,24 +90,35 @@ class BackboneUNet(nn.Module):
         self.head: nn.Module = Conv[Conv.CONV, backbone.spatial_dims](widths[-1], out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values (B, out_channels, H, W[, D]) for every pixel of the image ``x`` (B, in_channels, H, W[, D])."""
+        """Compute values (B, out_channels, H, W[, D]) for every pixel of an image (B, in_channels, H, W[, D])."""
         return self.decode(self.encode(x))
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile both halves: methods call each by itself."""
+        """Compile ``encode`` and ``decode`` in place with ``torch.compile``; methods call each separately.
+
+        Args:
+            args: positional arguments of ``torch.compile``.
+            kwargs: keyword arguments of ``torch.compile``.
+        """
         for name in ("encode", "decode"):
             compiled = torch.compile(getattr(type(self), name), *args, **kwargs)
             setattr(self, name, MethodType(compiled, self))  # bound, so that a copy of the network calls itself
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """The maps of all stages of the backbone (B, C, h, w[, d]), fine to coarse.
+        """Compute the maps of all stages of the backbone.
+
+        Args:
+            x: image (B, in_channels, H, W[, D]).
+
+        Returns:
+            Maps (B, C, h, w[, d]), fine to coarse.
 
         Raises:
-            ValueError: for an image whose side is no multiple of the last stride.
+            ValueError: if a side of the image is no multiple of the last stride.
         """
         sides = static_shape(x)[2:]
-        if any(side % self.multiple for side in sides):
-            nearest = tuple(max(1, round(side / self.multiple)) * self.multiple for side in sides)
+        if max([side % self.multiple for side in sides]) > 0:
+            nearest = [max(1, int(side / self.multiple + 0.5)) * self.multiple for side in sides]
             raise ValueError(
                 f"the sides of x must be multiples of {self.multiple}, the last stride of the backbone, got {sides}; "
                 f"nearest is {nearest}"
@@ -115,6 +126,6 @@ class BackboneUNet(nn.Module):
         return self.backbone.forward_stages(x)
 
     def decode(self, stages: list[Tensor]) -> Tensor:
-        """Values (B, out_channels, H, W[, D]) from what :meth:`encode` returns."""
+        """Compute values (B, out_channels, H, W[, D]) from the output of :meth:`encode`."""
         values: Tensor = self.head(self.decoder(stages, len(stages) - 1))
         return values

@@ -1,4 +1,4 @@
-"""A radiograph as a grid of visual words: the discrete autoencoder whose codes name patches."""
+"""Visual tokenizer: a discrete autoencoder that assigns a code to every patch."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ __all__ = ["VisualTokenizer"]
 
 
 class VisualTokenizer(VQVAE):
-    """MONAI's vector-quantized autoencoder, of which every code names one patch of an image.
+    """MONAI's vector-quantized autoencoder (VQ-VAE) with one code per image patch.
 
-    It stands for the discrete autoencoder of BEiT (Bao et al., ICLR 2022, arXiv:2106.08254, section 2.1), which is
-    trained on radiographs and not taken over from photographs. Its codebook is a :class:`JointQuantizer`, which says
-    why. There is neither dropout nor normalization, so that training and evaluation differ in the codebook alone.
+    It replaces the discrete autoencoder of BEiT (Bao et al., ICLR 2022, arXiv:2106.08254, section 2.1) and is trained
+    on radiographs instead of photographs. The codebook is a :class:`JointQuantizer`. There is neither dropout nor
+    normalization, so training and evaluation differ only in the update of the codebook.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the image.
-        strides: of the encoder's convolutions, fine to coarse; their product is the side of a patch.
-        channels: of the convolutions.
-        num_res_layers: residual units behind each of them; without normalization, more of them take longer to start.
-        num_tokens: K codes; 8192 in BEiT.
+        spatial_dims: 2 for images, 3 for volumes.
+        in_channels: number of image channels.
+        strides: strides of the encoder's convolutions, fine to coarse. Their product is the side of a patch.
+        channels: number of channels of the convolutions.
+        num_res_layers: number of residual units after each convolution. Without normalization, more of them slow down
+            the start of training.
+        num_tokens: number of codes K; 8192 in BEiT.
         token_dim: width of a code.
-        decay: of the codebook, see :class:`JointQuantizer`.
+        decay: decay of the codebook, see :class:`JointQuantizer`.
 
     Raises:
-        ValueError: for a number out of range.
+        ValueError: if a number is out of range.
 
     >>> tokenizer = VisualTokenizer(strides=(2, 2), channels=8, num_res_layers=1, num_tokens=16, token_dim=4)
     >>> tokenizer.patch_size, tuple(tokenizer.tokens(torch.zeros(1, 1, 16, 16)).shape)
     (4, (1, 4, 4))
     """
+
+    __jit_unused_properties__ = ("codebook",)
 
     def __init__(
         self,
@@ -75,20 +78,30 @@ class VisualTokenizer(VQVAE):
         self.num_tokens = num_tokens
         self.patch_size = prod(strides)
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (B, C, H, W[, D]) into (B, token_dim, h, w[, d]); MONAI's own method cannot be scripted."""
+        encodings: Tensor = self.encoder(images)
+        return encodings
+
+    def decode(self, quantizations: Tensor) -> Tensor:
+        """Decode codes (B, token_dim, h, w[, d]) into images; MONAI's own method cannot be scripted."""
+        images: Tensor = self.decoder(quantizations)
+        return images
+
     @property
     def codebook(self) -> JointQuantizer:
-        """Where the codes are."""
+        """The quantizer that holds the codes."""
         return cast(JointQuantizer, self.quantizer.quantizer)
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
-        """Name the patches of images, without a gradient and without moving the codebook.
+        """Assign a code to every patch, without gradients and without updating the codebook.
 
         Args:
-            images: (B, C, H, W[, D]), sides that are multiples of ``patch_size``.
+            images: (B, C, H, W[, D]), with sides that are multiples of ``patch_size``.
 
         Returns:
-            Numbers of codes (B, h, w[, d]), int64.
+            Indices of codes (B, h, w[, d]), int64.
         """
         numbers: Tensor = self.index_quantize(images)
         return numbers

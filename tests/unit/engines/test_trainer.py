@@ -114,6 +114,14 @@ def test_schedules_reach_the_groups_that_let_them():
     assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.3, 0.0)
 
 
+def test_a_shortened_warm_up_is_logged_once(caplog):
+    schedules = {"lr": CosineSchedule(1.0, warmup_epochs=3), "weight_decay": CosineSchedule(0.04, 0.4)}
+    with caplog.at_level(logging.INFO):
+        trainer_of(epochs=10, schedules=schedules).run()
+    found = [record.message for record in caplog.records if "warm-up" in record.message]
+    assert found == ["The warm-up of lr is shortened from 3 to 1 epochs, 10% of this run."]
+
+
 def test_schedules_must_name_an_optimizer():
     with pytest.raises(ValueError, match=r"schedules must be among .*'lr'.*got 'learning_rate'"):
         trainer_of(schedules={"learning_rate": ConstantSchedule(1.0)})

@@ -8,7 +8,9 @@ import pytest
 from fire import Fire
 
 from monai_anat.handlers import check_bundle_arguments, check_choice
-from monai_anat.handlers.bundle_command import command_line_config, root_cause
+from monai_anat.handlers.bundle_command import command_line_config
+from monai_anat.handlers.error_causes import show_root_cause
+from monai_anat.resources import bundle_names, bundle_path
 
 
 def test_config_of_a_bundle_command(tmp_path):
@@ -29,14 +31,16 @@ def test_words_are_read_as_fire_reads_them(tmp_path):
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    (tmp_path / "a.json").write_text(json.dumps({"batch_size": 4, "train": {"lr": "@batch_size"}, "x": "$1 + @extra"}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"batch_size": 4, "train": {"lr": "@batch_size"}, "x": "$1 + @extra", "run": ["$@train", "$@x"]})
+    )
     return str(tmp_path / "a.json")
 
 
 def test_a_mistyped_argument_is_refused_with_the_one_that_is_meant(config):
-    with pytest.raises(ValueError, match="--bacth_size is no argument of this bundle; --batch_size is; its README"):
+    with pytest.raises(ValueError, match=r"unknown argument --bacth_size; did you mean --batch_size\? The bundle"):
         check_bundle_arguments(["run", "--config_file", config, "--bacth_size", "8"])
-    with pytest.raises(ValueError, match="--quux is no argument of this bundle; its README"):
+    with pytest.raises(ValueError, match=r"unknown argument --quux\? The bundle's README"):
         check_bundle_arguments(["run", "--config_file", config, "--quux", "8"])
 
 
@@ -70,7 +74,7 @@ def test_nothing_is_touched_outside_of_a_bundle_command(monkeypatch):
 def test_constants_that_would_become_texts_are_refused_with_the_word_to_write(config, text, meant, form):
     """``--class_balance false`` is the text "false" for MONAI, which counts as true."""
     words = ["--batch_size", text] if form == "apart" else [f"--batch_size={text}"]
-    with pytest.raises(ValueError, match=rf"--batch_size {re.escape(text)} would be taken for a text.*write {meant}$"):
+    with pytest.raises(ValueError, match=rf"--batch_size {re.escape(text)} would be read as text.*write {meant}$"):
         check_bundle_arguments(["run", "--config_file", config, *words])
 
 
@@ -97,28 +101,89 @@ def test_a_choice_that_there_is_not_is_refused_with_those_there_are():
         check_choice("select_by", "val_auc", ["val_loss", "val_auroc"])
 
 
-def failure() -> RuntimeError:
-    try:
-        try:
-            try:
-                raise KeyError("low level")
-            except KeyError as error:
-                raise ValueError("batch_size must be at least 1") from error
-        except ValueError as error:
-            raise RuntimeError("Failed to instantiate component 'x'") from error
-    except RuntimeError as error:
-        return error
+LIST = {"images": "$load(@dataset_dir)", "dataset_dir": "/data", "run": ["$@train#trainer.run()"]}
+TRAINER = {"trainer": {"data": "@images", "out": "$str(@output_dir) + '/x'"}, "other": {"lr": "@unused"}}
 
 
-def test_an_error_ends_in_our_sentence(config, capsys):
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """A bundle whose demonstration replaces the list that reads ``dataset_dir``."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    (tmp_path / "train.json").write_text(json.dumps({**LIST, "train": TRAINER, "output_dir": "out", "unused": 1}))
+    (tmp_path / "demo.json").write_text(json.dumps({"images": "$sample()", "dataset_dir": "$folder()"}))
+    return tmp_path
+
+
+def words_of(folder, *names: str) -> list[str]:
+    return ["run", "--config_file", str([str(folder / f"{name}.json") for name in names])]
+
+
+def test_an_argument_that_a_variant_disconnects_is_refused_with_the_variant(bundle):
+    check_bundle_arguments([*words_of(bundle, "train"), "--dataset_dir", "mine"])
+    with pytest.raises(
+        ValueError,
+        match=r"--dataset_dir has no effect: nothing that this command runs uses 'dataset_dir' "
+        r"\('images' used it and is replaced by demo.json\)",
+    ):
+        check_bundle_arguments([*words_of(bundle, "train", "demo"), "--dataset_dir", "mine"])
+    with pytest.raises(ValueError, match="'images' used it and is replaced by --images"):
+        check_bundle_arguments([*words_of(bundle, "train"), "--dataset_dir", "mine", "--images", "[1]"])
+    check_bundle_arguments(
+        [*words_of(bundle, "train", "demo"), "--images", "$mine(@dataset_dir)", "--dataset_dir", "a"]
+    )
+
+
+@pytest.mark.parametrize("key", ["unused", "train#other#lr", "train::other", "train#nothing"])
+def test_an_argument_that_nothing_uses_is_refused(bundle, key):
+    with pytest.raises(ValueError, match=f"--{key} has no effect"):
+        check_bundle_arguments([*words_of(bundle, "train"), f"--{key}", "1"])
+
+
+def test_only_what_this_command_runs_counts(bundle):
+    (bundle / "more.json").write_text(json.dumps({"check": ["$@unused"]}))
+    words = words_of(bundle, "train", "more")
+    for extra in (["--run_id", "check"], ["--init_id", "check"]):
+        check_bundle_arguments([*words, *extra, "--unused", "2"])
+    check_bundle_arguments(["run", "check", *words[1:], "--unused", "2"])
+    with pytest.raises(ValueError, match="--unused has no effect"):
+        check_bundle_arguments([*words, "--unused", "2"])
+
+
+def test_arguments_of_a_file_count_as_those_of_the_command(bundle):
+    (bundle / "args.json").write_text(json.dumps({"config_file": str(bundle / "train.json"), "unused": 2}))
+    with pytest.raises(ValueError, match="--unused has no effect"):
+        check_bundle_arguments(["run", "--args_file", str(bundle / "args.json")])
+
+
+def test_a_folder_whose_name_is_a_number(bundle):
+    check_bundle_arguments([*words_of(bundle, "train"), "--output_dir", "20241130"])
+    for text in ("2024_11_30", "1e5"):
+        with pytest.raises(ValueError, match=rf"{text} is read as a .* and not as a path; write \./{text}"):
+            check_bundle_arguments([*words_of(bundle, "train"), "--output_dir", text])
+    with pytest.raises(ValueError, match=r"--dataset_dir 7 is read as a int and not as a path; write \./7"):
+        check_bundle_arguments([*words_of(bundle, "train"), "--dataset_dir", "7"])
+
+
+@pytest.mark.parametrize("name", [name for name in bundle_names() if name.endswith("_pretraining")])
+def test_the_demonstrations_refuse_images_that_they_would_not_use(name, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    configs = bundle_path(name) / "configs"
+    check_bundle_arguments([*words_of(configs, "train"), "--dataset_dir", "mine", "--output_dir", "20241130"])
+    with pytest.raises(ValueError, match=r"--dataset_dir has no effect.*'datalist' used it.*replaced by cpu_demo.json"):
+        check_bundle_arguments([*words_of(configs, "train", "cpu_demo"), "--dataset_dir", "mine"])
+
+
+def test_every_argument_that_a_readme_lists_has_an_effect(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    for name in bundle_names():
+        if not name.endswith("_pretraining"):
+            continue
+        table = re.findall(r"^\| `(\w+)` \|", (bundle_path(name) / "docs" / "README.md").read_text(), re.MULTILINE)
+        assert table
+        for argument in table:
+            check_bundle_arguments([*words_of(bundle_path(name) / "configs", "train"), f"--{argument}", "x1"])
+
+
+def test_an_error_is_followed_by_its_root_cause(config, capsys):
     check_bundle_arguments(["run", "--config_file", config])
-    error = failure()
-    assert str(root_cause(error)) == "batch_size must be at least 1"
-    sys.excepthook(type(error), error, error.__traceback__)
-    text = capsys.readouterr().err
-    assert "Traceback" in text
-    assert text.endswith("The cause: ValueError: batch_size must be at least 1\n")
-    sys.excepthook(ValueError, ValueError("plain"), None)
-    assert "cause" not in capsys.readouterr().err
-    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert capsys.readouterr().err == "\nStopped by hand.\n"
+    assert sys.excepthook is show_root_cause

@@ -120,12 +120,22 @@ def slow_vicreg(z_1: Tensor, z_2: Tensor) -> dict[str, Tensor]:
     return terms
 
 
+def stages(gated: GatedBackbone, image: Tensor) -> list[Tensor]:
+    """The maps of all stages before their gates."""
+    maps, inputs = [], [image]
+    for stage, gate in enumerate(gated.gates):
+        outputs = gated.backbone.forward_stage(stage, inputs)
+        maps.append(outputs[0])
+        inputs = [gate(outputs[0]), *outputs[1:]]
+    return maps
+
+
 def slow_terms(method: MLVICXMethod, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The formulas: the backbone image by image, the fusion the long way round, the heads view by view."""
     gated = method.backbone
     embeddings: dict[str, list[Tensor]] = {"global": [], "local": []}
     for name in ("view_1", "view_2"):
-        images = [gated.backbone.forward_stages(image[None], lambda s, m: gated.gates[s](m)) for image in batch[name]]
+        images = [stages(gated, image[None]) for image in batch[name]]
         maps = [torch.cat(maps) for maps in zip(*images, strict=True)]
         maps[-1] = gated.gates[-1](maps[-1])
         embeddings["global"].append(method.global_head(maps[-1].mean((2, 3))))
@@ -268,7 +278,7 @@ def test_misfits_are_refused() -> None:
     with pytest.raises(ValueError, match="one must be positive"):
         tiny_method(invariance_weight=0.0, variance_weight=0.0, covariance_weight=0.0)
     monai_network = as_backbone(FlexibleUNet(1, 2, backbone="resnet18", spatial_dims=2, pretrained=False))
-    with pytest.raises(TypeError, match=r"AdaptedBackbone; gates=False trains a backbone as it is"):
+    with pytest.raises(TypeError, match=r"AdaptedBackbone; set gates=False to train a backbone without gates"):
         MLVICXMethod(monai_network)
     assert set(MLVICXMethod(monai_network, gates=False, **SMALL)(batch_of(2, 64), START)) == TERMS
 

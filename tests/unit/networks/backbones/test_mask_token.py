@@ -34,7 +34,7 @@ def test_the_token_learns_and_keeps_the_precision_of_the_patches() -> None:
 
 
 def test_cells_of_broken_patches_and_other_masks_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"3 x 3 cells of whole patches, got \(1, 9\) and 4 x 4 patches; take a cell"):
+    with pytest.raises(ValueError, match=r"3 x 3 grid of whole patches, got \[1, 9\] and 4 x 4 patches; use a cell"):
         MaskToken(2)(torch.zeros(1, 4, 4, 2), torch.zeros(1, 9, dtype=torch.bool), (3, 3))
-    with pytest.raises(ValueError, match=r"hidden must be \(B, 4\).*got \(1, 9\)"):
+    with pytest.raises(ValueError, match=r"hidden must be \(B, 4\).*got \[1, 9\]"):
         MaskToken(2)(torch.zeros(1, 4, 4, 2), torch.zeros(1, 9, dtype=torch.bool), (2, 2))

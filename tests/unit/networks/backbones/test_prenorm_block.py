@@ -30,6 +30,10 @@ def test_it_adds_attention_then_the_perceptron_of_what_was_normalized() -> None:
     torch.testing.assert_close(network(x), expected)
 
 
+def test_the_perceptron_has_the_names_of_published_files() -> None:
+    assert set(block().mlp.state_dict()) == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
+
+
 def test_tokens_have_no_order() -> None:
     network, x, order = block(), torch.randn(2, 5, 24), torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(network(x[:, order]), network(x)[:, order])

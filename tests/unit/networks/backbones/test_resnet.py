@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks.nets import resnet18, resnet50
 
 from monai_anat.networks import ResNetBackbone
 from monai_anat.networks.backbones.resnet import GrayExpansion
@@ -61,3 +62,22 @@ def test_expansion_changes_one_normalization_for_three():
 def test_impossible_arguments_are_named(changed, message):
     with pytest.raises(ValueError, match=message):
         ResNetBackbone(**changed)
+
+
+@pytest.mark.parametrize(("depth", "build"), [(18, resnet18), (50, resnet50)])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_monais_network_has_the_same_state_and_outputs(depth, build, spatial_dims):
+    network = build(
+        spatial_dims=spatial_dims,
+        n_input_channels=1,
+        feed_forward=False,
+        shortcut_type="B",
+        bias_downsample=False,
+        conv1_t_stride=2,
+    ).eval()
+    backbone = ResNetBackbone(spatial_dims=spatial_dims, depth=depth).eval()
+    backbone.load_state_dict(network.state_dict(), strict=True)
+    image = torch.randn(1, 1, *[32] * spatial_dims)
+    with torch.no_grad():
+        pooled = backbone(image).flatten(2).mean(2)
+        torch.testing.assert_close(pooled, network(image))

@@ -76,9 +76,9 @@ def test_without_positions_shuffled_patches_give_shuffled_tokens():
 
 
 def test_maps_come_from_evenly_spaced_depths():
-    assert _small(depth=12).level_ends == (3, 6, 9, 12)
-    assert _small(depth=3).level_ends == (1, 2, 3)
-    assert _small(depth=6).level_ends == (1, 3, 4, 6)
+    assert _small(depth=12).level_ends == [3, 6, 9, 12]
+    assert _small(depth=3).level_ends == [1, 2, 3]
+    assert _small(depth=6).level_ends == [1, 3, 4, 6]
 
 
 @pytest.mark.parametrize(

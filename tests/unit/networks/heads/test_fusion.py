@@ -63,7 +63,7 @@ def test_every_map_has_a_say_and_all_projections_are_parameters() -> None:
         changed = [m + 1.0 if n == number else m for n, m in enumerate(maps)]
         assert (head.fuse(changed) - head.fuse(maps)).abs().max() > 0.01
     assert {"projections.0.weight", "projections.1.bias"} <= dict(head.named_parameters()).keys()
-    with pytest.raises(ValueError, match=r"shorter|longer"):
+    with pytest.raises(ValueError, match=r"maps must be 2 feature maps, got 1"):
         head(maps[:1])
 
 

@@ -52,7 +52,7 @@ def test_without_running_statistics_it_is_always_the_batch(training: bool) -> No
 
 
 def test_another_width_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"input must be \(B, 5, \.\.\.\), got \(2, 4, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"input must be \(B, 5, \.\.\.\), got \[2, 4, 3, 3\]"):
         GlobalBatchNorm(5)(torch.zeros(2, 4, 3, 3))
 
 

@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"at least 5 widths.* got \(32, 16\)"):
         BackboneUNet(ResNetBackbone(depth=18), decoder_channels=(32, 16))
     network = BackboneUNet(ResNetBackbone(depth=18))
-    with pytest.raises(ValueError, match=r"multiples of 32.*got \(112, 96\); nearest is \(128, 96\)"):
+    with pytest.raises(ValueError, match=r"multiples of 32.*got \[112, 96\]; nearest is \[128, 96\]"):
         network(torch.zeros(1, 1, 112, 96))
 
 
