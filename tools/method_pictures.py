@@ -1,7 +1,7 @@
-"""Draw what a method's networks see, on shipped radiographs: python tools/method_pictures.py lamps [--phase N]
+"""Pictures of a method's views, on shipped radiographs: python tools/method_pictures.py lamps [--phase N]
 
-One row per radiograph, one column per image that the views transform of the bundle (with its cpu_demo, at
---image-size if given) puts into the batch. Written to docs/images/<method>.png.
+One row per radiograph, one column per image that the views transform of the bundle (with its cpu_demo) puts into the
+batch. Written to docs/images/<method>.png.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "images"
 def views_of(
     name: str, phase: int | None, options: dict[str, Any], tokenizer: Path | None
 ) -> list[dict[str, torch.Tensor]]:
-    """The images of three samples, by key; stacks of parts one by one."""
+    """Make three samples and return their images by key. Stacks of parts are split."""
     configs = resources.bundle_path(f"cxr_{name}_pretraining") / "configs"
     parser = ConfigParser()
     parser.read_config([str(configs / "train.json"), str(configs / "cpu_demo.json")])
@@ -42,19 +42,19 @@ def views_of(
             elif isinstance(value, torch.Tensor) and value.ndim == 4 and min(value.shape[2:]) > 8:
                 images |= {f"{key} {number + 1}": part for number, part in enumerate(value)}
         if MASK in sample or VISIBLE in sample:
-            images = {VIEW_1: images[VIEW_1], "what is shown": shown_cells(sample, views.cell_size), **images}
+            images = {VIEW_1: images[VIEW_1], "visible cells": shown_cells(sample, views.cell_size), **images}
         if tokenizer is not None:
             network = parser.get_parsed_content("tokenizer")
             network.load_state_dict(torch.load(tokenizer, weights_only=True))
-            words = network.tokens(sample[TARGET][None])
+            tokens = network.tokens(sample[TARGET][None])
             with torch.no_grad():
-                images["what its words say"] = network.decode_samples(words)[0]
+                images["decoded tokens"] = network.decode_samples(tokens)[0]
         samples.append(images)
     return samples
 
 
 def shown_cells(sample: dict[str, torch.Tensor], cell_size: int) -> torch.Tensor:
-    """The view with the cells black that its network is not shown."""
+    """Return the view with the hidden cells black."""
     view = sample[VIEW_1]
     rows, columns = (side // cell_size for side in view.shape[1:])
     mask = sample.get(MASK)
@@ -67,11 +67,13 @@ def shown_cells(sample: dict[str, torch.Tensor], cell_size: int) -> torch.Tensor
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method")
-    parser.add_argument("--phase", type=int, help="stage or phase of a phased method")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="overrides of the bundle's config")
-    parser.add_argument("--keys", nargs="*", help="which images, in which order; all if not given")
-    parser.add_argument("--tokenizer", type=Path, help="tokenizer.pt of BEiT's demonstration, to paint the words")
-    parser.add_argument("--suffix", default="", help="added to the file's name")
+    parser.add_argument("--phase", type=int, help="stage or phase, for methods with several")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="settings of the bundle to override")
+    parser.add_argument("--keys", nargs="*", help="images to show, in this order; default: all")
+    parser.add_argument(
+        "--tokenizer", type=Path, help="tokenizer.pt of BEiT's demonstration, to show its decoded tokens"
+    )
+    parser.add_argument("--suffix", default="", help="suffix of the file name")
     arguments = parser.parse_args()
     options = {key: int(value) for key, value in (text.split("=") for text in arguments.set)}
     samples = views_of(arguments.method, arguments.phase, options, arguments.tokenizer)
