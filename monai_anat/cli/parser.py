@@ -47,7 +47,8 @@ def _add_prepare(verbs: Verbs) -> None:
     prepare.add_argument("--seed", type=int, default=0, help="random seed of the splits")
     prepare.add_argument("--patient-pattern", help="regular expression that matches the patient in a file name")
     prepare.add_argument("--key-file", help="file with the key of the patient hashes; keep it private")
-    prepare.add_argument("--workers", type=int, default=0, help="number of worker processes")
+    prepare.add_argument("--workers", type=int, default=1, help="number of worker processes; 0 decodes in this one")
+    prepare.add_argument("--time-limit", type=float, default=60.0, help="seconds that one file may take")
     prepare.set_defaults(run="verbs.prepare")
 
 

@@ -41,6 +41,7 @@ def prepare(options: argparse.Namespace) -> None:
             patient_pattern=options.patient_pattern,
             key_file=options.key_file,
             workers=options.workers,
+            time_limit=options.time_limit,
             on_progress=show,
         )
     logger.info(summary.text())

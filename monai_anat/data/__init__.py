@@ -2,7 +2,8 @@
 
 from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.class_labels import check_class_labels, class_weights, read_class_labels
-from monai_anat.data.lists.datalists import find_images, load_datalist, load_splits
+from monai_anat.data.lists.datalists import load_datalist, load_splits
+from monai_anat.data.lists.folder_images import find_images
 from monai_anat.data.lists.public_sets import PUBLIC_SETS, mix_datalists
 from monai_anat.data.lists.samples import (
     classification_datalist,
@@ -12,6 +13,7 @@ from monai_anat.data.lists.samples import (
 )
 from monai_anat.data.lists.splits import check_splits, split_by_patient, take_fraction, take_shots
 from monai_anat.data.lists.synthetic import synthetic_radiograph
+from monai_anat.data.preparation.checksums import verify_prepared_folder
 from monai_anat.data.preparation.duplicates import check_near_duplicates, load_checked_datalist, near_duplicates
 from monai_anat.data.preparation.embedding import write_embeddings
 from monai_anat.data.preparation.prepare import prepare_radiographs
@@ -21,10 +23,12 @@ from monai_anat.data.reading.radiograph import Radiograph, RadiographError, read
 from monai_anat.data.reading.readers import RadiographReader
 from monai_anat.data.reading.shards import ShardDataset, prepared_items
 from monai_anat.data.sampling import ResumableSampler, SeededDataset, resumable_loader
+from monai_anat.data.scores import FinishScoresd
 
 __all__ = [
     "PUBLIC_SETS",
     "DatalistError",
+    "FinishScoresd",
     "OrientRadiographd",
     "Radiograph",
     "RadiographError",
@@ -58,5 +62,6 @@ __all__ = [
     "synthetic_radiograph",
     "take_fraction",
     "take_shots",
+    "verify_prepared_folder",
     "write_embeddings",
 ]

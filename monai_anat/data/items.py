@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from monai_anat.keys import IMAGE
 
 __all__ = [
     "DatalistError",
     "Item",
     "file_of",
     "is_prepared_path",
+    "transform_item",
 ]
 
 #: one entry of a datalist: ``{"image": path, "label": path or value, "patient": str, ...}``
@@ -46,3 +50,30 @@ def file_of(path: str) -> str:
     ('out/index.npy', 'case #12/chest.png')
     """
     return _PREPARED.sub(r"\1", path)
+
+
+def transform_item(transform: Callable[[Item], Mapping[str, Any]], item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Apply a transform to an item; an error names the file and the root cause instead of the transform.
+
+    Args:
+        transform: chain of dictionary transforms.
+        item: datalist item.
+
+    Returns:
+        What the transform returns.
+
+    Raises:
+        DatalistError: if the transform fails.
+
+    >>> transform_item(lambda item: {"image": item["image"].upper()}, {"image": "a.png"})
+    {'image': 'A.PNG'}
+    """
+    try:
+        return transform(dict(item))
+    except Exception as error:
+        cause: BaseException = error
+        while type(cause) is RuntimeError and cause.__cause__ is not None:  # MONAI wraps the cause once per chain
+            cause = cause.__cause__
+        path = str(item.get(IMAGE))
+        told = f"{type(cause).__name__} {cause}" if isinstance(cause, LookupError) else str(cause)
+        raise DatalistError(told if path in told else f"{path}: {told}") from error

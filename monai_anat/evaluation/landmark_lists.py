@@ -26,7 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from monai_anat.data.items import DatalistError
-from monai_anat.data.lists.datalists import is_image_file
+from monai_anat.data.lists.folder_walk import is_image_file
 from monai_anat.data.reading.radiograph import read_radiograph
 from monai_anat.data.reading.readers import RadiographReader
 from monai_anat.evaluation.feature_store import file_key

@@ -17,6 +17,7 @@ from monai_anat.networks.heads.prototypes import PrototypeHead
 from monai_anat.networks.heads.restoration import RestorationHead
 from monai_anat.networks.heads.unet import BackboneUNet
 from monai_anat.networks.heads.visual_tokenizer import VisualTokenizer
+from monai_anat.networks.pretrained.bundle_models import find_encoder_record, find_models, publish_model
 from monai_anat.networks.pretrained.records import (
     EncoderRecord,
     load_encoder,
@@ -51,10 +52,13 @@ __all__ = [
     "ViTBackbone",
     "VisualTokenizer",
     "as_backbone",
+    "find_encoder_record",
+    "find_models",
     "initialize_from",
     "load_backbone",
     "load_encoder",
     "load_heads",
+    "publish_model",
     "read_encoder_record",
     "save_encoder",
     "save_heads",

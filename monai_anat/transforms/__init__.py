@@ -10,6 +10,7 @@ from monai_anat.transforms.appearance import (
     solarize,
 )
 from monai_anat.transforms.bezier import apply_bezier
+from monai_anat.transforms.borders import CropDarkBordersd, RestoreBordersd, dark_border_box
 from monai_anat.transforms.cell_matches import soft_match_targets
 from monai_anat.transforms.distortions import (
     RandBezierIntensity,
@@ -41,11 +42,13 @@ from monai_anat.transforms.patch_shuffle import (
     restore_patches,
     shuffle_patches,
 )
+from monai_anat.transforms.random_borders import RandBordersd
 from monai_anat.transforms.resized_crops import RandResizedCrop, RandResizedCropd, resized_crop
 from monai_anat.transforms.ten_crop import ten_crops
 
 __all__ = [
     "Appearance",
+    "CropDarkBordersd",
     "OverlappingGridCrops",
     "RandAnatomyCell",
     "RandAnatomyCelld",
@@ -53,6 +56,7 @@ __all__ = [
     "RandAppearanced",
     "RandBezierIntensity",
     "RandBezierIntensityd",
+    "RandBordersd",
     "RandCutSwap",
     "RandCutSwapd",
     "RandDistort",
@@ -70,11 +74,13 @@ __all__ = [
     "RandResizedCrop",
     "RandResizedCropd",
     "RandShufflePatchesd",
+    "RestoreBordersd",
     "RestorePatches",
     "RestorePatchesd",
     "ShufflePatches",
     "adjust_brightness_contrast",
     "apply_bezier",
+    "dark_border_box",
     "equalize_regions",
     "gaussian_blur",
     "join_cells",

@@ -25,6 +25,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 #: what a transform needs to run on the shapes above, beyond its defaults; the key of dictionary transforms is "image"
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "OverlappingGridCrops": {"grid_size": 2, "cell_size": 2},
+    "RandBordersd": {"prob": 1.0},
     "RandOverlappingGridCropsd": {"grid_size": 2, "cell_size": 2, "margin": 1},
     "RandResizedCrop": {"size": 8},
     "RandResizedCropd": {"size": 8},

@@ -1,289 +1,196 @@
-"""Lists of what to train on: read, and checked before the first step.
+"""Datalists: reading lists of images from folders, JSON files, tables and Python, and checking them.
 
-An item is a dict ``{"image": path, "label": path or value, "patient": str, ...}``, as MONAI's own datalists have it.
-Everything that can be wrong with a list is found here and said in a sentence, before any network is built.
+Everything that can be wrong with a list is reported in one sentence before a network is built.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from monai_anat.data.items import DatalistError, Item
+from monai_anat.data.items import DatalistError, Item, file_of
+from monai_anat.data.lists.folder_images import FolderImages, scan_folder
+from monai_anat.data.lists.folder_names import compile_patient_pattern, patient_from_name
+from monai_anat.data.lists.folder_walk import IMAGE_SUFFIXES
+from monai_anat.data.lists.tables import (
+    is_table,
+    iterate_json_items,
+    iterate_json_sections,
+    iterate_table,
+    table_columns,
+)
 from monai_anat.keys import IMAGE, LABEL
 
 __all__ = [
-    "DICOM_SUFFIXES",
-    "find_images",
-    "is_image_file",
-    "leads_out",
+    "MASK_COLUMNS",
+    "Outside",
     "load_datalist",
     "load_splits",
-    "patient_from_name",
     "split_names",
-    "walk_images",
 ]
 
-RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
-IMAGE_SUFFIXES = RASTER_SUFFIXES + DICOM_SUFFIXES + VOLUME_SUFFIXES
+#: paths outside the list's folder that a list may name: none, absolute ones, or relative ones as well
+Outside = Literal["never", "absolute", "always"]
+#: columns of masks per side, in the order of the list form ``label: [right, left]``
+MASK_COLUMNS = ("right_mask", "left_mask")
+
 _IMAGE_COLUMNS = (IMAGE, "path", "file", "filename", "Path", "Image Index", "ImageID", "image_id", "dicom_path")
-#: what a table may call a column, in small letters and without spaces and marks -> what an item calls it
-_COLUMNS = {"split": "split", **dict.fromkeys(("patient", "patientid", "subject", "subjectid"), "patient")}
-_SHOWN = 5  # how many offenders an error message names
-
-
-def is_image_file(path: str | os.PathLike[str]) -> bool:
-    """Say whether a file looks like an image: by its ending, or, without one, by DICOM's mark at byte 128.
-
-    Args:
-        path: a file.
-
-    >>> is_image_file("chest.PNG"), is_image_file("notes.txt")
-    (True, False)
-    """
-    name = Path(path).name
-    if name.startswith(".") or name.upper() == "DICOMDIR":
-        return False
-    if name.lower().endswith(IMAGE_SUFFIXES):
-        return True
-    # DICOM names are often UIDs: digits and dots, whose last part is no ending
-    if "." in name and not re.fullmatch(r"[0-9.]+", name):
-        return False
-    try:
-        if not Path(path).is_file():  # a pipe would be waited for
-            return False
-        with Path(path).open("rb") as handle:
-            return handle.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def leads_out(path: Path, root: Path) -> bool:
-    """Say whether a symbolic link leads out of a folder; one that leads in a circle leads nowhere.
-
-    Args:
-        path: a file or folder.
-        root: the folder, without links in it.
-    """
-    try:
-        return path.is_symlink() and not path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):
-        return False
-
-
-def walk_images(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield the image files under a folder in a fixed order, holding one folder's names in memory at a time.
-
-    Hidden files, DICOMDIR files and symbolic links that lead out of the folder are passed over.
-
-    Args:
-        folder: where to look.
-    """
-    root = Path(folder).resolve()
-    for current, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(current) / name
-            if is_image_file(path) and not leads_out(path, root):
-                yield path
-
-
-def find_images(folder: str | os.PathLike[str], patient_pattern: str | None = None) -> list[Item]:
-    r"""List the images under a folder.
-
-    Args:
-        folder: where to look, sub-folders included.
-        patient_pattern: regular expression whose first group, searched in the path relative to ``folder``, is the
-            patient: ``r"(\d+)_"`` for ``00001280_004.png``.
-
-    Returns:
-        Items with ``image`` (absolute path) and, where the pattern matches, ``patient``, in sorted order.
-
-    Raises:
-        DatalistError: the folder does not exist or holds no image.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DatalistError(f"folder must be an existing folder of images, got {str(root)!r}; check the path")
-    items: list[Item] = []
-    for path in walk_images(root):
-        item: Item = {IMAGE: str(path)}
-        patient = patient_from_name(str(path.relative_to(root.resolve())), patient_pattern)
-        if patient is not None:
-            item["patient"] = patient
-        items.append(item)
-    if not items:
-        endings = Counter(path.suffix or "no ending" for path in root.rglob("*") if path.is_file())
-        seen = ", ".join(f"{count} x {ending}" for ending, count in endings.most_common(_SHOWN)) or "no file at all"
-        raise DatalistError(
-            f"folder must hold radiographs, got none in {str(root)!r} ({seen}); "
-            f"files that are read end in {', '.join(IMAGE_SUFFIXES)} or start like DICOM"
-        )
-    return items
-
-
-def patient_from_name(name: str, patient_pattern: str | None) -> str | None:
-    r"""Take the patient out of a file name by a rule.
-
-    Args:
-        name: the file name or relative path.
-        patient_pattern: regular expression whose first group is the patient; None finds nobody.
-
-    >>> patient_from_name("00001280_004.png", r"(\d+)_")
-    '00001280'
-    """
-    if patient_pattern is None:
-        return None
-    match = re.search(patient_pattern, name)
-    if match is None:
-        return None
-    return match.group(1) if match.re.groups else match.group(0)
+#: column of a table, in small letters and without spaces and marks -> key of an item
+_COLUMNS = {
+    "split": "split",
+    **dict.fromkeys(("patient", "patientid", "subject", "subjectid"), "patient"),
+    **dict.fromkeys(("rightmask", "maskright", "rightlungmask"), MASK_COLUMNS[0]),
+    **dict.fromkeys(("leftmask", "maskleft", "leftlungmask"), MASK_COLUMNS[1]),
+    "label": LABEL,
+}
+_SHOWN = 5  # offenders that an error message names
 
 
 def load_datalist(
-    source: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
+    source: str | os.PathLike[str] | Iterable[Mapping[str, Any] | str],
     section: str = "training",
     *,
     base_dir: str | os.PathLike[str] | None = None,
     patient_pattern: str | None = None,
     check_files: bool = True,
+    outside: Outside = "absolute",
 ) -> list[Item]:
-    """Read a list of images from whatever a user has.
+    r"""Read a list of images from a folder, a file or Python objects.
+
+    A folder with a ``datalist.json`` is read by that list, any other folder by its images (see
+    :func:`~monai_anat.data.find_images`). Its sub-folders ``train``, ``val`` and ``test`` are sections, and masks of
+    ``masks`` beside ``images``, or of ``leftMask`` and ``rightMask``, become labels. The numbers of files that are
+    taken and passed over are logged.
+
+    A JSON file has one of MONAI's forms: a dict of sections, each a list of items or of paths, or a bare list. A table
+    (CSV or TSV, also with ``.gz``) has a column ``image``, ``path`` or ``file`` and optional columns ``label``,
+    ``split``, ``patient`` (also as ``Patient ID`` or ``subject_id``), ``right_mask`` and ``left_mask``; the latter two
+    become MONAI's list form, ``label: [right, left]``.
 
     Args:
-        source: a folder (its ``datalist.json`` where it has one, else its images), a JSON file in one of MONAI's
-            forms (a dict of sections, of items or of paths; or a bare list), a CSV or TSV file (a column ``image``,
-            ``path`` or ``file``; where wanted ``label``, ``split``, ``patient``, also as ``Patient ID`` or
-            ``subject_id``), or a list of items.
-        section: the part of the list, or the value of the ``split`` column, to take.
-        base_dir: what relative paths are relative to; the list's own folder by default.
-        patient_pattern: rule that finds the patient in an image's file name; see ``find_images``.
-        check_files: look whether every file is there.
+        source: folder, file, or items or paths. ``~`` is the home folder.
+        section: section of the list, or value of the column ``split``, to take.
+        base_dir: folder that relative paths are relative to; by default the folder of the list.
+        patient_pattern: regular expression that finds the patient in an image's file name; its first group is the
+            patient: ``r"(\d+)_"`` for ``00001280_004.png``.
+        check_files: whether every file must exist.
+        outside: which paths outside the folder of a JSON file or table are allowed. ``"absolute"`` allows absolute
+            paths, which MONAI's lists often have and nobody writes by accident, and refuses relative paths that climb
+            out (``../``). ``"always"`` allows both, also with ``base_dir``. ``"never"`` refuses both: for lists from
+            others. Paths that Python objects give are not restricted.
 
     Returns:
         Items with absolute paths.
 
     Raises:
-        DatalistError: the list cannot be read, has no such section, is empty, or names files that are not there.
+        DatalistError: if the list cannot be read, has no such section, is empty, leaves its folder, or names files
+            that do not exist.
 
     >>> load_datalist([{"image": "a.png"}], check_files=False)[0]["image"].endswith("a.png")
     True
     """
+    if outside not in ("never", "absolute", "always"):
+        raise ValueError(f"outside must be 'never', 'absolute' or 'always', got {outside!r}")
+    pattern = compile_patient_pattern(patient_pattern)
     if not isinstance(source, (str, os.PathLike)):
-        name, folder, raw = "the list given", Path.cwd(), list(source)
+        name, folder, raw, outside = "the list given", Path.cwd(), iter(source), "always"
     else:
-        path = Path(source)
-        if path.is_dir() and not (path / "datalist.json").is_file():
-            return find_images(path, patient_pattern)
-        path = path / "datalist.json" if path.is_dir() else path
+        path = _list_file(source)
+        if path.is_dir():
+            return _from_folder(scan_folder(path, patient_pattern), section)
         if not path.is_file():
             raise DatalistError(f"datalist must be an existing folder, JSON or CSV file, got {str(path)!r}")
         name, folder, raw = str(path), path.parent, _read_section(path, section)
-    root = Path(base_dir) if base_dir is not None else folder
-    items = [_resolve(item, root.absolute(), position, name) for position, item in enumerate(raw)]
+    root = Path(base_dir).expanduser() if base_dir is not None else folder
+    resolve = _Resolver(os.path.abspath(root), name, outside, check_files)  # noqa: PTH100 (keeps links)
+    items = [resolve(item, position) for position, item in enumerate(raw)]
     if not items:
         raise DatalistError(f"section {section!r} of {name} must hold at least one item, got none")
-    if patient_pattern is not None:
+    if pattern is not None:
         for item in items:
-            patient = patient_from_name(Path(item[IMAGE]).name, patient_pattern)
+            patient = patient_from_name(Path(item[IMAGE]).name, pattern)
             if patient is not None:
                 item.setdefault("patient", patient)
-    if check_files:
-        _check_files(items, name)
+    resolve.check()
     return items
 
 
 def load_splits(source: str | os.PathLike[str]) -> dict[str, list[Item]]:
-    """Read every split of a list of images, for checks across them.
+    """Read every split of a list of images, for checks across splits.
 
     Args:
-        source: as of ``load_datalist``, on disk.
+        source: folder or file, as for :func:`load_datalist`.
 
     Returns:
-        Split -> items; ``training`` alone for a folder of images, or a list or table without splits.
+        Split -> items. A folder, list or table without splits has the split ``training`` alone.
 
     Raises:
-        DatalistError: as ``load_datalist`` does.
+        DatalistError: as :func:`load_datalist` does.
     """
+    path = _list_file(source)
+    if path.is_dir():
+        found = scan_folder(path)
+        names = dict.fromkeys([*(["training"] if None in found.splits else []), *found.split_names])
+        return {name: _from_folder(found, name) for name in names}
     return {name: load_datalist(source, name) for name in split_names(source) or ["training"]}
 
 
 def split_names(source: str | os.PathLike[str]) -> list[str]:
-    """Name the splits of a list of images: sections of a JSON file that list images, or values of the column ``split``.
+    """Return the names of the splits of a list of images.
 
     Args:
-        source: as of ``load_datalist``, on disk.
+        source: folder or file, as for :func:`load_datalist`.
 
     Returns:
-        Names; none for a folder of images, or a list or table without splits.
+        Sections of a JSON file that list images, values of the column ``split`` of a table, or splits that sub-folders
+        name. Empty if there are no splits.
     """
-    path = Path(source) / "datalist.json" if Path(source).is_dir() else Path(source)
+    path = _list_file(source)
+    if path.is_dir():
+        return scan_folder(path).split_names
     if path.is_file() and path.suffix.lower() == ".json":
-        content = _read_json(path)
-        if isinstance(content, dict):
-            return [name for name, items in content.items() if isinstance(items, list) and _lists_images(items)]
-    elif path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
-        _, rows = _rows_of_table(path)
-        return sorted({row["split"] for row in rows if "split" in row})
+        return [name for name, items in iterate_json_sections(path) if name is not None and _lists_images(items)]
+    if path.is_file() and is_table(path):
+        columns = _item_keys(table_columns(path))
+        rows = iterate_table(path, names=columns)
+        return sorted({row["split"] for row in rows if "split" in row}) if "split" in columns else []
     return []
 
 
-def _read_section(path: Path, section: str) -> list[Any]:
-    """The raw items of one section of a JSON, CSV or TSV file."""
-    suffix = path.suffix.lower()
-    if suffix in (".csv", ".tsv"):
+def _list_file(source: str | os.PathLike[str]) -> Path:
+    """Return the file or folder that a source names: a folder's ``datalist.json`` where there is one."""
+    path = Path(source).expanduser()
+    listed = path / "datalist.json"
+    return listed if listed.is_file() else path
+
+
+def _from_folder(found: FolderImages, section: str) -> list[Item]:
+    items = found.section(section)
+    found.log(section, len(items))
+    return items
+
+
+def _read_section(path: Path, section: str) -> Iterator[Any]:
+    """Return the raw items of one section of a JSON, CSV or TSV file."""
+    if is_table(path):
         return _read_table(path, section)
-    if suffix != ".json":
+    if path.suffix.lower() != ".json":
         raise DatalistError(f"datalist must be a folder, a .json, .csv or .tsv file, got {str(path)!r}")
-    content = _read_json(path)
-    if isinstance(content, list):
-        return content
-    sections = [k for k, v in content.items() if isinstance(v, list)] if isinstance(content, dict) else []
-    if section not in sections:
-        raise DatalistError(f"section must be one of {sections} of {path}, got {section!r}")
-    return list(content[section])
+    return iterate_json_items(path, section)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatalistError(f"datalist {path} must be JSON, got text that is not: {error}") from error
-
-
-def _lists_images(items: Sequence[Any]) -> bool:
-    """Whether a list of a JSON file is one of images: MONAI's lists also hold channel and label names."""
+def _lists_images(items: Iterable[Any]) -> bool:
+    """Return whether a section lists images: MONAI's lists also hold names of channels and labels."""
     return any(
         IMAGE in item if isinstance(item, dict) else str(item).lower().endswith(IMAGE_SUFFIXES) for item in items
     )
 
 
-def _rows_of_table(path: Path) -> tuple[list[str], list[Item]]:
-    """Columns and rows of a table, without its empty cells; values stand between commas, semicolons or tabs."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            header = handle.readline()
-            handle.seek(0)
-            reader = csv.DictReader(handle, delimiter=max(",;\t", key=header.count))
-            reader.fieldnames = _item_keys(reader.fieldnames or [])
-            rows = [{k: v for k, v in row.items() if k is not None and v not in (None, "")} for row in reader]
-            return list(reader.fieldnames), rows
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatalistError(
-            f"table {path} must be CSV in UTF-8, got something else ({error}); save it as such"
-        ) from error
-
-
 def _item_keys(columns: Sequence[str]) -> list[str]:
-    """Column names as items have them; a table that has the item's own name already keeps the others as they are.
+    """Rename columns to the keys of items; a table that has the key itself keeps its other columns as they are.
 
     >>> _item_keys(["image", "Patient ID", "Split"]), _item_keys(["patient", "subject_id"])
     (['image', 'patient', 'split'], ['patient', 'subject_id'])
@@ -295,50 +202,106 @@ def _item_keys(columns: Sequence[str]) -> list[str]:
     return keys
 
 
-def _read_table(path: Path, section: str) -> list[Item]:
-    """The rows of a table as items; a column ``split`` chooses, where there is one."""
-    columns, rows = _rows_of_table(path)
-    column = next((name for name in _IMAGE_COLUMNS if name in columns), None)
+def _read_table(path: Path, section: str) -> Iterator[Item]:
+    """Yield the rows of a table as items; a column ``split`` chooses, where there is one."""
+    columns = _item_keys(table_columns(path))
+    named = {column.lower(): column for column in reversed(columns)}
+    column = next((named[name.lower()] for name in _IMAGE_COLUMNS if name.lower() in named), None)
     if column is None:
         raise DatalistError(f"table {path} must have a column {IMAGE!r}, path or file, got the columns {columns}")
-    if "split" in columns:
-        found = {row.get("split", "") for row in rows}  # no word: images of no section
-        if rows and section not in found:
-            raise DatalistError(
-                f"section must be one of {sorted(found - {''})}, the words in the column 'split' of {path}, got "
-                f"{section!r}; write {section!r} there for the images of that section"
-            )
-        rows = [row for row in rows if row.get("split", "") == section]
-    return [{IMAGE: row.pop(column, None), **row} for row in rows]
-
-
-def _resolve(item: Any, root: Path, position: int, name: str) -> Item:
-    """One item with absolute paths."""
-    if not isinstance(item, (str, os.PathLike, Mapping)):
-        raise DatalistError(f"item {position} of {name} must be a path or have {IMAGE!r}, got {item!r}")
-    entry = {IMAGE: item} if isinstance(item, (str, os.PathLike)) else dict(item)
-    if entry.get(IMAGE) in (None, ""):
-        raise DatalistError(f"item {position} of {name} must have {IMAGE!r}, got {sorted(entry)}")
-    for key, value in entry.items():
-        is_path = key == IMAGE or (key != "patient" and str(value).split("#")[0].lower().endswith(IMAGE_SUFFIXES))
-        if isinstance(value, (str, os.PathLike)) and is_path:
-            home = str(value).startswith("~/")
-            entry[key] = str(root / (Path(value).expanduser() if home else value))
-    return entry
-
-
-def _check_files(items: Sequence[Mapping[str, Any]], name: str) -> None:
-    """Refuse a list that names files which are not there."""
-    missing = []
-    for position, item in enumerate(items):
-        for key in (IMAGE, LABEL):
-            value = item.get(key)
-            is_path = isinstance(value, str) and (key == IMAGE or value.lower().endswith(IMAGE_SUFFIXES))
-            if is_path and not Path(str(value).split("#")[0]).is_file():
-                missing.append(f"item {position}: {value}")
-    if missing:
-        shown = "; ".join(missing[:_SHOWN]) + ("; ..." if len(missing) > _SHOWN else "")
+    found: set[str] = set()
+    for row in iterate_table(path, names=columns):
+        split = row.get("split", "")  # no word: images of no section
+        found.add(split)
+        if "split" not in columns or split == section:
+            yield {IMAGE: row.pop(column, None), **row}
+    if "split" in columns and found and section not in found:
         raise DatalistError(
-            f"every file of {name} must exist, got {len(missing)} of {len(items)} missing ({shown}); "
-            "relative paths are relative to the list's folder, or to base_dir"
+            f"section must be one of {sorted(found - {''})}, the words in the column 'split' of {path}, got "
+            f"{section!r}; write {section!r} there for the images of that section"
         )
+
+
+class _Resolver:
+    """Make paths absolute, item by item, and stop at a list that cannot be used.
+
+    Args:
+        root: absolute folder of relative paths.
+        name: name of the list in messages.
+        outside: which paths outside ``root`` are allowed.
+        check_files: whether files must exist.
+    """
+
+    def __init__(self, root: str, name: str, outside: Outside, check_files: bool) -> None:
+        self.root, self.name, self.outside, self.check_files = root, name, outside, check_files
+        self.missing: list[str] = []
+        self.seen = 0
+
+    def __call__(self, item: Any, position: int) -> Item:
+        if not isinstance(item, (str, os.PathLike, Mapping)):
+            raise DatalistError(f"item {position} of {self.name} must be a path or have {IMAGE!r}, got {item!r}")
+        entry = {IMAGE: item} if isinstance(item, (str, os.PathLike)) else dict(item)
+        if entry.get(IMAGE) in (None, ""):
+            raise DatalistError(f"item {position} of {self.name} must have {IMAGE!r}, got {sorted(entry)}")
+        _join_sides(entry, position, self.name)
+        for key, value in entry.items():
+            if isinstance(value, (list, tuple)) and key in (IMAGE, LABEL):
+                if value and all(isinstance(part, (str, os.PathLike)) and _is_path(part) for part in value):
+                    entry[key] = [self._path(key, part, position) for part in value]
+            elif isinstance(value, (str, os.PathLike)) and (key == IMAGE or (key != "patient" and _is_path(value))):
+                entry[key] = self._path(key, value, position)
+        self.seen += 1
+        return entry
+
+    def _path(self, key: str, value: str | os.PathLike[str], position: int) -> str:
+        text = os.fspath(value)
+        text = os.path.expanduser(text) if text.startswith("~/") else text  # noqa: PTH111 (a million times)
+        path = os.path.join(self.root, text)  # noqa: PTH118
+        if self.outside != "always":
+            self._check_inside(text, path, position)
+        # stops at a list whose files are all elsewhere, before a million of them are looked for
+        if self.check_files and key in (IMAGE, LABEL) and not os.path.isfile(file_of(path)):  # noqa: PTH113
+            self.missing.append(f"item {position}: {path}")
+            if len(self.missing) > _SHOWN:
+                self.check()
+        return path
+
+    def _check_inside(self, text: str, path: str, position: int) -> None:
+        absolute = os.path.isabs(text)  # noqa: PTH117
+        if (absolute and self.outside == "absolute") or (not absolute and ".." not in text):
+            return
+        if os.path.normpath(path).startswith(os.path.join(self.root, "")):  # noqa: PTH118
+            return
+        if absolute:
+            way = "write it relative to the list, or pass outside='absolute'"
+        else:
+            way = "write an absolute path, move the list up, or pass outside='always'"
+        raise DatalistError(f"item {position} of {self.name} leaves the folder {self.root} by {text!r}; {way}")
+
+    def check(self) -> None:
+        """Refuse a list that names files which do not exist."""
+        if self.missing:
+            shown = "; ".join(self.missing[:_SHOWN]) + ("; ..." if len(self.missing) > _SHOWN else "")
+            count = f"{len(self.missing)} of the first {self.seen + 1}" if len(self.missing) > _SHOWN else ""
+            raise DatalistError(
+                f"every file of {self.name} must exist, got {count or f'{len(self.missing)} of {self.seen}'} missing "
+                f"({shown}); relative paths are relative to the list's folder, or to base_dir"
+            )
+
+
+def _is_path(value: str | os.PathLike[str]) -> bool:
+    return file_of(os.fspath(value)).lower().endswith((*IMAGE_SUFFIXES, ".npy"))
+
+
+def _join_sides(entry: Item, position: int, name: str) -> None:
+    """Bring the columns of the right and left mask to the form ``label: [right, left]``."""
+    sides = [entry.pop(column, None) for column in MASK_COLUMNS]
+    given = [side for side in sides if side not in (None, "")]
+    if not given:
+        return
+    if len(given) != len(sides) or entry.get(LABEL) not in (None, ""):
+        raise DatalistError(
+            f"item {position} of {name} must have both of {list(MASK_COLUMNS)} and no other {LABEL!r}, got "
+            f"{dict(zip(MASK_COLUMNS, sides, strict=True))} and {LABEL}={entry.get(LABEL)!r} for {entry[IMAGE]}"
+        )
+    entry[LABEL] = given

@@ -1,4 +1,4 @@
-"""Many radiographs on one page, for a person to see at a glance whether all are chests, upright, bone bright."""
+"""Contact sheet of radiographs, to check at a glance that all are chests, upright, with bright bones."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ __all__ = [
 def draw_contact_sheet(
     pictures: Iterable[tuple[str, NDArray[np.uint8]]], tile: int = 128, columns: int = 10
 ) -> Image.Image:
-    """Draw pictures in rows, each under its caption.
+    """Draw pictures in rows, each with its caption.
 
     Args:
-        pictures: caption (a number, never a name) and uint8 (H, W).
+        pictures: captions (numbers, never names) and pictures, uint8 (H, W).
         tile: side of a tile in pixels.
-        columns: tiles per row.
+        columns: number of tiles per row.
+
+    Returns:
+        Gray image.
 
     >>> draw_contact_sheet([("0", np.zeros((20, 10), np.uint8))], tile=16, columns=2).size
     (32, 16)

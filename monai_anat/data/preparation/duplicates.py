@@ -1,7 +1,7 @@
-"""The same picture twice: recompressed, resized, brightened, or re-exported under another name.
+"""Near duplicates: the same picture recompressed, resized, brightened, or exported again under another name.
 
-Two radiographs of one patient look alike; two copies of one radiograph are alike in every small detail. Thumbnails are
-therefore compared by their gradients, from which the dataset's mean is taken: what all chests share says nothing.
+Two radiographs of one patient look alike; two copies of one radiograph agree in every small detail. Thumbnails are
+therefore compared by their gradients, minus the mean gradient of the data set, which all chests share.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from monai_anat.data.items import DatalistError
+from monai_anat.data.items import DatalistError, Item
 from monai_anat.data.lists.datalists import load_datalist, load_splits
 from monai_anat.data.lists.samples import pretraining_datalist
 from monai_anat.data.lists.splits import check_splits
-from monai_anat.data.preparation.prepare_one import THUMBNAIL
+from monai_anat.data.preparation.thumbnails import thumbnail_of
 from monai_anat.data.reading.radiograph import read_radiograph
+from monai_anat.data.reading.shards import INDEX_FILE
 from monai_anat.keys import IMAGE
 
 __all__ = [
@@ -35,41 +35,26 @@ __all__ = [
     "load_checked_datalist",
     "near_duplicates",
     "signatures",
-    "thumbnail_of",
 ]
 
 logger = logging.getLogger(__name__)
 
-#: correlation of gradients from which on two thumbnails are copies: see docs/results_data.md
+#: correlation of gradients from which on two thumbnails count as copies (docs/results_data.md)
 COPY_THRESHOLD = 0.9
-_BLOCK, _ROWS = 2048, 512  # columns and rows of a block: its cosines stay in the cache
+_BLOCK, _ROWS = 2048, 512  # columns and rows of a block, whose cosines fit into the cache
 _SHOWN = 5
 _AXES = 48
 _ROUNDING = 1e-3  # of the squared length of a vector in half precision
-_OWN_MEAN = 50  # from so many pictures on a set's own mean says what its chests share
-
-
-def thumbnail_of(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Shrink a radiograph to the thumbnail that is compared.
-
-    Args:
-        pixels: float (H, W) in [0, 1], or uint8.
-
-    Returns:
-        uint8 (16, 16).
-    """
-    values = pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels, dtype=np.float32) * 255
-    small = Image.fromarray(values).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small).round().clip(0, 255).astype(np.uint8)
+_OWN_MEAN = 50  # number of pictures from which on their own mean is used
 
 
 def signatures(thumbnails: NDArray[np.uint8], mean: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Turn thumbnails into unit vectors whose inner product says how alike two pictures are.
+    """Compute unit vectors of thumbnails whose inner product is the similarity of two pictures.
 
     Args:
         thumbnails: uint8 (N, 16, 16).
-        mean: mean gradient (480,) that is taken off; by default that of these thumbnails, or, for fewer than 50,
-            that of the shipped sample.
+        mean: mean gradient (480,) to subtract; by default that of these thumbnails or, for fewer than 50, that of the
+            shipped sample.
 
     Returns:
         float32 (N, 480).
@@ -80,7 +65,7 @@ def signatures(thumbnails: NDArray[np.uint8], mean: NDArray[np.float32] | None =
 
 
 def _mean_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the pictures share: their own mean gradient, from an even choice of them, or that of the sample."""
+    """Return the mean gradient of an even choice of the pictures; for few pictures, that of the sample."""
     if len(thumbnails) < _OWN_MEAN:
         return _sample_mean()
     chosen = thumbnails[:: max(1, len(thumbnails) // _BLOCK)]
@@ -89,18 +74,18 @@ def _mean_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def _sample_mean() -> NDArray[np.float32]:
-    """What all chests share, from the shipped radiographs."""
+    """Return the mean gradient of the shipped radiographs."""
     thumbnails = np.stack([thumbnail_of(read_radiograph(item[IMAGE]).pixels) for item in pretraining_datalist()])
     return np.asarray(_gradients(thumbnails).mean(axis=0))
 
 
 def _gradients(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Unit vectors (N, 480) of differences between neighboring pixels."""
+    """Compute unit vectors (N, 480) of the differences between neighboring pixels."""
     levels = thumbnails.astype(np.float32)
     across, down = np.diff(levels, axis=2), np.diff(levels, axis=1)
     # (N, 480)
     gradients = np.concatenate([across.reshape(len(levels), -1), down.reshape(len(levels), -1)], axis=1)
-    # the square root keeps a burned-in mark, all edge, from outshouting the anatomy
+    # the square root limits the weight of a burned-in mark, which is all edge
     gradients = np.sign(gradients) * np.sqrt(np.abs(gradients))
     gradients /= np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-6)
     return np.asarray(gradients, dtype=np.float32)
@@ -109,19 +94,20 @@ def _gradients(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
 def near_duplicates(
     thumbnails: NDArray[np.uint8], threshold: float = COPY_THRESHOLD
 ) -> Iterator[tuple[int, int, float]]:
-    """Find pairs of pictures that are copies of each other, a block of the similarity matrix at a time.
+    """Find pairs of pictures that are copies of each other, one block of the similarity matrix at a time.
 
-    Exact, and cheap in two ways. By the Cauchy-Schwarz inequality two unit vectors a and b have a cosine of at most
-    ``<Pa, Pb> + |a - Pa| |b - Pb|`` for any projection P, so the first 48 principal axes and the length of the rest
-    sort out nearly all pairs, and the full vectors are compared for the others only. Along any one axis two vectors of
-    cosine c lie at most ``sqrt(2 - 2c)`` apart, so that, sorted along the first axis, far blocks are not compared.
+    The search is exact, and two bounds make it cheap. By the Cauchy-Schwarz inequality, two unit vectors a and b have a
+    cosine of at most ``<Pa, Pb> + |a - Pa| |b - Pb|`` for any projection P. The first 48 principal axes and the length
+    of the rest therefore exclude nearly all pairs, and the full vectors are compared for the others only. Along any
+    axis, two vectors of cosine c lie at most ``sqrt(2 - 2c)`` apart. Sorted along the first axis, distant blocks are
+    therefore not compared.
 
     Args:
         thumbnails: uint8 (N, 16, 16).
-        threshold: correlation from which on two count as copies.
+        threshold: correlation from which on two pictures count as copies.
 
     Yields:
-        The two numbers, the smaller first, and their correlation; pairs in no order.
+        Two positions, the smaller first, and their correlation. The order of the pairs is undefined.
 
     >>> picture = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
     >>> [pair[:2] for pair in near_duplicates(np.concatenate([picture, picture.transpose(0, 2, 1), picture]))]
@@ -166,11 +152,14 @@ def _upper_bounds(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def join_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int, float]]) -> list[str]:
-    """Make copies members of one patient group, and groups that share a copy one group.
+    """Merge the patient groups that share a copy of a picture.
 
     Args:
         groups: group of each image.
-        pairs: from ``near_duplicates``.
+        pairs: pairs of copies, from ``near_duplicates``.
+
+    Returns:
+        Merged group of each image.
 
     >>> join_groups(["a", "b", "c", "b"], [(0, 1, 1.0)])
     ['a', 'a', 'c', 'a']
@@ -192,14 +181,14 @@ def join_groups(groups: Sequence[str], pairs: Sequence[tuple[int, int, float]]) 
 def check_near_duplicates(splits: Mapping[str, Sequence[Mapping[str, Any]]], threshold: float = COPY_THRESHOLD) -> None:
     """Refuse lists in which a picture of one split is a copy of a picture in another.
 
-    Reads every image once; a prepared folder has done this already and joined copies into one patient group.
+    Every image is read once. A prepared folder needs no such check: its copies share a patient group.
 
     Args:
         splits: split -> items with ``image`` paths.
         threshold: correlation from which on two pictures count as copies.
 
     Raises:
-        DatalistError: names the pair.
+        DatalistError: if there are copies across splits. The message names the pairs.
     """
     entries = [(split, str(item[IMAGE])) for split, items in splits.items() for item in items]
     if len(entries) < 2:
@@ -217,47 +206,56 @@ def check_near_duplicates(splits: Mapping[str, Sequence[Mapping[str, Any]]], thr
         )
 
 
-def load_checked_datalist(source: str | os.PathLike[str], section: str = "training") -> list[dict[str, Any]]:
-    """Read one split, after :func:`check_source`: what the bundles of pre-training train on.
+def load_checked_datalist(source: str | os.PathLike[str], section: str = "training") -> list[Item]:
+    """Read one split for pre-training after :func:`check_source`.
+
+    Only what pre-training reads is kept, so that items whose labels differ in form can be batched.
 
     Args:
-        source: as of ``load_datalist``, on disk.
+        source: folder or file, as for ``load_datalist``.
         section: the split.
 
     Returns:
-        Its items.
+        Items ``{"image": path}``, with ``patient`` where every item has one.
 
     Raises:
         DatalistError: as ``load_datalist`` and ``check_source`` do.
     """
-    check_source(source)
-    return load_datalist(source, section)
+    splits = check_source(source)
+    items = splits[section] if section in splits else load_datalist(source, section)
+    keys = [IMAGE, "patient"] if all(item.get("patient") is not None for item in items) else [IMAGE]
+    return [{key: item[key] for key in keys} for item in items]
 
 
-def check_source(source: str | os.PathLike[str], most: int = 5000) -> None:
+def check_source(source: str | os.PathLike[str], most: int = 5000) -> dict[str, list[Item]]:
     """Refuse a source of images in which splits share a patient, a file or a copy of a picture.
 
-    Bundles call it before training on one split, so that the others stay unseen. It reads every image of a list with
-    several splits once; a prepared folder, whose copies share a patient group already, and a folder without splits
-    cost nothing.
+    Bundles call it before they train on one split, so that the others stay unseen. Every image of a list with several
+    splits is read once. Prepared folders, whose copies share a patient group, and splits that sub-folders name are not
+    searched for copies.
 
     Args:
-        source: as of ``load_datalist``, on disk.
-        most: a list of more images is not searched for copies, which is said in the log.
+        source: folder or file, as for ``load_datalist``.
+        most: number of images up to which a list is searched for copies; a longer list gets a warning.
+
+    Returns:
+        Split -> items.
 
     Raises:
-        DatalistError: names the patients, the files or the pair.
+        DatalistError: if splits overlap. The message names the patients, the files or the pairs.
     """
     splits = load_splits(source)
     check_splits(splits)
-    prepared = (Path(source) / "index.npy").is_file()
+    path = Path(source).expanduser()
+    listed = path.is_file() or (path / "datalist.json").is_file()
     images = sum(map(len, splits.values()))
-    if len(splits) == 1 or prepared:
-        return
+    if len(splits) == 1 or (path / INDEX_FILE).is_file() or not listed:
+        return splits
     if images > most:
         logger.warning(
             f"{source} lists {images} images, too many to search for copies across {sorted(splits)} at every start; "
             "python -m monai_anat prepare does it once"
         )
-        return
+        return splits
     check_near_duplicates(splits)
+    return splits

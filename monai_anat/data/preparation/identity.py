@@ -1,14 +1,16 @@
-"""Keyed hashes that stand for patients and files, so that nothing of a person leaves the hospital with the data.
+"""Keyed hashes of patients and files, so that prepared data name nobody.
 
-A plain hash of a patient id can be undone by hashing all ids; one keyed with a secret cannot. The key never stands in a
-prepared folder: whoever holds it can find a patient's images again, whoever does not cannot.
+A plain hash of a patient id can be undone by hashing all ids. A hash with a secret key cannot. The key is never stored
+in a prepared folder: whoever has it can find a patient's images again, whoever does not have it cannot.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from monai_anat.data.items import DatalistError
@@ -23,7 +25,7 @@ _KEY_BYTES = 32
 
 
 def default_key_file() -> Path:
-    """Return where the key is kept unless a user says otherwise: in the user's own configuration folder.
+    """Return the default place of the key, in the user's own configuration folder.
 
     >>> default_key_file().name
     'patient.key'
@@ -33,29 +35,26 @@ def default_key_file() -> Path:
 
 
 def load_key(path: str | os.PathLike[str] | None = None) -> bytes:
-    """Read the key that patient hashes are made with, or make one that only this user can read.
+    """Read the key of the patient hashes, or make one that only this user can read.
+
+    Processes that call this at the same time get the same key: the file appears whole, and only the first one counts.
 
     Args:
-        path: the key file; by default ``patient.key`` in the user's configuration folder.
+        path: key file; by default ``patient.key`` in the user's configuration folder.
 
     Returns:
         32 random bytes, the same at every call.
 
     Raises:
-        DatalistError: the file is there but is no key, or cannot be made.
+        DatalistError: if the file exists but holds no key, or cannot be read or made.
     """
-    file = Path(path) if path is not None else default_key_file()
+    file = Path(path).expanduser() if path is not None else default_key_file()
     try:
-        if file.is_file():
-            key = bytes.fromhex(file.read_text().strip())
-            if len(key) != _KEY_BYTES:
-                raise ValueError
-            return key
-        file.parent.mkdir(parents=True, exist_ok=True)
-        key = secrets.token_bytes(_KEY_BYTES)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as handle:
-            handle.write(key.hex() + "\n")
+        if not file.is_file():
+            _make_key(file)
+        key = bytes.fromhex(file.read_text().strip())
+        if len(key) != _KEY_BYTES:
+            raise ValueError
     except ValueError:
         raise DatalistError(
             f"key file must hold {2 * _KEY_BYTES} hexadecimal digits, got something else in {str(file)!r}; "
@@ -63,17 +62,32 @@ def load_key(path: str | os.PathLike[str] | None = None) -> bytes:
         ) from None
     except OSError as error:
         raise DatalistError(
-            f"key file {str(file)!r} cannot be written ({error.strerror}); name another with key_file"
+            f"key file {str(file)!r} cannot be read or written ({error.strerror}); name another with key_file"
         ) from error
     return key
 
 
+def _make_key(file: Path) -> None:
+    """Create a key file unless another process does so first."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # only its owner can read it
+    try:
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(secrets.token_bytes(_KEY_BYTES).hex() + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, file)  # unlike a move, this never replaces a key
+    finally:
+        Path(name).unlink()
+
+
 def keyed_hash(key: bytes, value: str) -> str:
-    """Hash a patient id, or whatever else may point to a person, with a secret key (BLAKE2b, 128 bits).
+    """Hash a patient id, or anything else that may point to a person, with a secret key (BLAKE2b, 128 bits).
 
     Args:
-        key: from ``load_key``.
-        value: what must not be seen.
+        key: key from :func:`load_key`.
+        value: text to hash.
 
     Returns:
         32 hexadecimal digits.

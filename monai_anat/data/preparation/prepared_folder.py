@@ -1,6 +1,6 @@
-"""The end of a preparation: near duplicates, splits by patient, index, lists, contact sheet and summary.
+"""Final files of a prepared folder: near duplicates, splits by patient, index, lists, contact sheet and summary.
 
-All of it is made anew from the journal, so that more files can be added to a folder, or its splits drawn again.
+All of them are made from the journal. More files can therefore be added to a folder, or its splits drawn again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,10 +21,12 @@ import numpy as np
 
 from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import split_by_patient
+from monai_anat.data.preparation.checksums import write_checksums
 from monai_anat.data.preparation.contact_sheet import draw_contact_sheet
 from monai_anat.data.preparation.duplicates import join_groups, near_duplicates
-from monai_anat.data.preparation.journal import ShardWriter, write_index, write_whole
+from monai_anat.data.preparation.journal import ShardWriter, write_index
 from monai_anat.data.reading.shards import INDEX_FILE, open_index, shard_view
+from monai_anat.files import replace_file, write_bytes_atomically, write_text_atomically
 from monai_anat.keys import IMAGE, LABEL
 
 __all__ = [
@@ -40,7 +41,7 @@ _MANY_OF_ONE_PATIENT = 20
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """What came of a preparation; also written as ``summary.json``."""
+    """Summary of a preparation, also written as ``summary.json``."""
 
     found: int
     written: int
@@ -59,7 +60,7 @@ class PrepareSummary:
     notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """Return the summary in lines for a person."""
+        """Return the summary as lines of text."""
         lines = [
             f"{self.found} files: {self.written} images of {self.patients} patients taken, {self.rejected} set aside",
             *(f"  {count} x {reason}" for reason, count in self.reasons.items()),
@@ -73,7 +74,7 @@ class PrepareSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What is remembered of an image that was taken: a million of them must fit into memory."""
+    """What is kept in memory of an image that was taken; a million of them must fit."""
 
     position: int
     group: str
@@ -86,7 +87,7 @@ class _Taken:
 
 
 def _read_journal(writer: ShardWriter) -> tuple[list[_Taken], list[list[Any]]]:
-    """The images that were taken, and the rows of rejected.csv by position."""
+    """Return the images that were taken, and the rows of rejected.csv by position."""
     taken: list[_Taken] = []
     aside: list[list[Any]] = []
     for line in writer.lines():
@@ -111,23 +112,23 @@ def finish_folder(
     started: float,
     notes: Sequence[str] = (),
 ) -> PrepareSummary:
-    """Write duplicates, splits, index, lists, sheet and summary, from the journal of the images.
+    """Write duplicates, splits, index, lists, contact sheet, summary and checksums from the journal.
 
     Args:
-        writer: of the folder, closed.
+        writer: closed writer of the folder.
         settings: ``size`` and ``view`` of the preparation.
-        splits: split -> share of the patients; None for the source's own.
+        splits: split -> share of the patients; None for the source's own splits.
         stratify: ``view``, ``kind`` or ``label``, or None.
-        seed: of the split.
-        total: files that were looked at.
-        started: when, by ``time.monotonic``.
+        seed: random seed of the splits.
+        total: number of files that were read or set aside.
+        started: start of the preparation, from ``time.monotonic``.
         notes: lines for the end of the summary.
 
     Returns:
         The summary.
 
     Raises:
-        DatalistError: no image was taken.
+        DatalistError: if no image was taken.
     """
     taken, aside = _read_journal(writer)
     _write_table(writer.folder / "rejected.csv", ["position", "source_hash", "reason"], aside)
@@ -144,7 +145,8 @@ def finish_folder(
     groups = join_groups([image.group for image in taken], pairs)
     names = _split_names(taken, groups, splits, stratify, seed)
     write_index(writer, groups, names)
-    np.save(writer.folder / "thumbnails.npy", writer.thumbnails())
+    with replace_file(writer.folder / "thumbnails.npy") as temporary, temporary.open("wb") as handle:
+        np.save(handle, writer.thumbnails())
     _write_datalist(writer.folder / "datalist.json", taken, groups, names)
     _write_sheet(writer.folder)
     seconds = time.monotonic() - started
@@ -165,15 +167,15 @@ def finish_folder(
         per_second=round(total / max(seconds, 1e-9), 2),
         notes=[*notes, *_notes(taken, settings["size"], settings["view"])],
     )
-    write_whole(writer.folder / "summary.json", json.dumps(asdict(summary), indent=1).encode())
+    write_text_atomically(writer.folder / "summary.json", json.dumps(asdict(summary), indent=1))
+    write_checksums(writer.folder)
     logger.debug("%s", summary.text())
     return summary
 
 
 def _write_datalist(path: Path, taken: Sequence[_Taken], groups: Sequence[str], names: Sequence[str]) -> None:
-    """MONAI's datalist, an item per line."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as handle:
+    """Write MONAI's datalist with one item per line."""
+    with replace_file(path) as temporary, temporary.open("w") as handle:
         handle.write("{")
         for number, split in enumerate(dict.fromkeys(names)):
             handle.write(f"{',' if number else ''}\n {json.dumps(split)}: [")
@@ -186,9 +188,6 @@ def _write_datalist(path: Path, taken: Sequence[_Taken], groups: Sequence[str], 
                 comma = ","
             handle.write("\n ]")
         handle.write("\n}\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
 
 
 def _notes(taken: Sequence[_Taken], size: int, view: str) -> list[str]:
@@ -196,24 +195,24 @@ def _notes(taken: Sequence[_Taken], size: int, view: str) -> list[str]:
     unsaid = sum(not image.view for image in taken)
     if unsaid and view != "any":
         notes.append(
-            f"{unsaid} of {len(taken)} images do not say their view and count as {view}: look at contact_sheet.png for "
-            "others, or give a list with a column view"
+            f"{unsaid} of {len(taken)} images have no view in their header or list and count as {view}: check "
+            "contact_sheet.png for others, or give a list with a column view"
         )
     unknown = sum(not image.patient_known for image in taken)
     if unknown:
         notes.append(
-            f"{unknown} images name no patient and count as a patient each; "
-            "give patient_pattern or a column if file names tell"
+            f"{unknown} images name no patient and count as one patient each; "
+            "give patient_pattern if file names hold the patient, or a list with a column patient"
         )
     most = max(Counter(image.group for image in taken if image.patient_known).values(), default=0)
     if most >= _MANY_OF_ONE_PATIENT and most > len(taken) / 2:
         notes.append(
-            f"{most} of {len(taken)} images name one and the same patient, so they stay in one split; if that is an "
-            "anonymiser's stand-in, give patient_pattern or a list with a column patient"
+            f"{most} of {len(taken)} images name one and the same patient and stay in one split; if an anonymizer "
+            "wrote that name, give patient_pattern or a list with a column patient"
         )
     grown = sum(image.grown for image in taken)
     if grown:
-        notes.append(f"{grown} images were smaller than size={size} and were grown, which adds no detail")
+        notes.append(f"{grown} images are smaller than size={size} and were enlarged, which adds no detail")
     return notes
 
 
@@ -224,7 +223,7 @@ def _split_names(
     stratify: str | None,
     seed: int,
 ) -> list[str]:
-    """The split of each image: drawn by patient, or the source's own, in which a patient's first image decides."""
+    """Return the split of each image: drawn by patient, or the source's own by each patient's first image."""
     if splits is None:
         home: dict[str, str] = {}
         for image, group in zip(taken, groups, strict=True):
@@ -246,7 +245,7 @@ def _write_table(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    write_text_atomically(path, text.getvalue())
 
 
 def _write_sheet(folder: Path) -> None:
@@ -255,4 +254,4 @@ def _write_sheet(folder: Path) -> None:
     sheet = draw_contact_sheet((str(row), shard_view(folder, row)) for row in rows)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
-    write_whole(folder / "contact_sheet.png", buffer.getvalue())
+    write_bytes_atomically(folder / "contact_sheet.png", buffer.getvalue())

@@ -17,7 +17,14 @@ from monai.transforms.spatial.functional import resize
 from monai.utils import TransformBackends, ensure_tuple_rep
 
 from monai_anat.data.reading.decoding import is_plausible_aspect, scale_stored, to_gray
-from monai_anat.data.reading.orientation import Turn, picture_affine, turn_of, without_guess
+from monai_anat.data.reading.orientation import (
+    Turn,
+    check_order,
+    columns_affine,
+    picture_affine,
+    turn_of,
+    without_guess,
+)
 from monai_anat.data.reading.readers import MARK
 
 __all__ = [
@@ -53,8 +60,7 @@ class OrientRadiograph(InvertibleTransform):
     backend = BACKENDS
 
     def __init__(self, order: str = "rows") -> None:
-        if order not in ("rows", "columns"):
-            raise ValueError(f"order must be 'rows' or 'columns', got {order!r}")
+        check_order(order)
         self.order = order
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
@@ -64,7 +70,9 @@ class OrientRadiograph(InvertibleTransform):
             affine = without_guess(img.affine, img.meta.get("qform_code"), img.meta.get("sform_code"))
         values, dropped, kept = _plane(img.as_tensor() if isinstance(img, MetaTensor) else torch.as_tensor(img))
         plane_affine = affine[:, [*kept, -1]] if affine.shape[1] > max(kept) + 1 else affine
-        turn = turn_of(plane_affine) if has_meta and _says_orientation(img, affine) else Turn()
+        # an image with a third axis comes from a reader of volumes, which puts columns first
+        oriented = has_meta and (dropped is not None or _says_orientation(img, affine))
+        turn = turn_of(plane_affine) if oriented else Turn()
         if turn.transpose:
             values = values.transpose(1, 2)
         flips = [axis for axis, flip in ((1, turn.flip_rows), (2, turn.flip_columns)) if flip]
@@ -74,11 +82,11 @@ class OrientRadiograph(InvertibleTransform):
             return values
         lengths = [float(n) for n in np.linalg.norm(plane_affine[:-1, :2], axis=0)]
         row, column = reversed(lengths) if turn.transpose else lengths
-        upright = picture_affine((row, column)) if self.order == "rows" else np.diag([-column, -row, 1.0, 1.0])
+        upright = picture_affine((row, column)) if self.order == "rows" else columns_affine((row, column))
         out = MetaTensor(
             values.contiguous(),
             affine=torch.as_tensor(upright),
-            meta=_meta_of(img, values),
+            meta=_turned_meta(img, values),
             applied_operations=list(img.applied_operations),
         )
         info = {"turn": (turn.transpose, flips), "dropped": dropped, "affine": torch.as_tensor(affine)}
@@ -268,6 +276,16 @@ class ResizeRadiographd(MapTransform, InvertibleTransform):
                 self.resizer.size,
                 *shape,
             )
+
+
+def _turned_meta(image: MetaTensor, values: torch.Tensor) -> dict[str, Any]:
+    """Metadata of an upright image: ``spatial_shape`` stays that of the file, as in MONAI, where both have two axes.
+
+    Clients such as MONAI Label resize a mask to this shape.
+    """
+    meta = _meta_of(image, values)
+    stored = image.meta.get("spatial_shape")
+    return {**meta, "spatial_shape": np.asarray(stored)} if stored is not None and len(stored) == 2 else meta
 
 
 def _meta_of(image: MetaTensor, values: torch.Tensor) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "Turn",
     "apply_turn",
+    "check_order",
+    "columns_affine",
     "picture_affine",
     "turn_of",
     "without_guess",
@@ -86,6 +88,33 @@ def apply_turn(values: NDArray[np.generic], turn: Turn) -> NDArray[np.generic]:
     values = values.T if turn.transpose else values
     values = values[::-1] if turn.flip_rows else values
     return values[:, ::-1] if turn.flip_columns else values
+
+
+def check_order(order: str) -> None:
+    """Refuse an unknown axis order.
+
+    Args:
+        order: ``rows`` for (H, W), ``columns`` for MONAI's (W, H).
+
+    Raises:
+        ValueError: if it is neither.
+
+    >>> check_order("rows")
+    """
+    if order not in ("rows", "columns"):
+        raise ValueError(f"order must be 'rows' or 'columns', got {order!r}")
+
+
+def columns_affine(spacing: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the affine (4, 4) of an upright image with the column axis first, the axis order of MONAI and ITK.
+
+    Args:
+        spacing: distance of pixel centers (row, column).
+
+    >>> columns_affine((0.3, 0.2))[:2, :2].tolist()
+    [[-0.2, 0.0], [0.0, -0.3]]
+    """
+    return np.diag([-spacing[1], -spacing[0], 1.0, 1.0])
 
 
 def picture_affine(spacing: tuple[float, float]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from monai.transforms import (
 from monai_anat.data.reading.geometry import OrientRadiographd, ResizeRadiographd, ScaleRadiographd
 from monai_anat.data.reading.readers import RadiographReader
 from monai_anat.keys import IMAGE
+from monai_anat.transforms.borders import CropDarkBordersd
 
 __all__ = [
     "FinishRadiographd",
@@ -69,6 +70,9 @@ def radiograph_preprocessing(
     std: float | None = None,
     metadata: bool = False,
     load: bool = True,
+    order: str = "rows",
+    crop_borders: bool = False,
+    crop_labels: bool = True,
 ) -> Compose:
     """Make the loading chain of a bundle.
 
@@ -88,6 +92,12 @@ def radiograph_preprocessing(
         std: divided by in the end.
         metadata: give MetaTensors (needed by ``Invertd`` and ``SaveImaged``); else plain tensors.
         load: False where items already hold (1, H, W) tensors.
+        order: axis order of the loaded array, see :class:`RadiographReader`. With ``columns``, ``Invertd`` returns
+            masks in the axis order of MONAI's writers and of the clients of a bundle. The result is the same.
+        crop_borders: crop dark borders (collimation, air beside the patient) before resizing, see
+            :class:`monai_anat.transforms.CropDarkBordersd`.
+        crop_labels: crop masks as their radiograph, for training. False resizes masks whole, for scores of predictions
+            that ``RestoreBordersd`` has put back.
 
     Returns:
         A ``Compose`` from items with paths to items with (1, size, size) tensors.
@@ -110,13 +120,14 @@ def radiograph_preprocessing(
     keys = [image_key] if label_key is None else [image_key, label_key]
     steps: list[Callable[..., Any]] = []
     if load:
-        steps += [_loader([image_key], RadiographReader())]
+        steps += [_loader([image_key], RadiographReader(order=order))]
         if label_key is not None:
-            steps += [_loader([label_key], RadiographReader(label=True))]
+            steps += [_loader([label_key], RadiographReader(label=True, order=order))]
         steps += [EnsureChannelFirstd(keys, channel_dim="no_channel", allow_missing_keys=True)]
     steps += [
         OrientRadiographd(keys, allow_missing_keys=True),
         ScaleRadiographd([image_key]),
+        *([CropDarkBordersd(keys if crop_labels else [image_key], allow_missing_keys=True)] if crop_borders else []),
         ResizeRadiographd(
             keys, size, square=square, mode=("area", "nearest")[: len(keys)], allow_missing_keys=len(keys) > 1
         ),

@@ -14,7 +14,7 @@ from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
 from monai_anat.data.reading.decoding import Decoded
-from monai_anat.data.reading.orientation import picture_affine
+from monai_anat.data.reading.orientation import check_order, columns_affine, picture_affine
 from monai_anat.data.reading.radiograph import decode
 
 __all__ = [
@@ -45,6 +45,11 @@ class RadiographReader(ImageReader):
     Args:
         label: read a mask: stored values are kept, orientation is handled as for an image.
         frame: which frame of files that have several; None refuses them.
+        order: axis order of the array. ``rows`` gives (H, W). ``columns`` gives (W, H), the order of MONAI's own
+            readers, which MONAI's writers and the clients of a bundle expect of an inverted mask.
+
+    Raises:
+        ValueError: if ``order`` is neither ``rows`` nor ``columns``.
 
     >>> from monai.transforms import LoadImage
     >>> from monai_anat.data import segmentation_datalist
@@ -55,9 +60,10 @@ class RadiographReader(ImageReader):
     (True, 2.0)
     """
 
-    def __init__(self, label: bool = False, frame: int | None = None) -> None:
+    def __init__(self, label: bool = False, frame: int | None = None, order: str = "rows") -> None:
         super().__init__()
-        self.label, self.frame = label, frame
+        check_order(order)
+        self.label, self.frame, self.order = label, frame, order
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Accept every name: files are told apart by their content."""
@@ -72,7 +78,7 @@ class RadiographReader(ImageReader):
         return [decode(path, self.frame, label=self.label) for path in ensure_tuple(data)]
 
     def get_data(self, img: Sequence[Decoded] | Decoded) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Return the array (H, W), or (C, H, W) for several files, and its metadata.
+        """Return the array (H, W), or (C, H, W) for several files, and its metadata; (W, H) in the order of columns.
 
         Raises:
             ValueError: several files of different sizes.
@@ -88,11 +94,13 @@ class RadiographReader(ImageReader):
         values = np.stack([picture.pixels for picture in pictures]) if stacked else first.pixels
         spacing = first.spacing or (float(first.info.get("pixel_aspect", 1.0)), 1.0)
         affine = picture_affine(spacing)
+        if self.order == "columns":
+            values, affine = np.swapaxes(values, -1, -2), columns_affine(spacing)
         meta: dict[str, Any] = {
             "affine": affine,
             "original_affine": affine.copy(),
             "space": "RAS",
-            "spatial_shape": np.asarray(first.pixels.shape),
+            "spatial_shape": np.asarray(values.shape[-2:]),
             "original_channel_dim": 0 if stacked else float("nan"),
             MARK: "mask" if self.label else str(first.info["mapping"]),
             "spacing_known": first.spacing is not None,

@@ -24,6 +24,7 @@ __all__ = [
     "EncoderRecord",
     "load_encoder",
     "load_heads",
+    "parse_encoder_record",
     "read_encoder_record",
     "save_encoder",
     "save_heads",
@@ -192,13 +193,26 @@ def read_encoder_record(path: str | os.PathLike[str]) -> EncoderRecord:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not JSON ({error}); write it again by save_encoder") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    return parse_encoder_record(content, str(file))
+
+
+def parse_encoder_record(content: object, source: str) -> EncoderRecord:
+    """Build a record from the content of ``encoder.json``.
+
+    Args:
+        content: the parsed JSON.
+        source: where it comes from, for error messages.
+
+    Raises:
+        ValueError: if the content is not a record.
+    """
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise ValueError(
-            f"{file} is no encoder record (its 'format' is not {FORMAT!r}); write it again by save_encoder"
+            f"{source} is no encoder record (its 'format' is not {FORMAT!r}); write it again by save_encoder"
         )
     if content.get("version") != FORMAT_VERSION:
         raise ValueError(
-            f"{file} has version {content.get('version')!r}, this monai_anat reads version {FORMAT_VERSION}; "
+            f"{source} has version {content.get('version')!r}, this monai_anat reads version {FORMAT_VERSION}; "
             "install the monai_anat that wrote it"
         )
     try:
@@ -211,7 +225,7 @@ def read_encoder_record(path: str | os.PathLike[str]) -> EncoderRecord:
             provenance=dict(content.get("provenance", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} lacks or garbles an entry ({error!r}); write it again by save_encoder") from error
+        raise ValueError(f"{source} lacks or garbles an entry ({error!r}); write it again by save_encoder") from error
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Backbone:

@@ -16,7 +16,8 @@ from monai_anat.data import (
     near_duplicates,
     pretraining_datalist,
 )
-from monai_anat.data.preparation.duplicates import check_source, join_groups, signatures, thumbnail_of
+from monai_anat.data.preparation.duplicates import check_source, join_groups, signatures
+from monai_anat.data.preparation.thumbnails import thumbnail_of
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_wrong_or_unwritable_key_files(tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("not a key")
     with pytest.raises(DatalistError, match="64 hexadecimal digits"):
         load_key(tmp_path / "bad")
-    with pytest.raises(DatalistError, match="cannot be written"):
+    with pytest.raises(DatalistError, match="cannot be read or written"):
         load_key(tmp_path / "bad" / "key")
 
 
@@ -36,3 +37,19 @@ def test_hash_depends_on_key_and_value_and_shows_neither() -> None:
     first = keyed_hash(b"k", "Doe")
     assert len(first) == 32 and "Doe" not in first
     assert len({first, keyed_hash(b"l", "Doe"), keyed_hash(b"k", "Do"), keyed_hash(b"k", "\udcff")}) == 4
+
+
+def test_processes_that_begin_together_get_one_key(tmp_path: Path) -> None:
+    """Without the link, the second one failed, or read a file without content."""
+    for number in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            keys = set(pool.map(lambda _: load_key(tmp_path / f"key {number}"), range(8)))  # noqa: B023
+        assert len(keys) == 1
+    assert not list(tmp_path.glob(".key*"))
+
+
+def test_a_key_that_another_process_made_meanwhile_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key"
+    key = load_key(file)
+    monkeypatch.setattr(Path, "is_file", lambda self: False)  # as it was when this process looked
+    assert load_key(file) == key

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from monai_anat.data import DatalistError
-from monai_anat.data.preparation.journal import ShardWriter, npy_header, write_index, write_whole
+from monai_anat.data.preparation.journal import ShardWriter, check_folder, taken_before, write_index
 from monai_anat.data.preparation.prepare_one import Outcome
 from monai_anat.data.reading.shards import open_index, shard_view
 
@@ -25,11 +25,6 @@ def _outcome(number: int, value: int | None = None) -> Outcome:
 def _finish(writer: ShardWriter) -> None:
     writer.close()
     write_index(writer, ["g"] * writer.written, ["training"] * writer.written)
-
-
-def test_header_is_what_numpy_reads(tmp_path: Path) -> None:
-    (tmp_path / "a.npy").write_bytes(npy_header(3) + b"abc")
-    assert np.load(tmp_path / "a.npy").tobytes() == b"abc"
 
 
 def test_shards_hold_what_was_added_and_repeats_are_set_aside(tmp_path: Path) -> None:
@@ -82,13 +77,51 @@ def test_folders_that_are_not_ours_and_other_arguments_are_refused(tmp_path: Pat
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(DatalistError, match="new or empty folder"):
-        ShardWriter(tmp_path / "mine", {}, 100)
-    ShardWriter(tmp_path / "a", {"size": 4}, 100).close()
-    with pytest.raises(DatalistError, match="size=4 then and 8 now"):
-        ShardWriter(tmp_path / "a", {"size": 8}, 100)
+        check_folder(tmp_path / "mine", {})
+    with pytest.raises(DatalistError, match="must be a folder, got the file"):
+        check_folder(tmp_path / "mine" / "thesis.txt", {})
+    ShardWriter(tmp_path / "a", {"size": 4, "source_hash": "1", "key_file_hash": "2"}, 100).close()
+    with pytest.raises(DatalistError, match=r"size=4 then, 8 now, another source\)"):
+        check_folder(tmp_path / "a", {"size": 8, "source_hash": "2", "key_file_hash": "2"})
+    with pytest.raises(DatalistError, match=r"arguments \(another key_file\)"):
+        check_folder(tmp_path / "a", {"size": 8, "source_hash": "2", "key_file_hash": "3"})
+    (tmp_path / "a" / ".prepare" / "settings.json").write_text("{")
+    with pytest.raises(DatalistError, match=r"settings.json is damaged"):
+        check_folder(tmp_path / "a", {})
 
 
-def test_files_are_replaced_whole(tmp_path: Path) -> None:
-    write_whole(tmp_path / "a", b"1")
-    write_whole(tmp_path / "a", b"2")
-    assert (tmp_path / "a").read_bytes() == b"2" and list(tmp_path.iterdir()) == [tmp_path / "a"]
+def test_damage_to_the_journal_or_a_shard_is_found_before_more_is_added(tmp_path: Path) -> None:
+    for name in ("journal", "shard", "thumbnails"):
+        writer = ShardWriter(tmp_path / name, {"size": 4}, shard_bytes=1000)
+        for number in range(3):
+            writer.add(_outcome(number))
+        writer.close()
+    journal = tmp_path / "journal" / ".prepare" / "journal.jsonl"
+    assert taken_before(tmp_path / "journal") == {"source 0", "source 1", "source 2"}
+    content = bytearray(journal.read_bytes())
+    content[content.index(b"source 1") + 7] ^= 2
+    journal.write_bytes(content)
+    with pytest.raises(DatalistError, match=r"line 2 of .*journal.jsonl is damaged"):
+        ShardWriter(tmp_path / "journal", {"size": 4}, 1000)
+    shard = tmp_path / "shard" / "shard-00000.npy"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(DatalistError, match=r"shard-00000.npy is damaged: it has 187 of the 188 bytes"):
+        ShardWriter(tmp_path / "shard", {"size": 4}, 1000)
+    small = tmp_path / "thumbnails" / ".prepare" / "thumbnails.u8"
+    small.write_bytes(b"")
+    with pytest.raises(DatalistError, match=r"thumbnails.u8 is damaged"):
+        ShardWriter(tmp_path / "thumbnails", {"size": 4}, 1000)
+
+
+def test_the_file_that_an_unfinished_run_was_reading_is_suspect(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path, {"size": 4}, 1000)
+    assert writer.suspect is None
+    writer.begin("source 7")
+    writer.abandon()
+    writer = ShardWriter(tmp_path, {"size": 4}, 1000)
+    assert writer.suspect == "source 7"
+    writer.add(_outcome(0))
+    writer.close()
+    writer = ShardWriter(tmp_path, {"size": 4}, 1000)
+    assert writer.suspect is None
+    writer.close()

@@ -3,8 +3,11 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import multiprocessing
 import os
+import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,12 @@ from monai_anat.data import (
     pretraining_datalist,
 )
 from monai_anat.data.preparation.journal import ShardWriter
-from monai_anat.data.preparation.prepare import iterate_preparation
+from monai_anat.data.preparation.prepare import PrepareProgress
+from monai_anat.data.preparation.prepare_one import Outcome, Task, prepare_file
+from monai_anat.data.preparation.workers import CRASHED
+from monai_anat.data.reading import radiograph
 from monai_anat.data.reading.shards import open_index
+from monai_anat.files import FolderInUseError
 
 
 @pytest.fixture
@@ -39,13 +46,16 @@ def source(write_radiographs: Callable[..., Path]) -> Path:
     return folder
 
 
+TIMED = ("summary.json", "checksums.json")  # hold how long it took
+
+
 def _prepare(source: Path, out: Path, **arguments: Any) -> Any:
     arguments = {"size": 48, "patient_pattern": r"p(\d)_", "key_file": out.parent / "key", **arguments}
     return prepare_radiographs(source, out, **arguments)
 
 
 def _content(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != "summary.json"}
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name not in TIMED}
 
 
 def test_what_is_taken_and_what_is_set_aside_and_why(source: Path, tmp_path: Path) -> None:
@@ -95,29 +105,38 @@ def test_processes_change_nothing(source: Path, tmp_path: Path) -> None:
     assert _content(tmp_path / "alone") == _content(tmp_path / "many")
 
 
+def _stop_at(number: int) -> Callable[[PrepareProgress], None]:
+    def stop(progress: PrepareProgress) -> None:
+        if progress.done == number:
+            assert progress.total == 17 and progress.seconds_left is not None
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_that_is_stopped_anywhere_goes_on_without_doing_work_twice(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     _prepare(source, tmp_path / "whole")
-    arguments: dict[str, Any] = {"size": 48, "patient_pattern": r"p(\d)_", "key_file": tmp_path / "key"}
     monkeypatch.setattr("monai_anat.data.preparation.journal._FLUSH_EVERY", 1)
-    steps = iterate_preparation(source, tmp_path / "parts", **arguments)
-    for _ in range(7):
-        progress = next(steps)
-    assert progress.done == 7 and progress.total == 17 and progress.seconds_left is not None
-    steps.close()
+    with pytest.raises(KeyboardInterrupt):
+        _prepare(source, tmp_path / "parts", workers=workers, on_progress=_stop_at(7))
     assert not (tmp_path / "parts" / "index.npy").exists()
-    seen = []
-    real = __import__("monai_anat.data.preparation.prepare", fromlist=["prepare_file"]).prepare_file
-    monkeypatch.setattr(
-        "monai_anat.data.preparation.prepare.prepare_file", lambda *task: seen.append(task[0]) or real(*task)
-    )
-    _prepare(source, tmp_path / "parts")
-    assert seen == list(range(7, 17))
+    seen = tmp_path / "seen"
+
+    def noting(task: Task) -> Outcome:
+        with seen.open("a") as handle:  # workers are other processes
+            handle.write(f"{task.position}\n")
+        return prepare_file(task)
+
+    monkeypatch.setattr("monai_anat.data.preparation.prepare.prepare_file", noting)
+    _prepare(source, tmp_path / "parts", workers=workers)
+    assert [int(line) for line in seen.read_text().split()] == list(range(7, 17))
     assert _content(tmp_path / "parts") == _content(tmp_path / "whole")
-    seen.clear()
-    _prepare(source, tmp_path / "parts")
-    assert seen == []
+    seen.unlink()
+    _prepare(source, tmp_path / "parts", workers=workers)
+    assert not seen.exists()
 
 
 def test_new_files_are_added_to_a_finished_folder(source: Path, tmp_path: Path) -> None:
@@ -167,19 +186,115 @@ def test_full_disk_is_a_sentence_and_the_next_run_goes_on(
     assert calls and _prepare(source, tmp_path / "out").written == 13
 
 
-def test_file_that_kills_its_process_is_set_aside(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = __import__("monai_anat.data.reading.radiograph", fromlist=["decode"]).decode
-
+def _deadly(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], None]) -> None:
     def decode(path: str) -> Any:
-        if "p2_4" in path:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(path)
+        if name in path:
+            act()
+        return radiograph.decode(path)
 
     monkeypatch.setattr("monai_anat.data.preparation.prepare_one.decode", decode)
-    summary = _prepare(source, tmp_path / "out", workers=2)
-    assert summary.written == 12 and summary.reasons["decoding the file ended the process"] == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_file_that_kills_its_process_is_set_aside(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    _deadly(monkeypatch, "p2_4", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    summary = _prepare(source, tmp_path / "out", workers=workers)
+    assert summary.written == 12 and summary.reasons[CRASHED] == 1
+
+
+def test_file_that_takes_too_long_is_set_aside(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _deadly(monkeypatch, "p2_4", lambda: time.sleep(60))
+    summary = _prepare(source, tmp_path / "out", time_limit=1.0)
+    assert summary.written == 12
+    assert summary.reasons["decoding the file took longer than the time limit of 1 s"] == 1
+
+
+def test_file_that_killed_a_run_without_workers_is_set_aside_by_the_next(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _deadly(monkeypatch, "p2_4", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    process = multiprocessing.get_context("fork").Process(
+        target=_prepare, args=(source, tmp_path / "out"), kwargs={"workers": 0}
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    summary = _prepare(source, tmp_path / "out", workers=0)
+    assert summary.written == 12 and summary.reasons[CRASHED] == 1
+
+
+def test_a_second_run_on_a_folder_is_refused_while_the_first_runs(source: Path, tmp_path: Path) -> None:
+    refused = []
+
+    def second(progress: PrepareProgress) -> None:
+        with pytest.raises(FolderInUseError, match="in use by preparation, process"):
+            _prepare(source, tmp_path / "out")
+        refused.append(progress.done)
+
+    _prepare(source, tmp_path / "out", on_progress=second)
+    assert len(refused) == 17
+
+
+def test_a_folder_is_not_continued_from_another_source_key_or_after_changes(source: Path, tmp_path: Path) -> None:
+    """Today's files would stand beside those of an earlier run, without a word."""
+    _prepare(source, tmp_path / "out")
+    shutil.copytree(source, tmp_path / "other")
+    for arguments, message in (
+        ({"source": tmp_path / "other"}, "another source"),
+        ({"key_file": tmp_path / "key 2"}, r"arguments \(another key_file\)"),
+        ({"patient_pattern": "x"}, "another patient_pattern"),
+        ({"size": 64}, "size=48 then, 64 now"),
+    ):
+        with pytest.raises(DatalistError, match=message):
+            _prepare(**{"source": source, "out": tmp_path / "out", **arguments})
+    with Image.open(source / "p0_0.png") as image:
+        image.rotate(180).save(source / "p0_0.png")
+    with pytest.raises(DatalistError, match=r"1 images of out=.* come from files that are gone or changed"):
+        _prepare(source, tmp_path / "out")
+
+
+def test_a_list_whose_labels_changed_is_another_list(source: Path, tmp_path: Path) -> None:
+    items = [{"image": str(source / "p0_0.png"), "label": 1}, {"image": str(source / "p2_4.png"), "label": 0}]
+    _prepare(items, tmp_path / "out")
+    items[1]["label"] = 1
+    with pytest.raises(DatalistError, match=r"1 images of .* changed since, in content or in the list"):
+        _prepare(items, tmp_path / "out")
+
+
+def test_masks_and_folders_of_splits_do_not_become_training_images(source: Path, tmp_path: Path) -> None:
+    (source / "test").mkdir()
+    (source / "masks").mkdir()
+    (source / "p5_10.png").rename(source / "test" / "p5_10.png")
+    (source / "p5_11.png").rename(source / "test" / "p5_11.png")
+    halves = np.zeros((80, 90), np.uint8)
+    halves[:, 45:] = 255
+    Image.fromarray(halves).save(source / "masks" / "p0_0.png")
+    Image.fromarray(halves).save(source / "p6_lung.jpg", quality=60)
+    summary = _prepare(source, tmp_path / "out")
+    assert summary.splits == {"training": 11, "test": 2}
+    assert summary.reasons["the file lies in a folder of masks"] == 1
+    assert summary.reasons["the picture has few gray values, like a mask"] == 1
+
+
+def test_home_folder_and_names_in_what_is_left_behind(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source.rename(tmp_path / "Mustermann")
+    (tmp_path / "Mustermann" / "p0_0.png").rename(tmp_path / "Mustermann" / "p0_Erika.png")
+    prepare_radiographs(
+        "~/Mustermann",
+        "~/out",
+        size=48,
+        patient_pattern=r"p(\d)_|(Mustermann)",
+        key_file="~/key",
+        splits={"training": 1},
+    )
+    assert (tmp_path / "key").is_file()
+    for path in (tmp_path / "out").rglob("*"):
+        assert not path.is_file() or not any(name in path.read_bytes() for name in (b"Mustermann", b"Erika"))
 
 
 def test_names_of_splits_in_any_alphabet_but_not_of_any_length(source: Path, tmp_path: Path) -> None:
@@ -200,6 +315,8 @@ def test_names_of_splits_in_any_alphabet_but_not_of_any_length(source: Path, tmp
         ({"view": "side"}, "view must be"),
         ({"stratify": "age"}, "stratify must be"),
         ({"workers": -1}, "workers must be"),
+        ({"time_limit": 0}, "time_limit must be more than 0 seconds"),
+        ({"patient_pattern": "(p"}, r"patient_pattern must be a regular expression, got '\(p': missing \)"),
         ({"splits": {"training": 0.4}}, "sum to 1"),
     ],
 )

@@ -8,12 +8,24 @@ import pytest
 
 from monai_anat.data import synthetic_radiograph
 from monai_anat.data.preparation.candidates import Candidate
-from monai_anat.data.preparation.prepare_one import judge, prepare_file, prepared_spacing, source_hash, to_size
+from monai_anat.data.preparation.prepare_one import (
+    Outcome,
+    Task,
+    judge,
+    prepare_file,
+    prepared_spacing,
+    source_hash,
+    to_size,
+)
 from monai_anat.data.reading.decoding import Decoded
 
 
 def _decoded(height: int = 64, width: int = 80, **info: object) -> Decoded:
     return Decoded(synthetic_radiograph((height, width))[0], None, {"pixel_aspect": 1.0, **info})
+
+
+def _prepare_file(position: int, candidate: Candidate, source: str, key: bytes, size: int, view: str) -> Outcome:
+    return prepare_file(Task(position, candidate, source, key, size, view))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +48,16 @@ def _decoded(height: int = 64, width: int = 80, **info: object) -> Decoded:
         (_decoded(), "RAO", "oblique view"),
         (_decoded(), "AP_horizontal", ""),
         (_decoded(), "AP LLD", ""),
-        (_decoded(), "SWIMMERS", ""),
+        (_decoded(), "SWIMMERS", "names a view that is not known to be frontal"),
+        (_decoded(), "CT", "names a view that is not known to be frontal"),
+        (_decoded(), "Axial", "names a view that is not known to be frontal"),
+        (_decoded(), "COSTAL", "names a view that is not known to be frontal"),
+        (_decoded(view="PA"), "JANE DOE", "names a view that is not known to be frontal"),
+        (_decoded(), "AP Supine", ""),
+        (_decoded(), "supine", ""),
+        (_decoded(), "unknown", ""),
+        (_decoded(), " ", ""),
+        (Decoded((np.indices((64, 80)).sum(0) // 48).astype(np.float32) / 2), None, "few gray values"),
         (_decoded(modality="XA"), None, "modality XA"),
         (_decoded(modality="DX"), None, ""),
         (_decoded(64, 64, pixel_aspect=6.0), None, "strip"),
@@ -86,15 +107,15 @@ def test_spacing_grows_with_shrinking() -> None:
 def test_outcome_names_nobody_and_never_raises(tmp_path: Path, make_dicom: Callable[..., Path]) -> None:
     values = np.round(synthetic_radiograph(64)[0] * 4000).astype(np.uint16)
     path = make_dicom(tmp_path / "Doe_Jane.dcm", values, PatientID="4711", PatientName="Doe^Jane", ViewPosition="PA")
-    outcome = prepare_file(3, Candidate(str(path)), "hash", b"key", 32, "frontal")
+    outcome = _prepare_file(3, Candidate(str(path)), "hash", b"key", 32, "frontal")
     assert outcome.reason == "" and outcome.pixels is not None and outcome.record is not None
     assert outcome.record["view"] == "PA" and outcome.record["patient_known"]
     for secret in ("Doe", "Jane", "4711"):
         assert secret not in repr(outcome)
     path.write_bytes(b"")
-    outcome = prepare_file(3, Candidate(str(path)), "hash", b"key", 32, "frontal")
+    outcome = _prepare_file(3, Candidate(str(path)), "hash", b"key", 32, "frontal")
     assert "empty" in outcome.reason and "Doe" not in outcome.reason
-    assert prepare_file(0, Candidate("x", reason="why"), "h", b"k", 32, "any").reason == "why"
+    assert _prepare_file(0, Candidate("x", reason="why"), "h", b"k", 32, "any").reason == "why"
 
 
 @pytest.mark.parametrize(
@@ -107,15 +128,16 @@ def test_a_listed_view_is_recorded_in_fixed_words(
     """What a table has in its column may be anything, in any alphabet."""
     values = np.round(synthetic_radiograph(64)[0] * 4000).astype(np.uint16)
     path = make_dicom(tmp_path / "a.dcm", values, ViewPosition="AP")
-    record = prepare_file(0, Candidate(str(path), view=listed), "hash", b"key", 32, "any").record
+    record = _prepare_file(0, Candidate(str(path), view=listed), "hash", b"key", 32, "any").record
     assert record is not None and record["view"] == recorded
 
 
 def test_source_hash_changes_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"1")
-    before = source_hash(str(path), b"k")
-    assert source_hash(str(path), b"k") == before
+    before = source_hash(Candidate(str(path)), b"k")
+    assert source_hash(Candidate(str(path)), b"k") == before
+    assert len({before, *(source_hash(Candidate(str(path), **{n: "1"}), b"k") for n in ("patient", "split"))}) == 3
     path.write_bytes(b"22")
-    assert source_hash(str(path), b"k") != before
-    assert source_hash(str(tmp_path / "none"), b"k")
+    assert source_hash(Candidate(str(path)), b"k") != before
+    assert source_hash(Candidate(str(tmp_path / "none")), b"k")
