@@ -7,12 +7,12 @@ from math import prod
 
 import numpy as np
 import numpy.typing as npt
-from monai.config import KeysCollection, NdarrayOrTensor
+from monai.config import NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 
 from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind
+from monai_anat.transforms.crop_inverse import RandBoxCropd
 from monai_anat.transforms.geometry import box_slices, per_axis
-from monai_anat.transforms.shared_draw import RandSharedDrawd
 
 __all__ = ["RandAnatomyCell", "RandAnatomyCelld", "anatomy_cell_boxes", "bisection_grid"]
 
@@ -105,17 +105,11 @@ class RandAnatomyCell(Randomizable, Transform):
         return same_kind(cell, img, np.column_stack([np.eye(len(self.box[0])), self.box[0]]))
 
 
-class RandAnatomyCelld(RandSharedDrawd):
-    """Dictionary form of :class:`RandAnatomyCell`: one cell for all keys of a sample.
-
-    Args:
-        keys: images (C, H, W[, D]) of the same spatial shape.
-        level: the number of bisections, or the grid as (rows, columns[, depth]).
-        allow_missing_keys: do nothing for keys that are not there.
+class RandAnatomyCelld(RandBoxCropd):
+    """Dictionary form of :class:`RandAnatomyCell`. The inverse pastes the cell back at its place.
 
     >>> RandAnatomyCelld("image", level=2)({"image": np.zeros((1, 64, 48), np.uint8)})["image"].shape
     (1, 32, 24)
     """
 
-    def __init__(self, keys: KeysCollection, level: int | Sequence[int] = 2, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, RandAnatomyCell(level), allow_missing_keys)
+    array_transform = RandAnatomyCell

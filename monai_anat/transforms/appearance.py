@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from monai.config import KeysCollection, NdarrayOrTensor
+from monai.config import NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
 from monai_anat.precision import at_least_float32
 from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
 from monai_anat.transforms.draws import check_prob
-from monai_anat.transforms.shared_draw import RandSharedDrawd
+from monai_anat.transforms.shared_draw import RandDictionaryForm
 
 __all__ = [
     "Appearance",
@@ -30,7 +30,7 @@ __all__ = [
     "adjust_brightness_contrast",
     "change_appearance",
     "gaussian_blur",
-    "rotate",
+    "rotate_in_plane",
     "solarize",
 ]
 
@@ -94,7 +94,7 @@ def gaussian_blur(pixels: Tensor, sigma: float) -> Tensor:
     return blurred.to(pixels.dtype)
 
 
-def rotate(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
+def rotate_in_plane(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
     """Turn an image about its middle, in the plane of its first two axes.
 
     Args:
@@ -105,7 +105,7 @@ def rotate(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
     Returns:
         The same shape, linearly interpolated.
 
-    >>> rotate(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), 90.0).round()
+    >>> rotate_in_plane(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), 90.0).round()
     tensor([[[2., 4.],
              [1., 3.]]])
     """
@@ -188,7 +188,7 @@ def change_appearance(pixels: Tensor, appearance: Appearance) -> Tensor:
     out = adjust_brightness_contrast(out, appearance.brightness, appearance.contrast, appearance.contrast_first)
     out = gaussian_blur(out, appearance.blur_sigma)
     out = solarize(out) if appearance.solarized else out
-    return rotate(out, appearance.angle, appearance.fill)
+    return rotate_in_plane(out, appearance.angle, appearance.fill)
 
 
 class RandAppearance(Randomizable, Transform):
@@ -285,37 +285,11 @@ def _factor(change: float, place: float) -> float:
     return _between(max(0.0, 1 - change), 1 + change, place)
 
 
-class RandAppearanced(RandSharedDrawd):
-    """Dictionary form of :class:`RandAppearance`: one draw for all keys of a sample.
+class RandAppearanced(RandDictionaryForm):
+    """Dictionary form of :class:`RandAppearance`.
 
-    Args:
-        keys: images (C, H, W[, D]) of the same spatial shape.
-        brightness: largest change of the brightness factor from 1.
-        contrast: largest change of the contrast factor from 1.
-        jitter_prob: share of images whose brightness and contrast change.
-        blur_sigma: smallest and largest standard deviation of the blur in pixels.
-        blur_prob: share of images that are blurred.
-        solarize_prob: share of images that are solarised.
-        angle: largest rotation in degrees, to either side.
-        fill: gray level of what a rotation brings into view.
-        allow_missing_keys: do nothing for keys that are not there.
-
-    >>> RandAppearanced("image")({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
+    >>> RandAppearanced("image", angle=30.0)({"image": np.zeros((1, 16, 16), np.uint8)})["image"].shape
     (1, 16, 16)
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        brightness: float = 0.4,
-        contrast: float = 0.4,
-        jitter_prob: float = 0.8,
-        blur_sigma: tuple[float, float] = (0.1, 2.0),
-        blur_prob: float = 0.5,
-        solarize_prob: float = 0.0,
-        angle: float = 0.0,
-        fill: float = 0.0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = RandAppearance(brightness, contrast, jitter_prob, blur_sigma, blur_prob, solarize_prob, angle, fill)
-        super().__init__(keys, transform, allow_missing_keys)
+    array_transform = RandAppearance

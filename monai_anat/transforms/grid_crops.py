@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Randomizable, SpatialCrop, Transform
+from monai.transforms import InvertibleTransform, MapTransform, Randomizable, SpatialCrop, Transform
 from torch import Tensor
 
 from monai_anat.keys import CORRESPONDENCE, VIEW_1, VIEW_2
@@ -169,7 +169,7 @@ class OverlappingGridCrops(Transform):
         return window
 
 
-class RandOverlappingGridCropsd(Randomizable, MapTransform):
+class RandOverlappingGridCropsd(Randomizable, MapTransform, InvertibleTransform):
     """Two randomly placed crops of one grid, and which of their cells show the same anatomy.
 
     The views of PEAC, section 3 (arXiv 2312.00335): crops only, no resampling, no flip; see :func:`draw_grid_crops`.
@@ -229,3 +229,14 @@ class RandOverlappingGridCropsd(Randomizable, MapTransform):
             views = self.crops(out[key], place.offset_1, place.offset_2, place.origin)
             out[names[0]], out[names[1]], out[CORRESPONDENCE] = views
         return out
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Refuse to invert: one image has become two crops, and the image itself is still in the sample.
+
+        Raises:
+            NotImplementedError: always. The message names the way out.
+        """
+        raise NotImplementedError(
+            f"RandOverlappingGridCropsd cannot be inverted: {self.keys[0]!r} is still in the sample, uncropped. For "
+            "the place of a crop call OverlappingGridCrops.window, or leave this transform out of the chain to invert"
+        )

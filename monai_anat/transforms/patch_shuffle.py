@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
+from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
@@ -169,6 +170,15 @@ def _stored_order(data: Mapping[Hashable, Any], order_key: str) -> NdarrayOrTens
     return order
 
 
+def _recorded_order(transform: InvertibleTransform, image: Any) -> Tensor | None:
+    """Take the order off a MetaTensor that records it; None for any other image."""
+    if not isinstance(image, MetaTensor):
+        return None
+    if not any(record.get("id") == id(transform) for record in image.applied_operations):
+        return None
+    return torch.tensor(transform.pop_transform(image)["extra_info"]["order"])
+
+
 class RandShufflePatchesd(RandomizableTransform, MapTransform, InvertibleTransform):
     """Shuffle the patches of one or more images by one random order, which stays in the sample.
 
@@ -223,11 +233,26 @@ class RandShufflePatchesd(RandomizableTransform, MapTransform, InvertibleTransfo
         for key in keys:
             if self._do_transform:
                 out[key] = shuffle_patches(out[key], self.order, self.patch_size)
+            if isinstance(out[key], MetaTensor):
+                self.push_transform(  # type: ignore[no-untyped-call]
+                    out[key], extra_info={"order": self.order.tolist()}
+                )
         return out
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Restore the images of one sample by the order that it carries."""
-        return RestorePatchesd(self.keys, self.patch_size, self.order_key, self.allow_missing_keys)(data)
+        """Restore the images of one sample.
+
+        The order comes from the record of a MetaTensor, else from the sample.
+
+        Raises:
+            KeyError: if neither has the order.
+        """
+        out = dict(data)
+        for key in self.key_iterator(out):
+            recorded = _recorded_order(self, out[key])
+            order = _stored_order(out, self.order_key) if recorded is None else recorded
+            out[key] = restore_patches(out[key], order, self.patch_size)
+        return out
 
 
 class RestorePatchesd(MapTransform):

@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F
-from monai.config import KeysCollection, NdarrayOrTensor
+from monai.config import NdarrayOrTensor
 from monai.transforms import Randomizable, Transform
 from torch import Tensor
 
 from monai_anat.precision import at_least_float32
 from monai_anat.transforms.array_kinds import BACKENDS, plain_tensor, same_kind, unit_range
+from monai_anat.transforms.crop_inverse import RandBoxCropd
 from monai_anat.transforms.geometry import box_slices, per_axis
-from monai_anat.transforms.shared_draw import RandSharedDrawd
 
 __all__ = ["RandResizedCrop", "RandResizedCropd", "draw_resized_crop_box", "resized_crop"]
 
@@ -162,28 +162,11 @@ class RandResizedCrop(Randomizable, Transform):
         return same_kind(result, img, index_map)
 
 
-class RandResizedCropd(RandSharedDrawd):
-    """Dictionary form of :class:`RandResizedCrop`: one box for all keys of a sample.
-
-    Args:
-        keys: images (C, H, W[, D]) of the same spatial shape.
-        size: of the result in pixels, one number or one per axis.
-        area: smallest and largest share of the image.
-        ratio: smallest and largest ratio of width to height.
-        mode: "bilinear" or "bicubic".
-        allow_missing_keys: do nothing for keys that are not there.
+class RandResizedCropd(RandBoxCropd):
+    """Dictionary form of :class:`RandResizedCrop`. The inverse pastes the crop back at its place.
 
     >>> RandResizedCropd("image", 8)({"image": np.zeros((1, 32, 24), np.uint8)})["image"].shape
     (1, 8, 8)
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        size: int | Sequence[int],
-        area: tuple[float, float] = (0.2, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        mode: Mode = "bilinear",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, RandResizedCrop(size, area, ratio, mode), allow_missing_keys)
+    array_transform = RandResizedCrop

@@ -1,9 +1,10 @@
-"""The dictionary form of a random array transform: one draw for all keys of a sample."""
+"""Dictionary forms of random array transforms: one draw for all keys of a sample."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from inspect import Parameter, Signature, signature
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
@@ -11,7 +12,7 @@ from monai.transforms import MapTransform, Randomizable
 
 from monai_anat.transforms.array_kinds import BACKENDS
 
-__all__ = ["ArrayTransform", "RandSharedDrawd", "shared_shape"]
+__all__ = ["ArrayTransform", "RandDictionaryForm", "RandSharedDrawd", "shared_shape"]
 
 
 def shared_shape(data: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> tuple[int, ...] | None:
@@ -92,3 +93,30 @@ class RandSharedDrawd(Randomizable, MapTransform):
         for key in keys:
             out[key] = self.transform(out[key], randomize=False)
         return out
+
+
+class RandDictionaryForm(RandSharedDrawd):
+    """Base of dictionary transforms that take the arguments of one array transform.
+
+    A subclass sets ``array_transform`` and nothing else.
+
+    Args:
+        keys: keys of images (C, H, W[, D]) of the same spatial shape.
+        arguments: positional arguments of the array transform.
+        allow_missing_keys: if True, skip keys that the sample does not have.
+        options: keyword arguments of the array transform.
+    """
+
+    #: class of the array transform
+    array_transform: ClassVar[type[ArrayTransform]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "array_transform" in cls.__dict__:
+            keys = Parameter("keys", Parameter.POSITIONAL_OR_KEYWORD, annotation=KeysCollection)
+            missing = Parameter("allow_missing_keys", Parameter.KEYWORD_ONLY, default=False, annotation=bool)
+            own = signature(cls.array_transform).parameters.values()
+            cls.__signature__ = Signature([keys, *own, missing])  # type: ignore[attr-defined]
+
+    def __init__(self, keys: KeysCollection, *arguments: Any, allow_missing_keys: bool = False, **options: Any) -> None:
+        super().__init__(keys, self.array_transform(*arguments, **options), allow_missing_keys)

@@ -205,4 +205,4 @@ def test_a_folder_of_traps_is_walked_to_its_end(tmp_path: Path) -> None:
         assert sum(count for reason, count in summary.reasons.items() if "in a circle" in reason) == 2
         assert not any("decoding failed" in reason for reason in summary.reasons)
         assert any("passed over: 1 x .txt" in note for note in summary.notes)
-        assert any("1 of 1 images have no view in their header or list and count as frontal" in note for note in summary.notes)
+        assert any("1 of 1 images have no view in their header" in note for note in summary.notes)

@@ -12,8 +12,11 @@ __all__ = [
     "looks_like_mask",
 ]
 
-#: a picture with fewer distinct values than this is no radiograph; one of 4 bits is not below
-FEW_GRAY_VALUES = 16
+#: a picture with fewer distinct values than this is a mask if it consists of flat areas
+FEW_GRAY_VALUES = 32
+_FEWEST = 5  # below this number of values, no picture is a radiograph
+_FLAT = 0.92  # share of equal neighbors in masks; radiographs of 3 bits have less
+_LINES = 256  # rows and columns whose neighbors are compared
 _SAMPLES = 65_536  # pixels that are looked at
 _LEVELS = 256
 _CLUSTER = 6  # levels on either side of a peak that lossy compression of a flat area reaches
@@ -27,7 +30,7 @@ _PEAKS = 4
 def looks_like_mask(pixels: NDArray[Any]) -> bool:
     """Return whether a picture has the gray values of a mask and not those of a radiograph.
 
-    Two signs count: fewer than ``FEW_GRAY_VALUES`` distinct values, or nearly all pixels at or close to two to four
+    Two signs count: fewer than ``FEW_GRAY_VALUES`` distinct values in flat areas, or nearly all pixels at or close to two to four
     levels that lie far apart, as in a mask that was saved as JPEG. A blank picture is no mask.
 
     Args:
@@ -44,7 +47,17 @@ def looks_like_mask(pixels: NDArray[Any]) -> bool:
     distinct = len(np.unique(sample))
     if distinct < 2:
         return False
-    return distinct < FEW_GRAY_VALUES or _is_compressed_mask(sample)
+    if distinct < _FEWEST or (distinct < FEW_GRAY_VALUES and _is_flat(pixels)):
+        return True
+    return _is_compressed_mask(sample)
+
+
+def _is_flat(pixels: NDArray[Any]) -> bool:
+    """Return whether nearly all neighbors along rows and along columns are equal."""
+    rows = pixels[:: max(1, pixels.shape[0] // _LINES)]
+    columns = pixels[:, :: max(1, pixels.shape[1] // _LINES)]
+    along = float((rows[:, 1:] == rows[:, :-1]).mean()), float((columns[1:] == columns[:-1]).mean())
+    return min(along) >= _FLAT
 
 
 def _is_compressed_mask(sample: NDArray[np.float64]) -> bool:

@@ -19,7 +19,7 @@ from monai_anat.transforms import (
     gaussian_blur,
     solarize,
 )
-from monai_anat.transforms.appearance import change_appearance, rotate
+from monai_anat.transforms.appearance import change_appearance, rotate_in_plane
 
 
 def noise(*shape: int) -> Tensor:
@@ -103,7 +103,7 @@ def test_blur_treats_channels_apart_and_the_axes_alike() -> None:
 def test_quarter_turns_are_exact_and_counter_clockwise(quarters: int, shape: tuple[int, ...]) -> None:
     pixels = noise(*shape)
     torch.testing.assert_close(
-        rotate(pixels, 90.0 * quarters), torch.rot90(pixels, quarters, (1, 2)), atol=1e-5, rtol=0
+        rotate_in_plane(pixels, 90.0 * quarters), torch.rot90(pixels, quarters, (1, 2)), atol=1e-5, rtol=0
     )
 
 
@@ -111,18 +111,18 @@ def test_an_oblong_image_keeps_its_scale() -> None:
     """A disc in the middle of an oblong image stays a disc."""
     row, col = torch.meshgrid(torch.arange(41.0) - 20, torch.arange(81.0) - 40, indexing="ij")
     disc = torch.sigmoid(10 - (row**2 + col**2).sqrt())[None]
-    torch.testing.assert_close(rotate(disc, 33.0), disc, atol=0.02, rtol=0)
+    torch.testing.assert_close(rotate_in_plane(disc, 33.0), disc, atol=0.02, rtol=0)
 
 
 def test_back_and_forth_restores_the_middle_and_corners_are_filled() -> None:
     pixels = gaussian_blur(noise(1, 41, 41), 3.0)
-    back = rotate(rotate(pixels, 20.0), -20.0)
+    back = rotate_in_plane(rotate_in_plane(pixels, 20.0), -20.0)
     torch.testing.assert_close(back[:, 12:-12, 12:-12], pixels[:, 12:-12, 12:-12], atol=0.01, rtol=0)
-    assert rotate(torch.ones(1, 20, 20), 45.0)[0, 0, 0] == 0.0
-    filled = rotate(torch.ones(1, 20, 20), 45.0, fill=0.25)
+    assert rotate_in_plane(torch.ones(1, 20, 20), 45.0)[0, 0, 0] == 0.0
+    filled = rotate_in_plane(torch.ones(1, 20, 20), 45.0, fill=0.25)
     assert filled[0, 0, 0] == 0.25
     assert filled[0, 10, 10] == pytest.approx(1.0)
-    assert rotate(pixels, 0.0) is pixels
+    assert rotate_in_plane(pixels, 0.0) is pixels
 
 
 # ---------------------------------------------------------------------- draws
@@ -131,7 +131,7 @@ def test_back_and_forth_restores_the_middle_and_corners_are_filled() -> None:
 def test_a_record_is_applied_in_order() -> None:
     pixels = noise(1, 12, 12)
     record = Appearance(brightness=1.2, contrast=0.8, blur_sigma=0.7, solarized=True, angle=10.0)
-    expected = rotate(solarize(gaussian_blur(adjust_brightness_contrast(pixels, 1.2, 0.8), 0.7)), 10.0)
+    expected = rotate_in_plane(solarize(gaussian_blur(adjust_brightness_contrast(pixels, 1.2, 0.8), 0.7)), 10.0)
     torch.testing.assert_close(change_appearance(pixels, record), expected)
     assert change_appearance(pixels, Appearance()) is pixels
 

@@ -45,6 +45,19 @@ def test_radiographs_in_difficult_forms_are_no_masks() -> None:
     assert not looks_like_mask(np.clip(pixels * 3 - 1, 0, 1)), "hard window"
 
 
+@pytest.mark.parametrize("bits", [3, 4, 5])
+def test_coarse_radiographs_are_no_masks(bits: int) -> None:
+    for item in pretraining_datalist()[:5]:
+        with Image.open(item["image"]) as image:
+            small = np.asarray(image.resize((96, 80)))
+        assert not looks_like_mask(small >> (8 - bits))
+
+
+def test_masks_of_many_structures() -> None:
+    ribs = (np.arange(200)[:, None] // 10 + 1) * (np.arange(160) > 40)
+    assert len(np.unique(ribs)) == 21 and looks_like_mask(ribs)
+
+
 def test_blank_pictures_and_numbers_that_are_none() -> None:
     assert not looks_like_mask(np.zeros((20, 20)))
     assert not looks_like_mask(np.full((20, 20), np.nan))
