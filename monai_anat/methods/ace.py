@@ -1,4 +1,4 @@
-"""ACE: a token of a large crop is made of the tokens of a small crop that show its parts, and the reverse."""
+"""ACE: composition and decomposition of the tokens of a large and a small crop."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.keys import CROP_OFFSET, IMAGE, VIEW_1, VIEW_2
-from monai_anat.losses.distillation import DistillationCenter, check_temperatures, self_distillation
+from monai_anat.losses.distillation import check_temperatures
 from monai_anat.losses.matching import matching_cross_entropy
 from monai_anat.methods.base import TeacherStudentMethod, check_view, token_grid, used_terms
 from monai_anat.methods.contrast_views import check_area
+from monai_anat.methods.parts import frozen_copy
+from monai_anat.methods.self_distillation import SelfDistillation
 from monai_anat.methods.views import RandViewsd
 from monai_anat.networks.backbones.backbone import Backbone, to_tokens
 from monai_anat.networks.heads.matching_heads import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
-from monai_anat.networks.heads.prototypes import PrototypeHead
 from monai_anat.precision import at_least_float32
 from monai_anat.schedules import Progress
 from monai_anat.transforms.appearance import Appearance, RandAppearance, change_appearance
@@ -38,46 +39,47 @@ from monai_anat.transforms.resized_crops import draw_resized_crop_box, resized_c
 
 __all__ = ["ACEMethod", "RandACEViewsd"]
 
-#: sharpening and limit of the equalization where they are drawn, as commonly set for photographs
+#: range of the amount of sharpening and of the clip limit of the equalization, as commonly set for photographs
 _SHARPEN_AMOUNT, _EQUALIZE_CLIP = (0.2, 0.5), (1.0, 4.0)
-#: cells around the matching one that count softly as matches, on the large crop's grid and on the small one's
+#: radius of the soft targets in cells, on the grid of the large crop's parts and of the small crop's wholes
 _DECOMPOSITION_RADIUS, _COMPOSITION_RADIUS = 2, 1
-#: weights alpha of a match, in the decomposition and in the composition
+#: weight alpha of a match, in the decomposition and in the composition
 _DECOMPOSITION_ALPHA, _COMPOSITION_ALPHA = 0.99, 0.9
 
 
 class RandACEViewsd(RandViewsd):
-    """Make the batch item of :class:`ACEMethod`: a large and a small crop, and how far they are apart.
+    """Make the batch item of :class:`ACEMethod`: a large and a small crop, and the offset between them.
 
-    A random part of the image (``area`` of it) is resampled to ``source_grid`` cells per side. The large crop covers
-    ``scale * grid_size`` cells and is brought to the size of the small one, ``grid_size`` cells at full resolution; so
-    a token of the large crop covers a block of whole tokens of the small one, see
+    A random part of the image is resampled to ``source_grid`` cells per side. The large crop covers
+    ``scale * grid_size`` cells and is reduced to the size of the small crop, ``grid_size`` cells at full resolution. A
+    token of the large crop then covers a block of whole tokens of the small one, see
     :func:`~monai_anat.transforms.draw_part_whole_crops`. Brightness and contrast, blur, sharpness and local contrast of
-    each crop change independently; student and teacher see the same images. No flip: the heart is on the left. ACE
-    (arXiv:2501.10131).
+    each crop change independently. Student and teacher see the same images. There is no flip, because the heart lies on
+    the left. ACE (arXiv:2501.10131).
 
-    The sample gets ``view_1`` (large) and ``view_2`` (small), (C, h, w) each and normalized, and ``crop_offset`` (2,),
-    cells from the first cell of the large crop to that of the small one (row, column).
+    The item holds ``view_1`` (large) and ``view_2`` (small), (C, h, w) each and normalized, and ``crop_offset`` (2,),
+    cells from the first cell of the large crop to the first cell of the small one (row, column).
 
-    Differs from the released code: coordinates are (row, column) throughout (there, with the scale of 2, 8.64 % of the
-    pairs show the same anatomy).
+    Differs from the released code: coordinates are (row, column) throughout (there, with a scale of 2, only 8.64 % of
+    the pairs show the same anatomy).
 
     Args:
-        keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W), uint8, uint16, or floating point in [0, 1].
         grid_size: tokens per side of a view, one number or one per axis; a multiple of the scale.
-        cell_size: pixels per side of a cell, the last stride of the backbone.
+        cell_size: side of a cell in pixels, the last stride of the backbone.
         source_grid: cells per side of the resampled image.
         scale: cells per token of the large crop along rows and columns: (2, 2), (1, 2), (2, 1) or (1, 1).
         area: smallest and largest share of the image that is resampled.
-        appearance: brightness, contrast and blur; by default up to .2, each with probability .5. ``blur_sigma`` is in
-            pixels, so views of another size want another.
-        sharpen_prob: share of crops that are sharpened.
-        equalize_prob: share of crops whose local contrast is equalized (CLAHE).
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
+        appearance: change of brightness, contrast and blur; up to 0.2, each with probability 0.5, by default.
+            ``blur_sigma`` is in pixels, so scale it with the size of the views.
+        sharpen_prob: probability of sharpening a crop.
+        equalize_prob: probability of equalizing the local contrast of a crop (CLAHE).
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
 
     Raises:
-        ValueError: for grids that do not fit each other, a probability outside [0, 1], or (when called) a volume.
+        ValueError: if the grids do not fit each other, a probability is outside [0, 1], or (when called) the image is a
+            volume.
 
     >>> views = RandACEViewsd(grid_size=4, cell_size=8, source_grid=10).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 90, 96)})
@@ -115,11 +117,11 @@ class RandACEViewsd(RandViewsd):
         self.equalize_prob = equalize_prob
         self.box = np.zeros((2, 0), np.int64)
         self.crops = PartWholeCropsDraw((), ())
-        #: of each crop: brightness, contrast and blur; sharpening; limit of the equalization; 0 where not
+        #: of each crop: change of appearance, amount of sharpening, clip limit of the equalization (0 for none)
         self.changes: list[tuple[Appearance, float, float]] = []
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw for an image of spatial shape ``data``; kept as ``box``, ``crops`` and ``changes``."""
+        """Draw for an image of spatial shape ``data`` into ``box``, ``crops`` and ``changes``."""
         self.box = draw_resized_crop_box(self.R, data, self.area)
         self.crops = draw_part_whole_crops(self.R, self.source_grid, self.grid_size, self.scale)
         self.changes = []
@@ -130,7 +132,7 @@ class RandACEViewsd(RandViewsd):
             self.changes.append((appearance, amount if sharpened else 0.0, clip if equalized else 0.0))
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make both crops of one image, and their offset."""
+        """Draw and make both crops of one image and their offset."""
         self.randomize(tuple(pixels.shape[1:]))
         size = [g * c for g, c in zip(self.source_grid, self.cell_size, strict=True)]
         source = resized_crop(pixels, self.box, size, "bicubic")
@@ -146,47 +148,47 @@ class RandACEViewsd(RandViewsd):
 
 
 class ACEMethod(TeacherStudentMethod):
-    r"""Anatomically consistent embeddings in composition and decomposition, by a student and its moving average.
+    r"""Anatomically consistent embeddings in composition and decomposition.
 
-    View 1 is a large crop :math:`l`, view 2 a small one :math:`s` of the same image; a token of the large crop covers
-    k x l tokens of the small one (2 x 2). With the unit tokens :math:`t` of the teacher's dense head, and those of the
-    student's dense head up-sampled (:math:`u`, each token predicts its parts) and down-sampled (:math:`d`, the parts
-    predict their whole), the terms are
+    View 1 is a large crop :math:`l` and view 2 a small crop :math:`s` of the same image. A token of the large crop
+    covers a block of tokens of the small one (2 x 2). The teacher's dense head gives unit tokens :math:`t`. The
+    student's dense head gives tokens that are up-sampled (:math:`u`, a token predicts its parts) or down-sampled
+    (:math:`d`, parts predict their whole). The terms are
 
-    - "decomposition": every small token finds its place among the parts of the large one, :math:`z = t_s \cdot u_l /
-      \tau`, soft targets of radius 2, weighted cross-entropy with :math:`\alpha = .99`;
-    - "composition": every large token finds its place among the wholes of the small one, :math:`z = t_l \cdot d_s /
-      \tau`, soft targets of radius 1, :math:`\alpha = .9`;
+    - "decomposition": match each small token to its place among the parts of the large crop, :math:`z = t_s \cdot u_l /
+      \tau`, with soft targets of radius 2 and a weighted cross-entropy with :math:`\alpha = 0.99`;
+    - "composition": match each large token to its place among the wholes of the small crop, :math:`z = t_l \cdot d_s /
+      \tau`, with soft targets of radius 1 and :math:`\alpha = 0.9`;
     - "global_consistency": :math:`[H(t_s, s_l) + H(t_l, s_s)] / 2`, self-distillation of the mean token of the overlap.
 
-    ("ACE: Anatomically Consistent Embeddings in Composition and Decomposition", arXiv:2501.10131.) Only these two
-    directions of matching, as in the paper. 2D only.
+    ("ACE: Anatomically Consistent Embeddings in Composition and Decomposition", arXiv:2501.10131.) As in the paper,
+    only these two directions are matched. 2D only.
 
     Differs from the released code: tokens are matched by their true overlap (there, rows and columns are exchanged and
-    8.64 % of the pairs show the same anatomy); the center observes and the prototype head sees the rows of the overlap
-    alone; the student's predictions are scaled to unit length (``normalize_student=False`` gives the released scale);
-    statistics of the dense head are those of all processes; the teacher uses the running ones.
+    8.64 % of the pairs show the same anatomy); center and prototype head see the rows of the overlap alone; the
+    student's predictions are scaled to unit length (``normalize_student=False`` gives the released scale); batch
+    normalization of the dense head is over all processes, and the teacher uses running statistics.
 
     Args:
-        backbone: any 2D backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
+        backbone: any 2D backbone; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
         image_size: side of a view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
-        scale: that of :class:`RandACEViewsd`.
-        num_prototypes: of the prototype head; a small run wants fewer.
-        head_features: width of the prototype head's hidden layers.
-        bottleneck_features: width of its last layer.
-        global_weight: of "global_consistency". A weight of 0 leaves the term and its heads away, here and below.
-        decomposition_weight: of "decomposition".
-        composition_weight: of "composition".
-        temperature: tau of the matching.
-        normalize_student: scale the up- and down-sampled tokens to unit length, so that no logit exceeds 1 / tau.
-        student_temperature: of the self-distillation.
-        teacher_temperature: of its target.
-        center_momentum: of the center of the teacher's scores.
-        frozen_prototype_epochs: first epochs in which the prototypes stay where they are.
+        scale: ``scale`` of :class:`RandACEViewsd`.
+        num_prototypes: number of prototypes of the self-distillation; use fewer for a small run.
+        head_features: width of the hidden layers of the prototype head.
+        bottleneck_features: width of its last hidden layer, which is scaled to unit length.
+        global_weight: weight of "global_consistency"; 0 disables the term and its heads.
+        decomposition_weight: weight of "decomposition"; 0 disables the term and its heads.
+        composition_weight: weight of "composition"; 0 disables the term and its heads.
+        temperature: :math:`\tau` of the matching.
+        normalize_student: scale up- and down-sampled tokens to unit length, so that no logit exceeds 1 / tau.
+        student_temperature: temperature of the student in the self-distillation.
+        teacher_temperature: temperature of the teacher in the self-distillation.
+        center_momentum: weight of the old center of the teacher's scores.
+        frozen_prototype_epochs: epochs at the start in which the prototypes get no gradient.
 
     Raises:
-        ValueError: for a backbone that is not 2D, cells that do not tile the view, a grid that is no multiple of the
-            scale, a negative weight, or a temperature that is not positive.
+        ValueError: if the backbone is not 2D, the cells do not tile the view, the grid is not a multiple of the scale,
+            a weight is negative, or a temperature is not positive.
 
     >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
@@ -223,9 +225,7 @@ class ACEMethod(TeacherStudentMethod):
                 f"backbone must be 2D, got spatial_dims={backbone.spatial_dims}; ACE is for radiographs, "
                 "PEACMethod and POPARMethod take volumes"
             )
-        check_temperatures(
-            temperature=temperature, student_temperature=student_temperature, teacher_temperature=teacher_temperature
-        )
+        check_temperatures(temperature=temperature)
         self.loss_weights = used_terms(
             decomposition=decomposition_weight, composition=composition_weight, global_consistency=global_weight
         )
@@ -239,28 +239,27 @@ class ACEMethod(TeacherStudentMethod):
             )
         self.temperature = temperature
         self.normalize_student = normalize_student
-        self.student_temperature = student_temperature
-        self.teacher_temperature = teacher_temperature
-        self.frozen_prototype_epochs = frozen_prototype_epochs
         self.backbone = backbone
-        self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
+        self.teacher = nn.ModuleDict({"backbone": frozen_copy(backbone)})
         self._add_matching_heads()
         if "global_consistency" in self.loss_weights:
-            self.prototype_head = PrototypeHead(
+            self.distillation = SelfDistillation(
                 backbone.num_features,
                 num_prototypes,
                 hidden_features=head_features,
                 bottleneck_features=bottleneck_features,
+                student_temperature=student_temperature,
+                teacher_temperature=teacher_temperature,
+                center_momentum=center_momentum,
+                frozen_epochs=frozen_prototype_epochs,
             )
-            self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
-            self.center = DistillationCenter(num_prototypes, center_momentum)
             self.find_unused_parameters = frozen_prototype_epochs > 0
 
     def _add_matching_heads(self) -> None:
         features = self.backbone.num_features
         if {"decomposition", "composition"} & set(self.loss_weights):
             self.dense_head = DenseHead(features)
-            self.teacher["dense_head"] = self.teacher_of(self.dense_head)
+            self.teacher["dense_head"] = frozen_copy(self.dense_head)
         if "decomposition" in self.loss_weights:
             self.upsampling_head = UpsamplingHead(features, self.scale)
         if "composition" in self.loss_weights:
@@ -270,10 +269,9 @@ class ACEMethod(TeacherStudentMethod):
         """Compute the terms of ``view_1`` (large), ``view_2`` (small), (B, C, H, W) each, and ``crop_offset`` (B, 2).
 
         Args:
-            batch: what :class:`RandACEViewsd` makes, collated. Without any matching cells the targets are 0, and so is
-            the
-                mean token of the overlap.
-            progress: its epoch says whether the prototypes are frozen.
+            batch: collated items of :class:`RandACEViewsd`. Samples without matching cells have targets of 0 and a
+                mean token of 0.
+            progress: current position; its epoch freezes the prototypes.
 
         Returns:
             The unweighted terms by name.
@@ -286,7 +284,8 @@ class ACEMethod(TeacherStudentMethod):
         student_large, student_small = self.forward_together(self.backbone, large, small)  # (B, D, h, w) each
         with torch.no_grad():
             teacher_large, teacher_small = self.forward_together(self.teacher["backbone"], large, small)
-        # small token i is part i + offset of the large crop; large token i is whole i - offset / scale of the small one
+        # small token i is part i + offset of the large crop;
+        # large token i is whole i - offset / scale of the small crop
         to_large = offset
         to_small = torch.stack([-offset[:, axis] // step for axis, step in enumerate(self.scale)], 1)
         parts = [side * step for side, step in zip(self.grid, self.scale, strict=True)]
@@ -305,17 +304,16 @@ class ACEMethod(TeacherStudentMethod):
         if "global_consistency" in self.loss_weights:
             inside = shifted_inside(to_small, self.grid, wholes), shifted_inside(to_large, self.grid, parts)
             student, teacher = (student_large, student_small), (teacher_large, teacher_small)
-            frozen = progress.epoch < self.frozen_prototype_epochs
-            terms["global_consistency"] = self._global_term(student, teacher, inside, frozen)
+            terms["global_consistency"] = self._global_term(student, teacher, inside, progress.epoch)
         return terms
 
     def after_step(self, progress: Progress) -> None:
         """Move the center of the teacher's scores."""
         if "global_consistency" in self.loss_weights:
-            self.center.update()
+            self.distillation.update_center()
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the student's backbone."""
+        """Return the student's backbone."""
         return {"encoder": self.backbone}
 
     def _inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -330,7 +328,7 @@ class ACEMethod(TeacherStudentMethod):
         return large, small, offset
 
     def _logits(self, seen: Tensor, predicted: Tensor) -> Tensor:
-        """Similarities (B, N, M) of the teacher's tokens of a feature map with what the student predicts."""
+        """Compute similarities (B, N, M) of the teacher's tokens and the student's predictions."""
         with torch.no_grad():
             tokens = to_tokens(self.teacher["dense_head"](seen))  # (B, N, D), unit length
         predictions = to_tokens(predicted)  # (B, M, D)
@@ -344,22 +342,15 @@ class ACEMethod(TeacherStudentMethod):
         student: tuple[Tensor, Tensor],
         teacher: tuple[Tensor, Tensor],
         inside: tuple[Tensor, Tensor],
-        frozen: bool,
+        epoch: int,
     ) -> Tensor:
         student_rows, teacher_rows = (
             torch.cat([masked_mean(to_tokens(m), mask) for m, mask in zip(maps, inside, strict=True)])  # (2B, D)
             for maps in (student, teacher)
         )
-        student_large, student_small = self.prototype_head(student_rows, frozen_prototypes=frozen).chunk(2)
-        with torch.no_grad():
-            scores = self.teacher["prototype_head"](teacher_rows)
-        self.center.observe(scores)
-        teacher_large, teacher_small = scores.chunk(2)
-        both = [
-            self_distillation(s, t, self.center.center, self.student_temperature, self.teacher_temperature)
-            for s, t in ((student_large, teacher_small), (student_small, teacher_large))
-        ]
-        return torch.stack(both).mean()
+        pairs = [(1, 0), (0, 1)]  # each crop follows the other one
+        loss: Tensor = self.distillation(student_rows.chunk(2), teacher_rows.chunk(2), pairs, epoch)
+        return loss
 
 
 def _check_scale(scale: Sequence[int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Adam: tell anatomical structures apart, from the whole image down to small cells, by momentum contrast."""
+"""Adam: momentum contrast of anatomical structures from coarse to fine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.keys import IMAGE, PHASE, VIEW_1, VIEW_2
+from monai_anat.methods.base import TeacherStudentMethod
 from monai_anat.methods.contrast_views import ViewDraw, alter_view, check_area, cut_view
-from monai_anat.methods.momentum_contrast import MomentumContrastMethod
+from monai_anat.methods.momentum_contrast import MomentumContrast
+from monai_anat.methods.parts import frozen_copy
 from monai_anat.methods.views import RandViewsd
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.schedules import Progress
@@ -35,32 +37,33 @@ LEVELS: tuple[Level, ...] = (0, 2, 4)
 class RandAdamViewsd(RandViewsd):
     """Make the batch item of :class:`AdamMethod`: two views of one anatomical cell of the image.
 
-    The stage, which ``SeededDataset`` writes into the sample as its ``phase`` (0 without one), says how fine the cells
-    are. One cell is chosen uniformly; each view is a random crop of it resampled to ``image_size``, with brightness,
-    contrast, sharpness and angle of its own. No flip: the heart is on the left. The sample gets ``view_1`` and
-    ``view_2``, (C, H, W[, D]) each and normalized. Adam, sections 2 and 3 (Hosseinzadeh Taher et al., MICCAI DART
-    2023, arXiv:2309.15358).
+    The stage sets the size of the cells. ``SeededDataset`` writes it into the sample as ``phase``; samples without a
+    phase are in stage 0. One cell is drawn uniformly. Each view is a random crop of it, resampled to ``image_size`` and
+    changed in brightness, contrast, blur and angle by itself. There is no flip, because the heart lies on the left. The
+    item holds ``view_1`` and ``view_2``, (C, H, W[, D]) each and normalized. Adam, sections 2 and 3 (Hosseinzadeh Taher
+    et al., MICCAI DART 2023, arXiv:2309.15358).
 
-    Differs from the released code: saturation and hue are left out, since they do nothing on gray images; rotations
-    are interpolated, not by the nearest pixel; what they bring into view is black, as there, before normalization.
+    Differs from the released code: saturation and hue are left out, since they have no effect on gray images; rotations
+    are interpolated linearly and not by the nearest pixel. As there, corners that a rotation uncovers are black before
+    normalization.
 
     Args:
-        keys: the key of the image: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         image_size: side of a view in pixels, one number or one per axis.
-        levels: the level of each stage: a number of bisections, or (rows, columns[, depth]).
-        area: smallest and largest share of the cell that a view shows.
-        ratio: smallest and largest ratio of width (and depth) to height of what it shows.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
-        appearance: the change of appearance; the paper's by default.
+        levels: level of each stage, a number of bisections or a grid (rows, columns[, depth]).
+        area: smallest and largest share of the cell in a view.
+        ratio: smallest and largest ratio of width (and depth) to height of a crop.
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
+        appearance: change of appearance; that of the paper by default.
 
     Raises:
-        ValueError: for no levels, or (when called) if the sample is of a further stage or the cells have fewer pixels
-            than a view.
+        ValueError: if there are no levels; when called, if the stage of the sample has no level, or a cell has fewer
+            pixels than a view.
 
     >>> sample = RandAdamViewsd(image_size=16).set_random_state(0)({"image": torch.rand(1, 64, 64), "phase": 2})
     >>> sorted(sample), tuple(sample["view_1"].shape)
-    (['phase', 'view_1', 'view_2'], (1, 16, 16))
+    (['view_1', 'view_2'], (1, 16, 16))
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class RandAdamViewsd(RandViewsd):
         self.draws: tuple[ViewDraw, ...] = ()
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw for an image of spatial shape ``data``, at the level of ``stage``; kept as ``draws``."""
+        """Draw two views of a cell of an image of spatial shape ``data`` into ``draws``."""
         cells = anatomy_cell_boxes(data, _level_of(self.levels, self.stage, "the sample"))
         cell = cells[self.R.randint(len(cells))]
         size = per_axis(self.image_size, len(data), "image_size")
@@ -104,19 +107,19 @@ class RandAdamViewsd(RandViewsd):
         return ViewDraw(box, appearance=self.appearance.draw(self.R))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace the image of a sample by the views of its stage.
+        """Make the views of a sample's stage.
 
         Args:
-            data: the sample, with its ``phase`` if there are stages; it stays as it is.
+            data: the sample, with its ``phase`` if there are stages; it is not changed.
 
         Returns:
-            The sample's other entries and the views.
+            The views, and nothing else of the sample.
         """
         self.stage = int(data.get(PHASE, 0))
         return super().__call__(data)
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make ``view_1`` and ``view_2`` of one image."""
+        """Draw and make ``view_1`` and ``view_2`` of one image."""
         self.randomize(tuple(pixels.shape[1:]))
         return {
             name: self.normalize(alter_view(cut_view(pixels, draw, self.image_size), draw))
@@ -124,8 +127,8 @@ class RandAdamViewsd(RandViewsd):
         }
 
 
-class AdamMethod(MomentumContrastMethod):
-    r"""Contrast anatomical cells from coarse to fine, without the negatives that show the same anatomy.
+class AdamMethod(TeacherStudentMethod):
+    r"""Momentum contrast of anatomical cells from coarse to fine, without negatives that show the same anatomy.
 
     With query :math:`q` (student, view 1), key :math:`k` (teacher, view 2) and the queue :math:`n_j` of earlier keys,
     all of unit length, the term "contrast" is
@@ -134,28 +137,29 @@ class AdamMethod(MomentumContrastMethod):
 
     averaged over the batch (Hosseinzadeh Taher et al., "Towards Foundation Models Learned from Anatomy in Medical
     Imaging via Self-Supervision", MICCAI DART 2023, arXiv:2309.15358). At level 0, the whole image, nothing is pruned
-    (MoCo v2, arXiv:2003.04297). The levels are the stages of one run (``SSLTrainer(stage_epochs=...)``), each of which
-    goes on with both encoders and the queue.
+    (MoCo v2, arXiv:2003.04297). The levels are the stages of one run (``SSLTrainer(stage_epochs=...)``). Each stage
+    continues with both encoders and the queue.
 
-    Differs from the released code: the teacher moves and keys enter the queue in training only (there, validation moves
-    both); pruning is one masked cross-entropy (4 times faster for 64 queries and 65,536 keys, with the same result);
-    a stage starts to prune when its own keys fill the queue; the teacher is in evaluation mode, so no statistics of a
-    batch betray the positive key and keys need not be shuffled between devices. With batch normalization, let
-    ``TeacherEMA(average_statistics=True)`` move it: statistics that are copied make old keys useless.
+    Differs from the released code: the teacher moves and keys enter the queue in training only (there, validation also
+    changes both); pruning is one masked cross-entropy (4 times faster for 64 queries and 65,536 keys, with the same
+    result); a stage starts to prune when its own keys fill the queue; the teacher is in evaluation mode, so batch
+    statistics do not reveal the positive key and keys need not be shuffled between devices. With batch normalization,
+    use ``TeacherEMA(average_statistics=True)``: copied statistics make old keys useless.
 
     Args:
-        backbone: any backbone of the contract, 2D or 3D; ResNet-50 in the paper.
-        levels: the level of each stage, as :class:`RandAdamViewsd` has them.
-        embedding_dim: width D of the contrasted embeddings.
-        hidden_dim: width of the projection's hidden layer; that of the backbone if not given.
-        queue_size: keys K that are kept; a multiple of the batch over all processes.
+        backbone: any backbone, 2D or 3D; ResNet-50 in the paper.
+        levels: level of each stage, as in :class:`RandAdamViewsd`.
+        embedding_dim: width of the contrasted embeddings.
+        hidden_dim: width of the projection's hidden layer; the channels of the backbone if None.
+        queue_size: number of keys in the queue, a multiple of the batch size over all processes.
         temperature: :math:`\tau`.
-        prune_threshold: :math:`\theta`, cosine from which on a key of the queue is no negative; None never prunes.
-        reset_queue: where a stage changes the level, wait with pruning until the queue holds keys of that level only;
-            False prunes from the first step, against the keys of the stage before too.
+        prune_threshold: :math:`\theta`, cosine from which on a key of the queue is left out of the negatives; None
+            disables pruning.
+        reset_queue: start to prune when the queue holds keys of the current level only; False prunes from the first
+            step of a stage, against keys of the previous stage as well.
 
     Raises:
-        ValueError: for no levels, a negative one, or a temperature that is not positive.
+        ValueError: if there are no levels, a level is negative, or the temperature is not positive.
 
     >>> from monai_anat.networks import ResNetBackbone
     >>> method = AdamMethod(ResNetBackbone(depth=18), queue_size=16)
@@ -179,8 +183,9 @@ class AdamMethod(MomentumContrastMethod):
         prune_threshold: float | None = 0.8,
         reset_queue: bool = True,
     ) -> None:
-        super().__init__(
-            backbone,
+        super().__init__()
+        self.contrast = MomentumContrast(
+            backbone.num_features,
             embedding_dim=embedding_dim,
             hidden_dim=hidden_dim,
             queue_size=queue_size,
@@ -191,45 +196,49 @@ class AdamMethod(MomentumContrastMethod):
         self.prune_threshold = prune_threshold
         self.reset_queue = reset_queue
         self.backbone = backbone
-        #: keys of this stage's level that entered the queue
+        self.teacher = nn.ModuleDict({"backbone": frozen_copy(backbone)})
+        #: number of keys of the current stage that entered the queue
         self.register_buffer("level_keys", torch.zeros((), dtype=torch.long))
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
-        """Compute "contrast" of ``view_1`` and ``view_2`` (B, C, H, W[, D]); in training, remember the keys.
+        """Compute "contrast" of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
 
         Args:
-            batch: what :class:`RandAdamViewsd` makes, collated.
-            progress: its stage says which level the views are of.
+            batch: collated items of :class:`RandAdamViewsd`.
+            progress: current position; its stage selects the level.
 
         Returns:
-            The one term.
+            The unweighted term.
 
         Raises:
             KeyError: if a view is missing.
             ValueError: if the run has more stages than the method has levels, or the views differ in shape.
         """
         view_1, view_2 = self.get_view_pair(batch)
-        return {"contrast": self.contrast(self.backbone(view_1), view_2, self._threshold(progress))}
+        student_map = self.backbone(view_1)
+        with torch.no_grad():
+            teacher_map = self.teacher["backbone"](view_2)
+        return {"contrast": self.contrast(student_map, teacher_map, self._threshold(progress))}
 
     def after_step(self, progress: Progress) -> None:
-        """Enqueue the keys of the step, those of all processes."""
+        """Put the keys of the step into the queue."""
         if progress.of_stage.step == 0:
             self.level_keys.zero_()
-        self.level_keys += self.queue.update()
+        self.level_keys += self.contrast.enqueue()
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the student's backbone; the paper's embedding (Eve) is the mean of its last map."""
+        """Return the student's backbone; the paper's embedding (Eve) is the mean of its last map."""
         return {"encoder": self.backbone}
 
     def _threshold(self, progress: Progress) -> float | Tensor | None:
-        """The cosine from which on negatives are pruned at this step, decided on the device."""
+        """Select the cosine from which on negatives are pruned at this step, without a device synchronization."""
         level = _level_of(self.levels, progress.stage, "the run")
         whole = set(bisection_grid(level, self.backbone.spatial_dims)) == {1}
         if whole or self.prune_threshold is None or not self.reset_queue:
             return None if whole else self.prune_threshold
         if progress.of_stage.step == 0:
             return None
-        full = self.level_keys >= len(self.queue.keys)
+        full = self.level_keys >= len(self.contrast.queue.keys)
         return torch.where(full, self.prune_threshold, inf)
 
 

@@ -1,4 +1,4 @@
-"""Adam-v2: find a structure again in any crop of it, compose it of its parts, and take it apart."""
+"""Adam-v2: localizability, composability and decomposability of anatomical structures."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.keys import IMAGE, LOCAL_VIEWS, PARTS, PHASE, VIEW_1, VIEW_2
-from monai_anat.losses.distillation import DistillationCenter, check_temperatures
 from monai_anat.losses.multi_view import distinct_pairs
 from monai_anat.losses.part_whole import composition_distance, decomposition_distance
 from monai_anat.methods.base import TeacherStudentMethod, mean_token, used_terms
-from monai_anat.methods.multi_crop import distill_views, embed_crops, embed_views
+from monai_anat.methods.multi_crop import embed_crops, embed_views
+from monai_anat.methods.parts import frozen_copy
+from monai_anat.methods.self_distillation import SelfDistillation
 from monai_anat.methods.views import RandViewsd
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
-from monai_anat.networks.heads.prototypes import PrototypeHead
 from monai_anat.schedules import Progress
 from monai_anat.transforms.appearance import Appearance, RandAppearance, change_appearance
 from monai_anat.transforms.draws import draw_boxes
@@ -31,16 +31,23 @@ from monai_anat.transforms.resized_crops import draw_resized_crop_box, resized_c
 
 __all__ = ["AdamV2Method", "RandAdamV2Viewsd"]
 
-#: of the crops around the middle of a structure, the large one first: share of its pixels, width to height
+#: crops around the center of a structure, the large one first: share of the structure, ratio of width to height
 CONCENTRIC_AREAS = ((0.8, 1.0), (0.05, 0.1), *((tenth / 10, tenth / 10 + 0.1) for tenth in range(1, 8)))
 CONCENTRIC_RATIOS = ((3 / 4, 4 / 3), *((2 / 3, 1.0), (1.0, 3 / 2)) * 4)
-#: of the crops anywhere in a structure: share of its pixels for the two large and the eight small ones
+#: crops anywhere in a structure: share of the structure in a large and in a small crop, number of small crops
 LARGE_AREA, SMALL_AREA, SMALL_CROPS = (0.8, 1.0), (0.05, 0.4), 8
 
 
 @dataclass(frozen=True, eq=False)
 class StructureView:
-    """One draw: which ``box`` (corner and sides) of the image is seen, how large, and how it is changed."""
+    """Draw of one view.
+
+    Attributes:
+        key: key of the view in the batch item.
+        box: corner and sides (2, d) of the crop in pixels of the image.
+        size: side of the view in pixels.
+        appearance: change of brightness, contrast, blur and angle.
+    """
 
     key: str
     box: npt.NDArray[np.int64]
@@ -49,38 +56,38 @@ class StructureView:
 
 
 class RandAdamV2Viewsd(RandViewsd):
-    """Make the batch item of :class:`AdamV2Method`: crops of one anatomical structure, and later on its parts.
+    """Make the batch item of :class:`AdamV2Method`: crops of one anatomical structure, in later stages also its parts.
 
     A structure of granularity g has 1 / 2^g of the sides of the image. Adam-v2 (Hosseinzadeh Taher et al., CVPR 2024,
-    arXiv:2404.15672) goes through two kinds of stage, each from coarse to fine:
+    arXiv:2404.15672) has two kinds of stages, each from coarse to fine:
 
-    - "L": the structure is a square anywhere. The sample gets ``view_1`` and ``view_2`` (C, H, W), crops of 80 to
-      100 % of its area, and ``local_views`` (8, C, h, w), crops of 5 to 40 %.
-    - "LCD": the structure has the shape of the image and keeps ``border`` pixels away from its edges where it can.
-      ``view_1`` is the whole structure; around its middle lie ``view_2`` (80 to 100 %) and ``local_views`` (8 of fixed
-      bands, from 5 - 10 % to 70 - 80 %); ``parts`` (P, C, H, W) tile it row by row.
+    - "L": the structure is a square anywhere in the image. The item holds ``view_1`` and ``view_2`` (C, H, W), crops of
+      80 to 100 % of its area, and ``local_views`` (8, C, h, w), crops of 5 to 40 %.
+    - "LCD": the structure has the aspect ratio of the image and lies at least ``border`` pixels from the edges where it
+      fits. ``view_1`` is the whole structure. ``view_2`` (80 to 100 %) and ``local_views`` (8 fixed bands of area, from
+      5-10 % to 70-80 %) lie around its center. ``parts`` (P, C, H, W) tile it row by row.
 
-    Each view is resampled by cubic interpolation, gets its own contrast, brightness, blur and rotation, and is
-    normalized. There is no flip: the heart is on the left. Which stage it is stands in the sample as ``phase``, written
-    by ``SeededDataset(phase=StagePhase(stage_epochs))``; without it, it is the first.
+    Each view is resampled by cubic interpolation, changed in contrast, brightness, blur and angle by itself, and
+    normalized. There is no flip, because the heart lies on the left. The stage is the sample's ``phase``, which
+    ``SeededDataset(phase=StagePhase(stage_epochs))`` sets; samples without a phase are in stage 0.
 
     Args:
-        keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
-        image_size: side of the large views and the parts in pixels.
-        local_size: side of the small views in pixels.
+        keys: key of the image (C, H, W), uint8, uint16, or floating point in [0, 1].
+        image_size: side of large views and of parts in pixels.
+        local_size: side of small views in pixels.
         stages: kind and granularity of each stage.
-        border: pixels of the image at its edges in which no structure of a stage "LCD" lies where it fits without.
-        parts_per_side: 2 for four parts.
-        brightness: largest change of the factor of the gray levels.
-        contrast: largest change of the factor of their distance from the mean.
-        blur_sigma: smallest and largest standard deviation of the blur, pixels of the view.
-        angles: largest rotation to either side in stages "L" and "LCD", degrees.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
+        border: width of the frame in pixels that structures of "LCD" stages avoid where they fit inside it.
+        parts_per_side: parts along each axis; 2 gives four parts.
+        brightness: largest change of the factor of brightness.
+        contrast: largest change of the factor of contrast.
+        blur_sigma: smallest and largest standard deviation of the blur in pixels of the view.
+        angles: largest rotation to either side in stages "L" and "LCD", in degrees.
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
 
     Raises:
-        ValueError: for a stage of another kind or a number out of range; when called, for a volume, an image smaller
-            than its parts, or a phase that is no stage.
+        ValueError: if a kind of stage is unknown or a number is out of range; when called, if the image is a volume or
+            smaller than its parts, or the phase is not a stage.
 
     >>> views = RandAdamV2Viewsd(image_size=32, local_size=16, stages=[("L", 0), ("LCD", 0)]).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 48, 40), "phase": 1})
@@ -131,17 +138,17 @@ class RandAdamV2Viewsd(RandViewsd):
         self.drawn: list[StructureView] = []
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace the image of a sample by the views of its stage.
+        """Make the views of a sample's stage.
 
         Args:
-            data: the sample, with its ``phase`` if there are stages; it stays as it is.
+            data: the sample, with its ``phase`` if there are stages; it is not changed.
 
         Returns:
-            The sample's other entries and the views.
+            The views, and nothing else of the sample.
 
         Raises:
             KeyError: if the sample has no image.
-            ValueError: if the image does not have the shape that the views need, or the phase is no stage.
+            ValueError: if the image does not have the shape that the views need, or the phase is not a stage.
         """
         self.phase = int(data.get(PHASE, 0))
         if not 0 <= self.phase < len(self.stages):
@@ -152,18 +159,18 @@ class RandAdamV2Viewsd(RandViewsd):
         return super().__call__(data)
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw the views of an image of spatial shape ``data``; the draw is kept as ``drawn``."""
+        """Draw the views of an image of spatial shape ``data`` into ``drawn``."""
         kind, granularity = self.stages[self.phase]
         least = self.parts_per_side * 2**granularity
         if min(data) < least:
             raise ValueError(
                 f"image must have at least {least} pixels per side for structures of granularity {granularity} and "
-                f"their parts, got {tuple(data)}; load it larger, or leave the stage away"
+                f"their parts, got {tuple(data)}; load it larger, or remove the stage"
             )
         self.drawn = self._crops(data, granularity) if kind == "L" else self._part_whole(data, granularity)
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make the views of one image."""
+        """Draw and make the views of one image."""
         self.randomize(tuple(pixels.shape[1:]))
         made: dict[str, list[Tensor]] = {}
         for view in self.drawn:
@@ -172,7 +179,7 @@ class RandAdamV2Viewsd(RandViewsd):
         return {key: torch.stack(seen) if key in (LOCAL_VIEWS, PARTS) else seen[0] for key, seen in made.items()}
 
     def _crops(self, shape: Sequence[int], granularity: int) -> list[StructureView]:
-        """Stage L: crops anywhere in a square anywhere."""
+        """Views of a stage "L": crops anywhere in a square structure."""
         side = min(shape) // 2**granularity
         (structure,) = draw_boxes(self.R, shape, np.array([[side, side]]))
         areas = [LARGE_AREA] * 2 + [SMALL_AREA] * SMALL_CROPS
@@ -184,7 +191,7 @@ class RandAdamV2Viewsd(RandViewsd):
         ]
 
     def _part_whole(self, shape: Sequence[int], granularity: int) -> list[StructureView]:
-        """Stage LCD: a whole, crops around its middle, and its parts."""
+        """Views of a stage "LCD": a whole structure, crops around its center, and its parts."""
         (whole,) = draw_boxes(self.R, shape, np.asarray([shape]) // 2**granularity, margin=self.border)
         crop, *small = _inside(whole, draw_concentric_boxes(self.R, whole[1], CONCENTRIC_AREAS, CONCENTRIC_RATIOS))
         parts = _inside(whole, part_boxes(whole[1], self.parts_per_side))
@@ -201,51 +208,50 @@ class RandAdamV2Viewsd(RandViewsd):
 
 
 def _inside(structure: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Boxes (n, 2, d) of a structure (2, d), as boxes of the image."""
+    """Convert boxes (n, 2, d) within a structure (2, d) to boxes of the image."""
     moved: npt.NDArray[np.int64] = boxes + np.stack([structure[0], np.zeros_like(structure[0])])
     return moved
 
 
 class AdamV2Method(TeacherStudentMethod):
-    r"""Localizability, composability and decomposability of anatomical structures, by one student and one teacher.
+    r"""Localizability, composability and decomposability of anatomical structures.
 
     Hosseinzadeh Taher, Gotway, Liang, "Representing Part-Whole Hierarchies in Foundation Models by Learning
     Localizability, Composability, and Decomposability from Anatomy via Self-Supervision", CVPR 2024,
-    arXiv:2404.15672. With embeddings :math:`f` (the mean token) and unit vectors :math:`n(x) = x / \lVert x \rVert`:
+    arXiv:2404.15672. With embeddings :math:`f_s, f_t` of student and teacher (the mean token) and unit vectors
+    :math:`n(x) = x / \lVert x \rVert`, the terms are
 
-    - "localizability": the student's prototypes of a crop follow the teacher's of the structure, see
-      :func:`~monai_anat.losses.multi_view_distillation`. In the first stages (of batches without ``parts``) both
-      large views lead all other views; later the whole leads the nine crops around its middle.
+    - "localizability": the student's prototype scores of a crop follow the teacher's scores of the structure, see
+      :func:`~monai_anat.losses.multi_view_distillation`. In the first stages (batches without ``parts``) both large
+      views are targets of all other views. In later stages the whole is the target of the nine crops around its center.
     - "composability": :math:`\lVert n(C(f_s(p_1), .., f_s(p_P))) - n(f_t(w)) \rVert^2`.
     - "decomposability": the mean over the parts i of :math:`\lVert n(D(f_s(w))_i) - n(f_t(p_i)) \rVert^2`.
 
-    Which stage it is, the batch says: :class:`RandAdamV2Viewsd` puts ``parts`` into those of the later stages. The
-    other two terms take part there only.
+    :class:`RandAdamV2Viewsd` adds ``parts`` to the batches of later stages; the last two terms need them.
 
     Differs from the released code: every predicted part is scaled to unit length by itself, and squares are summed
     over the width of an embedding, see :func:`~monai_anat.losses.decomposition_distance`; the teacher sees the whole
-    once and not twice; it is in evaluation mode, so with batch normalization let
-    ``TeacherEMA(average_statistics=True)`` move it.
+    once and not twice; the teacher is in evaluation mode, so use ``TeacherEMA(average_statistics=True)`` with batch
+    normalization.
 
     Args:
-        backbone: any 2D backbone of the contract that takes images of several sizes; ResNet-50 and ConvNeXt-B in the
-            paper.
+        backbone: 2D backbone that takes images of several sizes; ResNet-50 and ConvNeXt-B in the paper.
         num_parts: parts P of a structure, the square of the views' ``parts_per_side``.
-        num_prototypes: K of the localizability head; ln K is the chance level of its term.
-        head_features: width of its hidden layers.
-        bottleneck_features: width of its last layer but one.
-        student_temperature: of the student's assignment to prototypes.
-        teacher_temperature: of the teacher's.
-        center_momentum: weight of the old center of the teacher's logits.
-        frozen_prototype_epochs: epochs at the start in which the prototypes stay as they are.
-        localizability_weight: of "localizability". A weight of 0 leaves the term and its head away, here and below.
-        composability_weight: of "composability".
-        decomposability_weight: of "decomposability".
-        reduction: "sum" of the squares over the width of an embedding, or "mean", the released form, in which the two
-            part terms are about 1e-4 of the first one and hardly move the backbone.
+        num_prototypes: number of prototypes K; ln K is the chance level of "localizability".
+        head_features: width of the hidden layers of the prototype head.
+        bottleneck_features: width of its last hidden layer, which is scaled to unit length.
+        student_temperature: temperature of the student's assignment to prototypes.
+        teacher_temperature: temperature of the teacher's assignment to prototypes.
+        center_momentum: weight of the old center of the teacher's scores.
+        frozen_prototype_epochs: epochs at the start in which the prototypes get no gradient.
+        localizability_weight: weight of "localizability"; 0 disables the term and its head.
+        composability_weight: weight of "composability"; 0 disables the term and its head.
+        decomposability_weight: weight of "decomposability"; 0 disables the term and its head.
+        reduction: "sum" of the squares over the width of an embedding, or their "mean". The mean is the released form;
+            with it, the two part terms are about 1e-4 of the first term and hardly affect the backbone.
 
     Raises:
-        ValueError: for a 3D backbone, a negative weight, or a number out of range.
+        ValueError: if the backbone is 3D, a weight is negative, or a number is out of range.
 
     >>> from monai_anat.networks import ConvNeXtBackbone
     >>> method = AdamV2Method(ConvNeXtBackbone(depths=(1, 1), dims=(8, 16)), num_prototypes=32, head_features=16)
@@ -290,21 +296,22 @@ class AdamV2Method(TeacherStudentMethod):
         )
         if reduction not in ("sum", "mean"):
             raise ValueError(f'reduction must be "sum" or "mean" (over the width of an embedding), got {reduction!r}')
-        check_temperatures(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
         self.num_parts = num_parts
-        self.student_temperature = student_temperature
-        self.teacher_temperature = teacher_temperature
-        self.frozen_prototype_epochs = frozen_prototype_epochs
         self.reduction: Literal["sum", "mean"] = reduction
         features = backbone.num_features
         self.backbone = backbone
-        self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
+        self.teacher = nn.ModuleDict({"backbone": frozen_copy(backbone)})
         if "localizability" in self.loss_weights:
-            self.localizability_head = PrototypeHead(
-                features, num_prototypes, hidden_features=head_features, bottleneck_features=bottleneck_features
+            self.localizability = SelfDistillation(
+                features,
+                num_prototypes,
+                hidden_features=head_features,
+                bottleneck_features=bottleneck_features,
+                student_temperature=student_temperature,
+                teacher_temperature=teacher_temperature,
+                center_momentum=center_momentum,
+                frozen_epochs=frozen_prototype_epochs,
             )
-            self.teacher["localizability_head"] = self.teacher_of(self.localizability_head)
-            self.center = DistillationCenter(num_prototypes, center_momentum)
         if "composability" in self.loss_weights:
             self.composition_head = CompositionHead(features, num_parts)
         if "decomposability" in self.loss_weights:
@@ -314,35 +321,35 @@ class AdamV2Method(TeacherStudentMethod):
         """Compute the terms of ``view_1``, ``view_2`` (B, C, H, W), ``local_views`` and, in later stages, ``parts``.
 
         Args:
-            batch: what :class:`RandAdamV2Viewsd` makes, collated.
-            progress: its epoch says whether the prototypes are still frozen.
+            batch: collated items of :class:`RandAdamV2Viewsd`.
+            progress: current position; its epoch freezes the prototypes.
 
         Returns:
             The unweighted terms by name.
 
         Raises:
             KeyError: if a key is missing.
-            ValueError: if the parts do not fit the method, or there is nothing to learn from the batch.
+            ValueError: if the parts do not fit the method, or the batch gives no term.
         """
         view_1, view_2, local_views = self.get_tensors(batch, VIEW_1, VIEW_2, LOCAL_VIEWS)
-        frozen = progress.epoch < self.frozen_prototype_epochs
         if PARTS in batch:
-            return self._part_whole_terms(view_1, view_2, local_views, self._parts(batch, view_1), frozen)
+            return self._part_whole_terms(view_1, view_2, local_views, self._parts(batch, view_1), progress.epoch)
         if "localizability" not in self.loss_weights:
             raise ValueError(
-                "a batch without parts has only the term localizability, whose weight is 0; give "
-                "RandAdamV2Viewsd stages "
-                '"LCD" only, or the term a weight'
+                "a batch without parts has only the term localizability, which has weight 0; use stages of the kind "
+                '"LCD" alone in RandAdamV2Viewsd, or a positive localizability_weight'
             )
-        return {"localizability": self._localizability(view_1, view_2, local_views, frozen)}
+        student, teacher = embed_views(self.backbone, self.teacher["backbone"], view_1, view_2, local_views)
+        pairs = distinct_pairs(2, len(student))
+        return {"localizability": self.localizability(student, teacher, pairs, progress.epoch)}
 
     def after_step(self, progress: Progress) -> None:
-        """Move the center."""
+        """Move the center of the teacher's scores."""
         if "localizability" in self.loss_weights:
-            self.center.update()
+            self.localizability.update_center()
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the teacher's backbone, as the authors do, and the heads between parts and wholes."""
+        """Return the teacher's backbone, as the authors do, and the heads between parts and wholes."""
         heads = ("composition_head", "decomposition_head")
         return {"encoder": self.teacher["backbone"]} | {
             name: getattr(self, name) for name in heads if hasattr(self, name)
@@ -354,19 +361,14 @@ class AdamV2Method(TeacherStudentMethod):
             raise ValueError(
                 f"parts must be (B, {self.num_parts}, C, H, W), of the size of view_1 {tuple(whole.shape)}, got "
                 f"{tuple(parts.shape)}; build the method with num_parts = the square of RandAdamV2Viewsd's "
-                f"parts_per_side"
+                "parts_per_side"
             )
         return parts.unbind(1)
 
-    def _localizability(self, view_1: Tensor, view_2: Tensor, local_views: Tensor, frozen: bool) -> Tensor:
-        """The first stages: two large views lead each other and the small ones."""
-        student, teacher = embed_views(self.backbone, self.teacher["backbone"], view_1, view_2, local_views)
-        return self._distillation(student, teacher, distinct_pairs(2, len(student)), frozen)
-
     def _part_whole_terms(
-        self, whole: Tensor, crop: Tensor, local_views: Tensor, parts: Sequence[Tensor], frozen: bool
+        self, whole: Tensor, crop: Tensor, local_views: Tensor, parts: Sequence[Tensor], epoch: int
     ) -> dict[str, Tensor]:
-        """The later stages: the whole leads the crops around its middle, and whole and parts give each other."""
+        """Compute the terms of the later stages."""
         terms, used = {}, self.loss_weights
         learned: dict[str, Tensor] = {"whole": whole} if "decomposability" in used else {}
         learned |= {"crop": crop} if "localizability" in used else {}
@@ -377,9 +379,8 @@ class AdamV2Method(TeacherStudentMethod):
             whole_teacher, *parts_teacher = self._embeddings(self.teacher["backbone"], *taught)
         if "localizability" in used:
             crops = [student["crop"], *embed_crops(self.backbone, local_views)]
-            # the whole is none of the crops, so that no pair is left out
-            pairs = [(0, number) for number in range(len(crops))]
-            terms["localizability"] = self._distillation(crops, [whole_teacher], pairs, frozen)
+            pairs = [(0, number) for number in range(len(crops))]  # the whole is not one of the crops
+            terms["localizability"] = self.localizability(crops, [whole_teacher], pairs, epoch)
         if "composability" in used:
             composed = self.composition_head(torch.stack([student[f"part {i}"] for i in range(len(parts))], 1))
             terms["composability"] = composition_distance(composed, whole_teacher, self.reduction)
@@ -387,18 +388,6 @@ class AdamV2Method(TeacherStudentMethod):
             decomposed = self.decomposition_head(student["whole"])
             terms["decomposability"] = decomposition_distance(decomposed, torch.stack(parts_teacher, 1), self.reduction)
         return terms
-
-    def _distillation(
-        self,
-        student: Sequence[Tensor],
-        teacher: Sequence[Tensor],
-        pairs: Sequence[tuple[int, int]],
-        frozen: bool,
-    ) -> Tensor:
-        """How the student's prototypes of embeddings (B, D) of its views follow the teacher's."""
-        heads = self.localizability_head, self.teacher["localizability_head"]
-        temperatures = self.student_temperature, self.teacher_temperature
-        return distill_views(heads, self.center, student, teacher, temperatures, pairs, frozen)
 
     def _embeddings(self, network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
         return tuple(map(mean_token, self.forward_together(network, *views)))

@@ -1,12 +1,11 @@
-"""What every pre-training method is: networks and named loss terms, without optimizer, loop, device or logging."""
+"""Base classes of pre-training methods: networks and named loss terms."""
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf, prod
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from monai.utils import ensure_tuple_rep
@@ -15,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from monai_anat.distributed import get_rank_and_world_size
 from monai_anat.keys import VIEW_1, VIEW_2
+from monai_anat.methods.parts import MethodPart
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.precision import at_least_float32
 from monai_anat.schedules import Progress
@@ -30,22 +30,21 @@ __all__ = [
     "uses_batch_statistics",
 ]
 
-Network = TypeVar("Network", bound=nn.Module)
-
-#: parts of the names of learned offsets and embeddings that have two or more dimensions and still must not decay
+#: substrings of the names of parameters that do not decay although they have two or more dimensions
 _UNDECAYED = ("bias", "pos_embed", "position_embedding", "token")
 
 
 class SSLMethod(nn.Module, ABC):
     """Networks and loss terms of one self-supervised method.
 
-    The trainer calls the method itself (``method(batch, progress)``) and nothing else that makes gradients, so that a
-    ``DistributedDataParallel`` around it sees every backward pass. It adds up the terms by ``loss_weights``.
+    A method has no optimizer, training loop, device or logging. The trainer computes gradients through
+    ``method(batch, progress)`` alone, so that a ``DistributedDataParallel`` wrapper sees every backward pass. The loss
+    is the sum of the terms weighted by ``loss_weights``.
 
     Attributes:
-        loss_weights: the weight of each term by name; ``forward`` returns terms of these names.
-        find_unused_parameters: True for methods of which some steps leave parameters out (phases or stages).
-        views_name: what makes the batches; named where a key is missing.
+        loss_weights: weight of each term by name; ``forward`` returns terms of these names.
+        find_unused_parameters: True if some steps use only part of the parameters (phases or stages).
+        views_name: name of the views transform that makes the batches, for error messages.
     """
 
     loss_weights: dict[str, float]
@@ -58,42 +57,42 @@ class SSLMethod(nn.Module, ABC):
 
         Args:
             batch: tensors by the names of :mod:`monai_anat.keys`.
-            progress: where training is.
+            progress: current position of training.
 
         Returns:
-            Scalars by name, each of which has a weight in ``loss_weights``.
+            Scalars by name; each name has a weight in ``loss_weights``.
         """
 
     @abstractmethod
     def export_networks(self) -> dict[str, nn.Module]:
-        """Name the networks that are kept after pre-training: ``{"encoder": ...}`` at least."""
+        """Return the networks to keep after pre-training by name; at least ``{"encoder": ...}``."""
 
     def loss_denominators(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Count what the terms divide by, where it is not the number of samples.
+        """Count the denominators of terms that do not divide by the number of samples.
 
-        The trainer takes the counts of the whole local batch, averages them over processes and micro-batches and puts
-        them into each micro-batch under these keys, so that the mean over all of them equals one joint batch.
+        The trainer counts over the whole local batch, averages the counts over processes and micro-batches, and puts
+        them into each micro-batch under these keys. The mean over all micro-batches then equals one joint batch.
 
         Args:
             batch: the batch of this process for one optimizer step.
 
         Returns:
-            Scalars by key; none here.
+            Scalars by key; empty by default.
         """
         return {}
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Split the trainable parameters into groups for an optimizer, each parameter in exactly one.
+        """Split the trainable parameters into optimizer groups; each parameter is in exactly one group.
 
-        Biases, one-dimensional parameters (those of the normalization layers) and learned tokens and position
-        embeddings do not decay. An entry may also carry ``lr_scale``, ``scheduled=False`` (schedules leave it alone)
-        and another ``optimizer`` than "main".
+        Biases, one-dimensional parameters (normalization layers), learned tokens and position embeddings do not decay.
+        A group may also have ``lr_scale``, ``scheduled=False`` (excluded from schedules) and an ``optimizer`` other
+        than "main".
 
         Args:
-            weight_decay: of the group that decays; with ``decayed=True`` a schedule may move it.
+            weight_decay: weight decay of the group "decayed"; schedules of weight decay apply to it alone.
 
         Returns:
-            Parameter groups for ``torch.optim``, without empty ones.
+            Non-empty parameter groups for ``torch.optim``.
         """
         decayed: list[nn.Parameter] = []
         undecayed: list[nn.Parameter] = []
@@ -109,49 +108,52 @@ class SSLMethod(nn.Module, ABC):
         return [group for group in groups if group["params"]]
 
     def after_step(self, progress: Progress) -> None:
-        """Move queues and centers, after a real optimizer step and only in training; nothing here.
+        """Update queues and centers after an optimizer step; does nothing by default.
+
+        The trainer calls it in training only.
 
         Args:
-            progress: the step that was made.
+            progress: position of the step that was made.
         """
 
     def metrics(self) -> dict[str, Tensor]:
-        """Measure what is to be watched beside the terms, such as how much of a codebook is used.
+        """Compute scalars to log beside the terms, such as the perplexity of a codebook.
 
-        The log reads it at the end of an epoch.
+        The log reads them at the end of each epoch.
 
         Returns:
-            Scalars by name; none here.
+            Scalars by name; empty by default.
         """
         return {}
 
     def compile_networks(self, **options: Any) -> None:
-        """Compile each network in place with ``torch.compile``; the names in the state dict stay.
+        """Compile each network in place with ``torch.compile``; names in the state dict do not change.
 
-        The loss terms are left alone: they are cheap, and the backbone and heads are where the time goes.
+        Only backbone and heads are compiled, which take most of the time. The loss terms are not.
 
         Args:
-            options: for ``torch.compile``.
+            options: keyword arguments of ``torch.compile``.
         """
         for network in self._networks():
             network.compile(**options)
 
     def _networks(self) -> Iterator[nn.Module]:
         for child in self.children():
-            yield from child.children() if isinstance(child, nn.ModuleDict | nn.ModuleList) else (child,)
+            inner = isinstance(child, nn.ModuleDict | nn.ModuleList | MethodPart)
+            yield from child.children() if inner else (child,)
 
     def get_tensors(self, batch: Mapping[str, Any], *keys: str) -> tuple[Tensor, ...]:
         """Read tensors from a batch.
 
         Args:
             batch: tensors by key.
-            keys: which to read.
+            keys: keys to read.
 
         Returns:
             The tensors in the order of the keys.
 
         Raises:
-            KeyError: naming the missing keys, those that are there, and what makes them.
+            KeyError: if keys are missing; the message lists the keys of the batch and the transform that makes them.
         """
         missing = [key for key in keys if key not in batch]
         if missing:
@@ -163,14 +165,14 @@ class SSLMethod(nn.Module, ABC):
 
         Args:
             batch: tensors by key.
-            at_least: images that the terms need, counted over all processes.
+            at_least: smallest number of images that the terms need, over all processes.
 
         Returns:
             Both views, (B, C, H, W[, D]) each.
 
         Raises:
             KeyError: if a view is missing.
-            ValueError: if the views differ in shape, or there are fewer images.
+            ValueError: if the views differ in shape, or the batch holds fewer images.
         """
         view_1, view_2 = self.get_tensors(batch, VIEW_1, VIEW_2)
         if view_1.shape != view_2.shape:
@@ -188,19 +190,19 @@ class SSLMethod(nn.Module, ABC):
         return view_1, view_2
 
     def get_cells(self, batch: Mapping[str, Any], key: str, grid: Sequence[int]) -> Tensor:
-        """Read a map over the cells of a view, with one entry per token of the backbone.
+        """Read an order or a correspondence, with one entry per token of the backbone.
 
         Args:
             batch: tensors by key.
-            key: of the map, such as an order or a correspondence.
+            key: key of the entry.
             grid: tokens per axis.
 
         Returns:
-            The map (B, N).
+            The entry (B, N).
 
         Raises:
-            KeyError: if it is missing.
-            ValueError: if it is of another length, naming both and the way out.
+            KeyError: if the key is missing.
+            ValueError: if its length is not the number of tokens.
         """
         (cells,) = self.get_tensors(batch, key)
         if cells.ndim != 2 or cells.shape[1] != prod(grid):
@@ -215,14 +217,14 @@ class SSLMethod(nn.Module, ABC):
 
     @staticmethod
     def forward_together(network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
-        """Send views through a network, in one concatenated forward wherever that is exact.
+        """Send views through a network, in one concatenated forward pass where that is exact.
 
-        Layers that normalize by the statistics of the batch (BatchNorm in training) tell one concatenated forward from
-        several; with them the views go one by one.
+        Layers that normalize by the statistics of the batch (BatchNorm in training) give other results for concatenated
+        views. Networks with such layers get one view at a time.
 
         Args:
-            network: any network of one input and one output.
-            views: (B, ...) each, of one shape.
+            network: any network with one input and one output.
+            views: (B, ...) each, of equal shape.
 
         Returns:
             One output per view.
@@ -234,53 +236,48 @@ class SSLMethod(nn.Module, ABC):
 
 
 class TeacherStudentMethod(SSLMethod):
-    """A method whose student learns from a moving average of itself.
+    """A method with a student and its moving average, the teacher.
 
-    The teacher is frozen, in evaluation mode whatever ``train`` says, no part of ``param_groups``, and moved by the
-    handler ``TeacherEMA`` alone, which reads :meth:`student_teacher_pairs`. Run it under ``torch.no_grad()`` and only
-    for what a term uses.
+    The teacher is frozen, always in evaluation mode and absent from ``param_groups``. The handler ``TeacherEMA`` alone
+    updates it, by :meth:`student_teacher_pairs`. Run it under ``torch.no_grad()``, and only where a term needs it.
 
     Attributes:
-        teacher: the teacher of each student module that has one, by the attribute that the student's is: the backbone,
-            and the heads that the teacher uses.
+        teacher: teachers by the attribute name of their student module, such as ``backbone``. Parts of the method
+            (:class:`~monai_anat.methods.parts.MethodPart`) hold the teachers of their own heads.
     """
 
     teacher: nn.ModuleDict
 
     def student_teacher_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair each student module with its teacher."""
-        return [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
+        """Pair each student module with its teacher, those of the method's parts included."""
+        pairs = [(getattr(self, name), teacher) for name, teacher in self.teacher.items()]
+        parts = [part for part in self.children() if isinstance(part, MethodPart)]
+        return pairs + [pair for part in parts for pair in part.student_teacher_pairs()]
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the student between training and evaluation; the teacher stays in evaluation."""
+        """Switch the student between training and evaluation; the teacher stays in evaluation mode.
+
+        Args:
+            mode: True for training.
+
+        Returns:
+            The method itself.
+        """
         super().train(mode)
         for _, teacher in self.student_teacher_pairs():
             teacher.eval()
         return self
 
-    @staticmethod
-    def teacher_of(student: Network) -> Network:
-        """Copy a student module into a teacher: equal weights, frozen, in evaluation mode.
-
-        Args:
-            student: the module to copy; it stays as it is.
-
-        Returns:
-            The copy.
-        """
-        teacher = copy.deepcopy(student)
-        return teacher.requires_grad_(False).eval()
-
 
 def token_grid(backbone: Backbone, image_size: int | Sequence[int]) -> tuple[int, ...]:
-    """Work out how many cells (final tokens) a backbone has per axis of a view.
+    """Compute the number of cells (final tokens) per axis of a view.
 
     Args:
-        backbone: its last stride is the side of a cell.
-        image_size: side of the view in pixels, one for all axes or one each.
+        backbone: backbone; its last stride is the side of a cell in pixels.
+        image_size: side of the view in pixels, one number or one per axis.
 
     Returns:
-        Cells per axis, one number for each of ``backbone.spatial_dims``.
+        Cells along each of the ``backbone.spatial_dims`` axes.
 
     Raises:
         ValueError: if the cells do not tile the view.
@@ -297,16 +294,16 @@ def token_grid(backbone: Backbone, image_size: int | Sequence[int]) -> tuple[int
 
 
 def check_view(name: str, view: Tensor, image_size: Sequence[int], views_name: str) -> None:
-    """Raise unless a view (B, C, H, W[, D]) has the size that the heads were built for.
+    """Check that a view has the size that the heads were built for.
 
     Args:
         name: key of the view in the batch.
-        view: the view.
-        image_size: pixels per axis.
-        views_name: the transform that makes the view.
+        view: the view (B, C, H, W[, D]).
+        image_size: expected pixels per axis.
+        views_name: name of the transform that makes the view.
 
     Raises:
-        ValueError: naming both sizes and the way out.
+        ValueError: if the sizes differ.
     """
     if tuple(view.shape[2:]) != tuple(image_size):
         sides = " x ".join(map(str, image_size))
@@ -319,16 +316,16 @@ def check_view(name: str, view: Tensor, image_size: Sequence[int], views_name: s
 def split_groups(
     groups: Sequence[dict[str, Any]], module: nn.Module, name: str, **entries: Any
 ) -> list[dict[str, Any]]:
-    """Give the parameters of one module parameter groups of their own.
+    """Move the parameters of one module into separate parameter groups.
 
     Args:
-        groups: what :meth:`SSLMethod.param_groups` makes.
-        module: whose parameters are set apart.
-        name: put in front of the names of their groups.
-        entries: what their groups say otherwise: ``scheduled=False``, another ``optimizer``, ...
+        groups: parameter groups of :meth:`SSLMethod.param_groups`.
+        module: module to separate.
+        name: prefix of the names of its groups.
+        entries: entries to replace in its groups, such as ``scheduled=False`` or ``optimizer="adversary"``.
 
     Returns:
-        Groups with the same parameters, without empty ones.
+        Non-empty groups with the same parameters.
 
     >>> head = nn.Linear(1, 1)
     >>> groups = [{"name": "decayed", "params": [head.weight, nn.Parameter(torch.ones(1))]}]
@@ -345,10 +342,10 @@ def split_groups(
 
 
 def mean_token(feature_map: Tensor) -> Tensor:
-    """Average a feature map over all positions, in float32 also under autocast.
+    """Average a feature map over all positions, in float32 even under autocast.
 
     Args:
-        feature_map: (B, D, h, w[, d]).
+        feature_map: feature map (B, D, h, w[, d]).
 
     Returns:
         Embeddings (B, D), float32 or wider.
@@ -360,16 +357,16 @@ def mean_token(feature_map: Tensor) -> Tensor:
 
 
 def used_terms(**weights: float) -> dict[str, float]:
-    """Keep the terms that count: a weight of 0 leaves a term, and the head that only it uses, away.
+    """Select the loss terms with a positive weight; a weight of 0 disables a term and the head that only it uses.
 
     Args:
-        weights: the weight of each term by name.
+        weights: weight of each term by name.
 
     Returns:
-        The positive ones, in the order given.
+        The positive weights, in the order given.
 
     Raises:
-        ValueError: for a weight that is negative or not finite, or if none is positive.
+        ValueError: if a weight is negative or not finite, or no weight is positive.
 
     >>> used_terms(order=0.5, restoration=0.0)
     {'order': 0.5}
@@ -381,13 +378,13 @@ def used_terms(**weights: float) -> dict[str, float]:
 
 
 def uses_batch_statistics(network: nn.Module) -> bool:
-    """Say whether a layer normalizes by the statistics of the batch at hand, so that views must not share a pass.
+    """Check whether a network normalizes by batch statistics, so that views must not share a forward pass.
 
     Args:
         network: any network.
 
     Returns:
-        True for a BatchNorm in training, or without running statistics.
+        True if it holds a BatchNorm in training mode or without running statistics.
 
     >>> norm = nn.BatchNorm1d(2)
     >>> uses_batch_statistics(norm.train()), uses_batch_statistics(norm.eval())

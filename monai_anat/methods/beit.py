@@ -1,51 +1,46 @@
-"""BEiT: name the visual words of the patches that the network is not shown."""
+"""BEiT: prediction of the visual words of hidden patches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.keys import IMAGE, MASK_COUNT, TARGET, VIEW_1
 from monai_anat.losses.restoration import masked_cross_entropy, restoration_mse
 from monai_anat.methods.base import check_view, split_groups
 from monai_anat.methods.masked_image import MaskedImageMethod
-from monai_anat.methods.masked_views import RandMaskedViewsd
+from monai_anat.methods.masked_views import MaskedViewOptions, RandMaskedViewsd
 from monai_anat.networks.backbones.backbone import Backbone, to_tokens
 from monai_anat.networks.heads.visual_tokenizer import VisualTokenizer
 from monai_anat.schedules import Progress
-from monai_anat.transforms.distortions import RandCutSwap, RandDistort
 from monai_anat.transforms.masks import draw_block_mask
 
 __all__ = ["BEiTMethod", "RandBEiTViewsd"]
 
 
 class RandBEiTViewsd(RandMaskedViewsd):
-    """Crop an image at random and hide blocks of patches of the crop: the views of BEiT.
+    """Make a random crop of an image and hide blocks of its patches: the views of BEiT.
 
     :class:`RandMaskedViewsd` with the masking of Bao et al., ICLR 2022, arXiv:2106.08254 (algorithm 1), see
-    :func:`~monai_anat.transforms.draw_block_mask`, and without flip. The sample gets ``view_1`` and ``target``
-    (C, h, w), both normalized, and ``mask`` (N,), True for a hidden patch. How many are hidden differs from sample to
-    sample.
+    :func:`~monai_anat.transforms.draw_block_mask`, but without flip (0.5 in the paper, on photographs). The item holds
+    ``view_1`` and ``target`` (C, h, w), both normalized, and ``mask`` (N,), True for hidden patches. The number of
+    hidden patches differs from sample to sample.
 
     Args:
-        keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W), uint8, uint16, or floating point in [0, 1].
         image_size: side of the view in pixels, one number or one per axis.
-        cell_size: pixels per side of a patch, the ``patch_size`` of the backbone.
-        mask_ratio: share of hidden patches; up to ``min_cells`` more are hidden.
-        min_cells: patches of the smallest block; the paper has 16 of 14 x 14.
-        area: smallest and largest share of the image that the view shows.
-        flip_prob: probability of exchanging left and right; the paper has .5, on photographs.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
-        distorter: what distorts the view that the network sees; the words are those of the clean crop.
-        mode: of the resampling, "bilinear" or "bicubic".
+        cell_size: side of a patch in pixels, the ``patch_size`` of the backbone.
+        mask_ratio: smallest share of hidden patches; up to ``min_cells`` more are hidden.
+        min_cells: patches in the smallest block; the paper has 16 of 14 x 14.
+        area: smallest and largest share of the image in the view.
+        options: further arguments of :class:`RandMaskedViewsd`; the visual words are those of the clean crop.
 
     Raises:
-        ValueError: as :class:`RandMaskedViewsd`; when called, for a volume or a ratio that might hide all patches.
+        ValueError: if an argument of :class:`RandMaskedViewsd` is out of range; when called, if the image is a volume
+            or the ratio might hide all patches.
 
     >>> import torch
     >>> views = RandBEiTViewsd(image_size=32, cell_size=4, min_cells=4).set_random_state(0)
@@ -64,28 +59,13 @@ class RandBEiTViewsd(RandMaskedViewsd):
         mask_ratio: float = 0.4,
         min_cells: int = 16,
         area: tuple[float, float] = (0.08, 1.0),
-        flip_prob: float = 0.0,
-        mean: float = CHEST_MEAN,
-        std: float = CHEST_STD,
-        distorter: RandDistort | RandCutSwap | None = None,
-        mode: Literal["bilinear", "bicubic"] = "bilinear",
+        **options: Unpack[MaskedViewOptions],
     ) -> None:
-        super().__init__(
-            keys,
-            image_size,
-            cell_size,
-            mask_ratio=mask_ratio,
-            area=area,
-            flip_prob=flip_prob,
-            mean=mean,
-            std=std,
-            distorter=distorter,
-            mode=mode,
-        )
+        super().__init__(keys, image_size, cell_size, mask_ratio=mask_ratio, area=area, **options)
         self.min_cells = min_cells
 
     def draw_mask(self, grid_size: Sequence[int]) -> Tensor:
-        """Draw the hidden patches (N,) of a grid from ``R``: blocks that may overlap."""
+        """Draw the mask (N,) of a grid from ``R``: blocks that may overlap."""
         return draw_block_mask(self.R, grid_size, self.mask_ratio, min_cells=self.min_cells)
 
 

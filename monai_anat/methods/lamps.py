@@ -1,4 +1,4 @@
-"""Lamps: consistency, coherence and hierarchy of anatomy, one objective at a time."""
+"""Lamps: consistency, coherence and hierarchy of anatomy."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from monai_anat.keys import (
     WINDOWS,
 )
 from monai_anat.losses.consistency import matched_consistency
-from monai_anat.losses.distillation import DistillationCenter, check_temperatures, self_distillation
 from monai_anat.losses.ordering import order_cross_entropy
 from monai_anat.losses.smooth import smooth_l1
 from monai_anat.methods.base import TeacherStudentMethod, check_view, token_grid, used_terms
 from monai_anat.methods.lamps_views import OBJECTIVES, check_objectives
+from monai_anat.methods.parts import frozen_copy
+from monai_anat.methods.self_distillation import SelfDistillation
 from monai_anat.networks.backbones.backbone import Backbone, to_tokens
 from monai_anat.networks.heads.context_decoder import ContextDecoder
 from monai_anat.networks.heads.order import OrderHead
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
 from monai_anat.networks.heads.projection import ProjectionHead
-from monai_anat.networks.heads.prototypes import PrototypeHead
 from monai_anat.precision import at_least_float32
 from monai_anat.schedules import Progress, TurnPhase
 from monai_anat.transforms.geometry import join_cells, per_axis, split_cells
@@ -49,59 +49,59 @@ TERMS = {
 
 
 class LampsMethod(TeacherStudentMethod):
-    r"""Learning anatomy from multiple perspectives: consistency, coherence and hierarchy, which take turns.
+    r"""Learning anatomy from multiple perspectives, with objectives that alternate.
 
     A student :math:`s` learns from its moving average :math:`t`, which always sees the clean views. With tokens
     :math:`z`, their mean :math:`\bar z` and views 1 and 2, the objectives and their terms are
 
-    - consistency: "distillation", the self-distillation (DINO) of :math:`\bar z` of augmented view 1 by view 2 and the
-      reverse, averaged; "local_consistency", :math:`m(s_1, t_2) + m(s_2, t_1)` with :math:`m` the mean squared
-      difference of the local embeddings of matched cells;
-    - extrapolation: the student sees a window of ``kept`` cells and the context decoder says what is around it;
+    - consistency: "distillation", the mean of the self-distillation (DINO) of :math:`\bar z` of augmented view 1 with
+      view 2 as target, and of augmented view 2 with view 1 as target; "local_consistency", :math:`m(s_1, t_2) +
+      m(s_2, t_1)` with the mean squared difference :math:`m` of the local embeddings of matched cells;
+    - extrapolation: the student sees a window of ``kept`` cells and a context decoder predicts the others;
       "extrapolation" is the smooth L1 distance to the teacher's tokens of the missing cells;
-    - order: the student sees the cells in the order :math:`p`; "order" is the cross-entropy of their places,
-      "order_consistency" the mean squared difference of :math:`z^s_j` and :math:`z^t_{p_j}`;
-    - hierarchy: "composition", the smooth L1 distance of the whole that is composed of the student's quadrants to the
-      teacher's :math:`\bar z`; "decomposition", that of the quadrants decomposed from the student's
-      :math:`\bar z` of the augmented view to the teacher's
+    - order: the student sees the cells in the order :math:`p`; "order" is the cross-entropy of their original
+      positions, "order_consistency" the mean squared difference of :math:`z^s_j` and :math:`z^t_{p_j}`;
+    - hierarchy: "composition", the smooth L1 distance between the whole composed of the student's quadrants and the
+      teacher's :math:`\bar z`; "decomposition", the smooth L1 distance between the quadrants decomposed from the
+      student's :math:`\bar z` of the augmented view and the teacher's quadrants
 
     ("Lamps: Learning Anatomy from Multiple Perspectives via Self-supervision in Chest Radiographs", arXiv 2512.22872).
-    One objective per epoch or per step (``alternate``); the batch must have been made for it, see
+    ``alternate`` selects one objective per epoch or per step. The batch must have been made for that objective, see
     :class:`RandLampsViewsd`. In 3D, quadrants are octants.
 
     Differs from the released code: the target of the order objective is the teacher's map in the shuffled order (there,
-    all tokens of a sample have one and the same target, the standard deviation of the targets is 0); consistency takes
-    part (there, it is commented out: ``objectives=("extrapolation", "order", "hierarchy")``); extrapolation averages
-    over the missing cells alone (the released value has ``extrapolation_weight=75 / 196``); the window is cut out
-    of the image, which for Swin is the same as dropping the other patches after their embedding. A ViT, whose patches
-    are embedded with their places, does drop them there.
+    all tokens of a sample have the same target; the standard deviation of the targets is 0); consistency is included
+    (there, it is commented out: ``objectives=("extrapolation", "order", "hierarchy")``); extrapolation averages over
+    the missing cells alone (``extrapolation_weight=75 / 196`` gives the released value); the window is cut out of the
+    image, which for Swin is the same as dropping the other patches after their embedding. A ViT embeds patches with
+    their positions and therefore drops the others after the embedding.
 
     Args:
-        backbone: any backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B, ``norm_eps=1e-6``).
+        backbone: any backbone; 14 x 14 tokens of 32 pixels in the paper (Swin-B, ``norm_eps=1e-6``).
         image_size: side of a view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
-        objectives: which take part, in the order in which they take turns; one may come more than once.
-        alternate: "epoch" or "step" for one objective at a time; "none" for the sum of all in every step.
-        kept: cells per side of the window that the student is shown for extrapolation.
+        objectives: objectives in the order of their turns; an objective may occur more than once.
+        alternate: "epoch" or "step" for one objective at a time; "none" for the sum of all objectives in every step.
+        kept: cells per side of the window that the student sees for extrapolation.
         local_dim: width of the local head and its embeddings.
-        num_prototypes: of the self-distillation; its head has hidden layers of ``prototype_hidden``.
-        prototype_hidden: see ``num_prototypes``.
+        num_prototypes: number of prototypes of the self-distillation.
+        prototype_hidden: width of the hidden layers of the prototype head.
         decoder_depth: blocks of the context decoder.
-        decoder_heads: its attention heads.
-        student_temperature: of the self-distillation.
-        teacher_temperature: of the self-distillation.
-        center_momentum: weight of the old center of the self-distillation.
-        frozen_prototype_epochs: first epochs of the run in which the prototypes stay as they are.
-        distillation_weight: of "distillation". A weight of 0 leaves the term and its head away, here and below.
-        local_weight: of "local_consistency".
-        extrapolation_weight: of "extrapolation".
-        order_weight: of "order".
-        order_consistency_weight: of "order_consistency".
-        composition_weight: of "composition".
-        decomposition_weight: of "decomposition".
+        decoder_heads: attention heads of the context decoder.
+        student_temperature: temperature of the student in the self-distillation.
+        teacher_temperature: temperature of the teacher in the self-distillation.
+        center_momentum: weight of the old center of the teacher's scores.
+        frozen_prototype_epochs: epochs at the start in which the prototypes get no gradient.
+        distillation_weight: weight of "distillation"; 0 disables the term and its head, here and below.
+        local_weight: weight of "local_consistency".
+        extrapolation_weight: weight of "extrapolation".
+        order_weight: weight of "order".
+        order_consistency_weight: weight of "order_consistency".
+        composition_weight: weight of "composition".
+        decomposition_weight: weight of "decomposition".
 
     Raises:
         ValueError: if the cells do not tile the view, an objective or ``alternate`` is unknown, an objective has no
-            term left, the window leaves no cell missing, or quadrants meet an odd grid.
+            term, the window leaves no cell missing, or a grid with quadrants is odd.
 
     >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
@@ -158,31 +158,31 @@ class LampsMethod(TeacherStudentMethod):
         self.objectives = tuple(objectives)
         self.alternate = alternate
         self.kept = per_axis(kept, len(self.grid), "kept")
-        self.temperatures = (student_temperature, teacher_temperature)
-        self.frozen_prototype_epochs = frozen_prototype_epochs if "distillation" in self.loss_weights else 0
-        self.find_unused_parameters = alternate != "none" or self.frozen_prototype_epochs > 0
+        self.find_unused_parameters = alternate != "none"
         self.backbone = backbone
-        self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
+        self.teacher = nn.ModuleDict({"backbone": frozen_copy(backbone)})
         features = backbone.num_features
         if "distillation" in self.loss_weights:
-            self._add_distillation(num_prototypes, prototype_hidden, center_momentum)
+            self.find_unused_parameters |= frozen_prototype_epochs > 0
+            self.distillation = SelfDistillation(
+                features,
+                num_prototypes,
+                hidden_features=prototype_hidden,
+                student_temperature=student_temperature,
+                teacher_temperature=teacher_temperature,
+                center_momentum=center_momentum,
+                frozen_epochs=frozen_prototype_epochs,
+            )
+        self._add_heads(local_dim, decoder_depth, decoder_heads)
+
+    def _add_heads(self, local_dim: int, decoder_depth: int, decoder_heads: int) -> None:
+        """Add the heads of the other terms."""
+        features, parts = self.backbone.num_features, 2 ** len(self.grid)
         if "local_consistency" in self.loss_weights:
             self.local_head = ProjectionHead(features, local_dim)
-            self.teacher["local_head"] = self.teacher_of(self.local_head)
+            self.teacher["local_head"] = frozen_copy(self.local_head)
         if "extrapolation" in self.loss_weights:
             self.decoder = ContextDecoder(features, self.grid, depth=decoder_depth, num_heads=decoder_heads)
-        self._add_simple_heads(features, 2 ** len(self.grid))
-
-    def _add_distillation(self, num_prototypes: int, hidden_features: int, center_momentum: float) -> None:
-        """The head of the self-distillation, its teacher and its center."""
-        student, teacher = self.temperatures
-        check_temperatures(student_temperature=student, teacher_temperature=teacher)
-        self.prototype_head = PrototypeHead(self.backbone.num_features, num_prototypes, hidden_features=hidden_features)
-        self.teacher["prototype_head"] = self.teacher_of(self.prototype_head)
-        self.center = DistillationCenter(num_prototypes, center_momentum)
-
-    def _add_simple_heads(self, features: int, parts: int) -> None:
-        """The heads without arguments of their own; the student alone has them."""
         if "order" in self.loss_weights:
             self.order_head = OrderHead(features, prod(self.grid))
         if "composition" in self.loss_weights:
@@ -195,27 +195,32 @@ class LampsMethod(TeacherStudentMethod):
             )
 
     def current_objectives(self, progress: Progress) -> tuple[str, ...]:
-        """Name the objectives of a step: the one whose turn it is, or all."""
+        """Return the objectives of a step, which are all of them if they do not alternate.
+
+        Args:
+            progress: current position of training.
+
+        Returns:
+            Names of objectives.
+        """
         if self.alternate == "none":
             return tuple(dict.fromkeys(self.objectives))
         count = progress.epoch if self.alternate == "epoch" else progress.step
         return (self.objectives[TurnPhase(len(self.objectives))(count)],)
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
-        """Compute the terms of the objectives whose turn it is.
+        """Compute the terms of the current objectives.
 
         Args:
-            batch: what :class:`RandLampsViewsd` makes for them, collated; with ``pair_count`` "local_consistency"
-            divides
-                by it.
-            progress: its epoch or step says whose turn it is.
+            batch: collated items of :class:`RandLampsViewsd`; "local_consistency" divides by ``pair_count``, if given.
+            progress: current position; its epoch or step selects the objective.
 
         Returns:
             The unweighted terms by name.
 
         Raises:
-            KeyError: if a key is missing, as when the views were made for another objective.
-            ValueError: if what is in the batch does not fit the backbone.
+            KeyError: if a key is missing, for example because the views were made for another objective.
+            ValueError: if the batch does not fit the backbone.
         """
         objectives = self.current_objectives(progress)
         views = self._pair(batch, VIEW_1, VIEW_2)  # (2B, C, H, W[, D]): view 1 of all, then view 2 of all
@@ -226,8 +231,7 @@ class LampsMethod(TeacherStudentMethod):
         if "consistency" in objectives or ("hierarchy" in objectives and "decomposition" in self.loss_weights):
             augmented = self._student_tokens(self._pair(batch, AUGMENTED_1, AUGMENTED_2))
         if "consistency" in objectives and augmented is not None:
-            frozen = progress.epoch < self.frozen_prototype_epochs
-            terms |= self._consistency(batch, augmented, teacher, frozen)
+            terms |= self._consistency(batch, augmented, teacher, progress.epoch)
         if "extrapolation" in objectives:
             terms["extrapolation"] = self._extrapolation(batch, views, teacher)
         if "order" in objectives:
@@ -237,40 +241,35 @@ class LampsMethod(TeacherStudentMethod):
         return terms
 
     def loss_denominators(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Count the matched cells of the batch, by which "local_consistency" divides."""
+        """Count the matched cells of the batch, the denominator of "local_consistency"."""
         if "local_consistency" not in self.loss_weights or CORRESPONDENCE not in batch:
             return {}
         return {PAIR_COUNT: (self.get_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
 
     def after_step(self, progress: Progress) -> None:
-        """Move the center of the self-distillation, if this step saw any."""
+        """Move the center of the self-distillation."""
         if "distillation" in self.loss_weights:
-            self.center.update()
+            self.distillation.update_center()
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the student's backbone, and its heads between quadrants and wholes."""
+        """Return the student's backbone and its heads between quadrants and wholes."""
         heads = ("composition_head", "decomposition_head")
         return {"encoder": self.backbone} | {name: getattr(self, name) for name in heads if hasattr(self, name)}
 
     # ------------------------------------------------------------------ objectives
 
-    def _consistency(
-        self, batch: Mapping[str, Any], student: Tensor, teacher: Tensor, frozen_prototypes: bool
-    ) -> dict[str, Tensor]:
+    def _consistency(self, batch: Mapping[str, Any], student: Tensor, teacher: Tensor, epoch: int) -> dict[str, Tensor]:
         terms = {}
         if "distillation" in self.loss_weights:
-            logits = self.prototype_head(_mean(student), frozen_prototypes)  # (2B, K)
-            with torch.no_grad():
-                targets = self.teacher["prototype_head"](_mean(teacher))
-            crossed = torch.cat(targets.chunk(2)[::-1])  # each view learns from the other
-            terms["distillation"] = self_distillation(logits, crossed, self.center.center, *self.temperatures)
-            self.center.observe(targets)
+            scores, targets = self.distillation.scores(_mean(student), _mean(teacher), epoch)  # (2B, K)
+            crossed = torch.cat(targets.chunk(2)[::-1])  # each view follows the other one
+            terms["distillation"] = self.distillation.compare(scores, crossed)
         if "local_consistency" in self.loss_weights:
             correspondence, count = self.get_cells(batch, CORRESPONDENCE, self.grid), batch.get(PAIR_COUNT)
             s1, s2 = self.local_head(student).chunk(2)
             with torch.no_grad():
                 t1, t2 = self.teacher["local_head"](teacher).chunk(2)
-            # the correspondence leads from view 1 to view 2, so view 1 stands first in both directions
+            # the correspondence maps view 1 to view 2, so view 1 is the first argument in both directions
             to_2 = matched_consistency(s1, t2, correspondence, count)
             terms["local_consistency"] = to_2 + matched_consistency(t1, s2, correspondence, count)
         return terms
@@ -284,7 +283,7 @@ class LampsMethod(TeacherStudentMethod):
             )
         offsets = windows.transpose(0, 1).flatten(0, 1)  # (2B, d)
         cells = window_cells(offsets, self.kept, self.grid)
-        if self.backbone.supports_visible:  # whose patches know their places in the view
+        if self.backbone.supports_visible:  # patches are embedded with their positions
             shown = self.backbone.forward_visible(views, cells)  # (2B, K, D)
         else:
             shown = self._student_tokens(crop_windows(views, offsets, self.kept, self.backbone.strides[-1]))
@@ -327,7 +326,7 @@ class LampsMethod(TeacherStudentMethod):
     # ------------------------------------------------------------------ batches and networks
 
     def _student_tokens(self, images: Tensor) -> Tensor:
-        """The student's tokens (2B, N, D) of two views of each image (2B, C, ...)."""
+        """Compute the student's tokens (2B, N, D) of two views of each image (2B, C, ...)."""
         return to_tokens(torch.cat(self.forward_together(self.backbone, *images.chunk(2))))
 
     def _pair(self, batch: Mapping[str, Any], *keys: str) -> Tensor:
@@ -338,15 +337,15 @@ class LampsMethod(TeacherStudentMethod):
 
 
 def _weights_of(objectives: Sequence[str], **weights: float) -> dict[str, float]:
-    """The weights of the terms that the objectives have; each objective must keep one."""
-    taking_part = {term for objective in objectives for term in TERMS[objective]}
-    used = used_terms(**{term: weight for term, weight in weights.items() if term in taking_part})
+    """Select the weights of the objectives' terms; each objective needs at least one."""
+    included = {term for objective in objectives for term in TERMS[objective]}
+    used = used_terms(**{term: weight for term, weight in weights.items() if term in included})
     for objective in objectives:
         if not set(TERMS[objective]) & set(used):
-            raise ValueError(f"objective {objective!r} has no term left, its weights are 0; leave it out")
+            raise ValueError(f"objective {objective!r} has no term left, its weights are 0; remove it from objectives")
     return used
 
 
 def _mean(tokens: Tensor) -> Tensor:
-    """Average tokens (B, N, D) over all cells, in float32 also under autocast."""
+    """Average tokens (B, N, D) over all cells, in float32 even under autocast."""
     return at_least_float32(tokens).mean(1)

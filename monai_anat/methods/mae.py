@@ -1,49 +1,44 @@
-"""MAE: encode a quarter of the patches, and restore the others with a light decoder."""
+"""MAE: masked autoencoder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import torch
 from monai.config import KeysCollection
 from torch import Tensor, nn
 
-from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.keys import IMAGE, MASK, TARGET, VIEW_1, VISIBLE
 from monai_anat.losses.restoration import masked_patch_mse
 from monai_anat.methods.base import SSLMethod, check_view, token_grid
-from monai_anat.methods.masked_views import RandMaskedViewsd
+from monai_anat.methods.masked_views import MaskedViewOptions, RandMaskedViewsd
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.networks.heads.context_decoder import ContextDecoder
 from monai_anat.schedules import Progress
-from monai_anat.transforms.distortions import RandCutSwap, RandDistort
 from monai_anat.transforms.geometry import split_cells
 
 __all__ = ["MAEMethod", "RandMAEViewsd"]
 
 
 class RandMAEViewsd(RandMaskedViewsd):
-    """Crop an image at random and draw which patches of the crop the encoder is given: the views of MAE.
+    """Make a random crop of an image and draw its visible patches: the views of MAE.
 
     :class:`RandMaskedViewsd` with the settings of He et al., CVPR 2022, arXiv:2111.06377 (appendix A.1), but without
-    flip. Instead of ``mask`` the sample gets ``visible`` (K,) int64, the numbers of the patches that are not hidden.
+    flip (0.5 in the paper, on photographs). Instead of ``mask`` the item holds ``visible`` (K,) int64, the indices of
+    the patches that are not hidden.
 
     Args:
-        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         image_size: side of the view in pixels, one number or one per axis.
-        cell_size: pixels per side of a patch, the ``patch_size`` of the backbone.
+        cell_size: side of a patch in pixels, the ``patch_size`` of the backbone.
         mask_ratio: share of hidden patches; their number is rounded.
-        area: smallest and largest share of the image that the view shows.
-        flip_prob: probability of exchanging left and right; the paper has .5, on photographs.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
-        distorter: what distorts the view that the encoder is given; the target stays clean.
-        mode: of the resampling, "bilinear" or "bicubic".
+        area: smallest and largest share of the image in the view.
+        options: further arguments of :class:`RandMaskedViewsd`; ``mode`` is "bicubic" by default.
 
     Raises:
-        ValueError: as :class:`RandMaskedViewsd`.
+        ValueError: if an argument of :class:`RandMaskedViewsd` is out of range.
 
     >>> views = RandMAEViewsd(image_size=32, cell_size=8).set_random_state(0)
     >>> views({"image": torch.rand(1, 80, 64)})["visible"].shape
@@ -58,27 +53,13 @@ class RandMAEViewsd(RandMaskedViewsd):
         *,
         mask_ratio: float = 0.75,
         area: tuple[float, float] = (0.2, 1.0),
-        flip_prob: float = 0.0,
-        mean: float = CHEST_MEAN,
-        std: float = CHEST_STD,
-        distorter: RandDistort | RandCutSwap | None = None,
-        mode: Literal["bilinear", "bicubic"] = "bicubic",
+        **options: Unpack[MaskedViewOptions],
     ) -> None:
-        super().__init__(
-            keys,
-            image_size,
-            cell_size,
-            mask_ratio=mask_ratio,
-            area=area,
-            flip_prob=flip_prob,
-            mean=mean,
-            std=std,
-            distorter=distorter,
-            mode=mode,
-        )
+        options.setdefault("mode", "bicubic")
+        super().__init__(keys, image_size, cell_size, mask_ratio=mask_ratio, area=area, **options)
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make ``view_1``, ``target`` and ``visible`` of one image."""
+        """Draw and make ``view_1``, ``target`` and ``visible`` of one image."""
         sample = super().views(pixels)
         sample[VISIBLE] = sample.pop(MASK).logical_not().nonzero().flatten()
         return sample

@@ -1,9 +1,9 @@
-"""A view of one image of which a network sees some cells only, for methods that restore the others."""
+"""Masked views of one image, for methods that restore the hidden cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -20,36 +20,47 @@ from monai_anat.transforms.geometry import per_axis
 from monai_anat.transforms.masks import draw_random_mask
 from monai_anat.transforms.resized_crops import draw_resized_crop_box
 
-__all__ = ["RandMaskedViewsd"]
+__all__ = ["MaskedViewOptions", "RandMaskedViewsd"]
+
+
+class MaskedViewOptions(TypedDict, total=False):
+    """Keyword arguments that :class:`RandMaskedViewsd` and its subclasses share, described there."""
+
+    flip_prob: float
+    mean: float
+    std: float
+    distorter: RandDistort | RandCutSwap | None
+    mode: Literal["bilinear", "bicubic"]
 
 
 class RandMaskedViewsd(RandViewsd):
-    """Crop an image at random and draw which cells of the crop are hidden: the views of SimMIM.
+    """Make a random crop of an image and a random mask of its cells: the views of SimMIM.
 
-    A random box is cut out, resampled, and flipped with ``flip_prob``; then a share of its cells is drawn (Xie et al.,
-    CVPR 2022, arXiv:2111.09886, section 4.1). The pixels stay as they are: the method hides them from its network. The
-    published flip probability is .5; here it is 0, since the heart is on the left. With the ``distorter`` of an anatomy
-    method the network sees the crop distorted and restores the clean one, so that a comparison with that method is one
-    of objectives and not of augmentation.
+    A random box is cut out, resampled, and flipped with ``flip_prob``. Then the hidden cells are drawn (Xie et al.,
+    CVPR 2022, arXiv:2111.09886, section 4.1). The pixels do not change; the method hides them from its network. The
+    published flip probability is 0.5; the default here is 0, because the heart lies on the left.
 
-    The sample gets ``view_1`` and ``target`` (C, h, w[, d]), the crop as the network may see it and clean, both
-    normalized, and ``mask`` (N,), True for a hidden cell.
+    Give the ``distorter`` of an anatomy method to compare objectives with equal augmentation. The network then sees the
+    distorted crop and restores the clean one.
+
+    The item holds ``view_1`` (the crop that the network sees) and ``target`` (the clean crop), (C, h, w[, d]) each and
+    normalized, and ``mask`` (N,), True for hidden cells.
 
     Args:
-        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         image_size: side of the view in pixels, one number or one per axis.
-        cell_size: pixels per side of a cell that is hidden or shown as a whole.
+        cell_size: side of a cell in pixels; a cell is hidden or visible as a whole.
         mask_ratio: share of hidden cells; their number is rounded.
-        area: smallest and largest share of the image that the view shows.
-        flip_prob: probability of exchanging left and right.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
-        distorter: what distorts the view; nothing by default.
-        mode: of the resampling, "bilinear" or "bicubic".
+        area: smallest and largest share of the image in the view.
+        flip_prob: probability of a flip from left to right.
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
+        distorter: distortion of the view; none by default.
+        mode: interpolation, "bilinear" or "bicubic".
 
     Raises:
-        ValueError: for a probability outside [0, 1], shares outside (0, 1], cells that do not tile the view, or (when
-            called) a ratio that hides no cell or all.
+        ValueError: if a probability is outside [0, 1], a share is outside (0, 1], or the cells do not tile the view;
+            when called, if the ratio hides no cell or all of them.
 
     >>> views = RandMaskedViewsd(image_size=32, cell_size=8).set_random_state(0)
     >>> sample = views({"image": np.zeros((1, 80, 64), np.uint8)})
@@ -94,7 +105,7 @@ class RandMaskedViewsd(RandViewsd):
         self.mask = torch.zeros(0, dtype=torch.bool)
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw for an image of spatial shape ``data``; the draws are kept as ``draw`` and ``mask``."""
+        """Draw for an image of spatial shape ``data`` into ``draw`` and ``mask``."""
         box = draw_resized_crop_box(self.R, data, self.area)
         shape = per_axis(self.image_size, len(data), "image_size")
         self.draw = ViewDraw(
@@ -106,11 +117,18 @@ class RandMaskedViewsd(RandViewsd):
         self.mask = self.draw_mask([side // c for side, c in zip(shape, cell, strict=True)])
 
     def draw_mask(self, grid_size: Sequence[int]) -> Tensor:
-        """Draw the hidden cells (N,) of a grid from ``R``: any set of that many is as likely as another."""
+        """Draw the mask of a grid from ``R``; all sets of that many cells are equally likely.
+
+        Args:
+            grid_size: cells per axis.
+
+        Returns:
+            The mask (N,), True for hidden cells.
+        """
         return draw_random_mask(self.R, grid_size, self.mask_ratio)
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make ``view_1``, ``target`` and ``mask`` of one image."""
+        """Draw and make ``view_1``, ``target`` and ``mask`` of one image."""
         self.randomize(tuple(pixels.shape[1:]))
         crop = cut_view(pixels, self.draw, self.image_size, self.mode)
         return {

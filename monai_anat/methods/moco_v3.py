@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from monai_anat.distributed import gather_rows, get_rank_and_world_size
 from monai_anat.losses.contrastive import batch_info_nce
 from monai_anat.methods.base import TeacherStudentMethod, mean_token
+from monai_anat.methods.parts import frozen_copy
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.networks.heads.expander import ExpanderHead
 from monai_anat.precision import at_least_float32
@@ -93,9 +94,7 @@ class MoCoV3Method(TeacherStudentMethod):
         self.backbone = backbone
         self.projection = _head(backbone.num_features, embedding_dim, (hidden_dim, hidden_dim))
         self.prediction = _head(embedding_dim, embedding_dim, (hidden_dim,))
-        self.teacher = nn.ModuleDict(
-            {"backbone": self.teacher_of(backbone), "projection": self.teacher_of(self.projection)}
-        )
+        self.teacher = nn.ModuleDict({"backbone": frozen_copy(backbone), "projection": frozen_copy(self.projection)})
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """Compute "contrast" of ``view_1`` and ``view_2`` (B, C, H, W[, D]).

@@ -1,4 +1,4 @@
-"""What the methods that contrast a query with keys of a moving average share: MoCo v2, and those built on it."""
+"""Momentum contrast: a query, a key of a moving average, and a queue of earlier keys."""
 
 from __future__ import annotations
 
@@ -7,81 +7,90 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_anat.losses.contrastive import KeyQueue, pruned_info_nce
-from monai_anat.methods.base import TeacherStudentMethod, mean_token
-from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.methods.base import mean_token
+from monai_anat.methods.parts import MethodPart, frozen_copy
 from monai_anat.precision import at_least_float32
-from monai_anat.schedules import Progress
 
-__all__ = ["MomentumContrastMethod"]
+__all__ = ["MomentumContrast"]
 
 
-class MomentumContrastMethod(TeacherStudentMethod):
-    r"""A student's query of one view against a teacher's key of the other, and keys of earlier images.
+class MomentumContrast(MethodPart):
+    r"""Contrast of a student's query with a teacher's key and with the keys of earlier images.
 
     MoCo v2 (He et al., CVPR 2020, arXiv:1911.05722; Chen et al., 2020, arXiv:2003.04297): the mean of the last feature
-    map goes through Linear, ReLU, Linear to a unit vector, the *query*; the moving average of backbone and projection
-    makes the *key* of the other view; keys of earlier steps wait in a queue as negatives.
+    map goes through Linear, ReLU, Linear to a unit vector, the *query*. The moving averages of backbone and projection
+    give the *key* of the other view. A queue holds the keys of earlier steps as negatives. MoCo v2, Adam and DiRA are
+    composed with this part.
 
-    Differs from the released code: the teacher is in evaluation mode and normalizes by the student's running
-    statistics, which leaves nothing to shuffle between devices; keys are enqueued after the optimizer step, and only in
-    training; the batch over all processes must divide the queue.
-
-    A subclass registers the backbone and names it in ``export_networks``.
+    Differs from the released code: the teacher is in evaluation mode and normalizes by running statistics, so that keys
+    need not be shuffled between devices; keys enter the queue after the optimizer step, and only in training; the queue
+    size must be a multiple of the batch size over all processes.
 
     Args:
-        backbone: any backbone of the contract.
+        in_features: channels of the backbone's last map.
         embedding_dim: width of queries and keys.
-        hidden_dim: width of the projection's hidden layer; that of the backbone if None.
-        queue_size: how many keys wait.
-        temperature: of the contrast.
+        hidden_dim: width of the projection's hidden layer; ``in_features`` if None.
+        queue_size: number of keys in the queue.
+        temperature: temperature of the contrast.
 
     Raises:
-        ValueError: for a queue without rows, or a temperature that is not positive.
+        ValueError: if the queue has no rows, or the temperature is not positive.
+
+    >>> contrast = MomentumContrast(8, embedding_dim=4, queue_size=16)
+    >>> contrast(torch.rand(2, 8, 3, 3), torch.rand(2, 8, 3, 3)).shape
+    torch.Size([])
     """
 
     def __init__(
-        self, backbone: Backbone, *, embedding_dim: int, hidden_dim: int | None, queue_size: int, temperature: float
+        self,
+        in_features: int,
+        *,
+        embedding_dim: int = 128,
+        hidden_dim: int | None = None,
+        queue_size: int = 65536,
+        temperature: float = 0.2,
     ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}; MoCo v2 has 0.2")
         self.temperature = temperature
-        hidden = backbone.num_features if hidden_dim is None else hidden_dim
-        self.projection = nn.Sequential(  # the keys of the published files are fc.0 and fc.2
-            nn.Linear(backbone.num_features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, embedding_dim)
+        hidden = in_features if hidden_dim is None else hidden_dim
+        self.projection = nn.Sequential(
+            nn.Linear(in_features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, embedding_dim)
         )
-        self.teacher = nn.ModuleDict(
-            {"backbone": self.teacher_of(backbone), "projection": self.teacher_of(self.projection)}
-        )
+        self.teacher_projection = frozen_copy(self.projection)
         self.queue = KeyQueue(queue_size, embedding_dim)
 
-    def contrast(
-        self, feature_map: Tensor, other_view: Tensor, prune_threshold: float | Tensor | None = None
+    def forward(
+        self, student_map: Tensor, teacher_map: Tensor, prune_threshold: float | Tensor | None = None
     ) -> Tensor:
-        """Contrast the student's feature map of one view with the teacher's key of the other; the key is remembered.
+        """Contrast the student's map of one view with the teacher's map of the other; the queue observes the key.
 
         Args:
-            feature_map: (B, D, h, w[, d]), the backbone's last map of one view.
-            other_view: (B, C, H, W[, D]), another view of the same images, row by row.
-            prune_threshold: cosine from which on a key of the queue is no negative; None keeps all.
+            student_map: the student's last feature map of one view (B, D, h, w[, d]).
+            teacher_map: the teacher's last feature map of another view of the same images, row by row.
+            prune_threshold: cosine from which on a key of the queue is left out of the negatives; None keeps all.
 
         Returns:
             The scalar of :func:`~monai_anat.losses.pruned_info_nce`.
         """
-        query = _unit_embedding(self.projection, feature_map)
+        query = _unit_embedding(self.projection, student_map)
         with torch.no_grad():
-            key = _unit_embedding(self.teacher["projection"], self.teacher["backbone"](other_view))
+            key = _unit_embedding(self.teacher_projection, teacher_map)
         self.queue.observe(key)
         return pruned_info_nce(query, key, self.queue.keys, self.temperature, prune_threshold)
 
     def student_teacher_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pair backbone and projection with those that make the keys."""
-        students = {"backbone": self.export_networks()["encoder"], "projection": self.projection}
-        return [(students[name], teacher) for name, teacher in self.teacher.items()]
+        """Pair the student's projection with the teacher's."""
+        return [(self.projection, self.teacher_projection)]
 
-    def after_step(self, progress: Progress) -> None:
-        """Enqueue the keys of the step."""
-        self.queue.update()
+    def enqueue(self) -> int:
+        """Put the keys of this step, those of all processes, into the queue; call it from ``after_step``.
+
+        Returns:
+            The number of keys that entered.
+        """
+        return self.queue.update()
 
 
 def _unit_embedding(projection: nn.Module, feature_map: Tensor) -> Tensor:

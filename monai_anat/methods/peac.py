@@ -17,6 +17,7 @@ from monai_anat.losses.consistency import global_consistency, matched_consistenc
 from monai_anat.losses.ordering import order_cross_entropy
 from monai_anat.losses.restoration import restoration_mse
 from monai_anat.methods.base import TeacherStudentMethod, check_view, mean_token, token_grid, used_terms
+from monai_anat.methods.parts import frozen_copy
 from monai_anat.methods.popar import Corruption, corrupt, draw_corruption, order_of
 from monai_anat.methods.views import RandViewsd
 from monai_anat.networks.backbones.backbone import Backbone, to_tokens
@@ -215,7 +216,7 @@ class PEACMethod(TeacherStudentMethod):
         self.normalize_local = normalize_local
         features = backbone.num_features
         self.backbone = backbone
-        self.teacher = nn.ModuleDict({"backbone": self.teacher_of(backbone)})
+        self.teacher = nn.ModuleDict({"backbone": frozen_copy(backbone)})
         if "order" in self.loss_weights:
             self.order_head = OrderHead(features, prod(self.grid))
         if "restoration" in self.loss_weights:
@@ -224,10 +225,10 @@ class PEACMethod(TeacherStudentMethod):
             )
         if "global_consistency" in self.loss_weights:
             self.global_head = ProjectionHead(features, global_dim)
-            self.teacher["global_head"] = self.teacher_of(self.global_head)
+            self.teacher["global_head"] = frozen_copy(self.global_head)
         if "local_consistency" in self.loss_weights:
             self.local_head = ProjectionHead(features, local_dim)
-            self.teacher["local_head"] = self.teacher_of(self.local_head)
+            self.teacher["local_head"] = frozen_copy(self.local_head)
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         """Compute the terms of ``view_1``, ``view_2``, ``target`` (B, C, H, W[, D]), ``order``, ``correspondence``.

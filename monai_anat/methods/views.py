@@ -1,4 +1,4 @@
-"""What the views transforms of all methods share: one image in, plain normalized tensors out, all draws from ``R``."""
+"""Base class of the views transforms of all methods."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ __all__ = ["RandViewsd"]
 
 
 class RandViewsd(Randomizable, MapTransform):
-    """Make a method's batch item of one image, in ONE transform.
+    """Make the batch item of a method from one image, in one random transform.
 
-    A chain of small transforms would spend more time on seeding than on pixels, and a MetaTensor costs a merge per
-    batch; so a subclass draws everything from ``self.R`` in ``randomize`` and returns plain tensors. The image itself
-    leaves the sample, all other entries stay.
+    A chain of small transforms would spend more time on seeding than on pixels, and MetaTensors slow down the collate
+    of a batch. A subclass therefore draws everything from ``self.R`` in ``randomize`` and returns plain tensors. The
+    result holds the views alone. Labels, masks, names and meta data of the sample are dropped, because no method reads
+    them and a batch could not be collated where they differ in form.
 
     Args:
-        keys: the one key of the image.
-        mean: subtracted from the gray levels in [0, 1] of every view.
-        std: what they are divided by after that.
+        keys: key of the image; exactly one.
+        mean: mean of the gray levels in [0, 1], subtracted from every view.
+        std: standard deviation of the gray levels in [0, 1], by which every view is divided.
 
     Attributes:
-        takes_volumes: False for the views of a method that is 2D only.
+        takes_volumes: False if the method is 2D only.
 
     Raises:
         ValueError: if there is more than one key, or ``std`` is not positive.
@@ -49,23 +50,23 @@ class RandViewsd(Randomizable, MapTransform):
 
     @abstractmethod
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and cut the views of one image.
+        """Draw and cut the views of one image.
 
         Args:
-            pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1]; not to be changed.
+            pixels: image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1]; must not be changed.
 
         Returns:
-            Entries of the batch item by the names of :mod:`monai_anat.keys`.
+            The batch item, by the names of :mod:`monai_anat.keys`.
         """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace the image of a sample by its views.
+        """Make the views of a sample.
 
         Args:
-            data: the sample; it stays as it is.
+            data: the sample; it is not changed.
 
         Returns:
-            The sample's other entries and the views.
+            The views, and nothing else of the sample.
 
         Raises:
             KeyError: if the sample has no image.
@@ -85,20 +86,19 @@ class RandViewsd(Randomizable, MapTransform):
         if pixels.ndim == 4 and not self.takes_volumes:
             raise ValueError(
                 f"{key} must be (C, H, W), got {tuple(pixels.shape)}; {type(self).__name__} is 2D only, "
-                f"RandPEACViewsd and "
-                "RandPOPARViewsd take volumes"
+                "RandPEACViewsd and RandPOPARViewsd take volumes"
             )
-        sample: dict[Hashable, Any] = {name: value for name, value in data.items() if name != key}
-        sample.update(self.views(pixels))
-        return sample
+        item: dict[Hashable, Any] = {}
+        item.update(self.views(pixels))
+        return item
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Scale codes to [0, 1], subtract the mean and divide by the spread.
+        """Scale gray levels to [0, 1], subtract the mean and divide by the standard deviation.
 
         Args:
             pixels: uint8, uint16, or floating point in [0, 1], of any shape.
 
         Returns:
-            A new float32 tensor of that shape.
+            A new float32 tensor of the same shape.
         """
         return unit_range(pixels).to(torch.float32).sub(self.mean).div_(self.std)

@@ -1,4 +1,4 @@
-"""The DINO head, the running center of its teacher and its multi-crop loss against recorded numbers."""
+"""Head, center and multi-crop loss of DINO against recorded numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_anat.losses import DistillationCenter
 from monai_anat.losses.multi_view import distinct_pairs
-from monai_anat.methods.multi_crop import distill_views
+from monai_anat.methods.self_distillation import SelfDistillation
 from monai_anat.networks import PrototypeHead
 
 
@@ -55,7 +55,7 @@ def test_center_over_three_steps(
 
 
 class Passes(nn.Module):
-    """A head that scores prototypes by the entries of the embedding."""
+    """A head that returns the embedding as scores."""
 
     def forward(self, embeddings: Tensor, frozen_prototypes: bool = False) -> Tensor:
         return embeddings
@@ -64,14 +64,24 @@ class Passes(nn.Module):
 def test_two_large_and_eight_small_crops(
     recipes: SimpleNamespace, reference: Callable[..., Any], assert_agrees: Callable[..., None]
 ) -> None:
-    """Recorded for the first stages of Adam-v2, which are DINO."""
+    """The values are recorded for the first stages of Adam-v2, which use the same loss."""
     entry = reference("adam_v2")["adam_v2_L_stageL"]
     inputs, expected, tolerance = entry["inputs"], entry["expected"], entry["tolerance"]
-    tensors, center = recipes.build(inputs), DistillationCenter(512, inputs["center_momentum"])
+    tensors = recipes.build(inputs)
+    distillation = SelfDistillation(
+        8,
+        512,
+        hidden_features=8,
+        bottleneck_features=8,
+        student_temperature=inputs["student_temp"],
+        teacher_temperature=inputs["teacher_temp"],
+        center_momentum=inputs["center_momentum"],
+    )
+    distillation.head = distillation.teacher_head = Passes()  # type: ignore[assignment]
     student, teacher = tensors["student_logits"].chunk(10), tensors["teacher_logits"].chunk(2)
-    temperatures, pairs = (inputs["student_temp"], inputs["teacher_temp"]), distinct_pairs(2, 10)
-    loss = distill_views((Passes(), Passes()), center, student, teacher, temperatures, pairs)
+    loss = distillation(student, teacher, distinct_pairs(2, 10), epoch=0)
     assert_agrees(loss, expected["loss"], tolerance)
-    center.update()
-    assert_agrees(center.center[:6], expected["center_first6"], tolerance)
-    assert_agrees(center.center.norm(), expected["center_norm"], tolerance)
+    distillation.update_center()
+    center = distillation.center.center
+    assert_agrees(center[:6], expected["center_first6"], tolerance)
+    assert_agrees(center.norm(), expected["center_norm"], tolerance)

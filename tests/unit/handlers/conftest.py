@@ -11,6 +11,7 @@ from torch import nn
 from monai_anat.data import SeededDataset, resumable_loader
 from monai_anat.engines import SSLTrainer, build_optimizers
 from monai_anat.methods.base import TeacherStudentMethod
+from monai_anat.methods.parts import frozen_copy
 
 
 class Encoder(nn.Module):
@@ -30,7 +31,7 @@ class ToyTeacherMethod(TeacherStudentMethod):
         super().__init__()
         torch.manual_seed(0)
         self.student = Encoder()
-        self.teacher = self.teacher_of(self.student)
+        self.teacher = frozen_copy(self.student)
         self.loss_weights = {"match": 1.0}
 
     def student_teacher_pairs(self):

@@ -72,9 +72,9 @@ def moved_teacher(method: ACEMethod) -> ACEMethod:
     """The method in evaluation with a teacher and a center that differ from their beginnings."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in method.teacher.parameters():
+        for parameter in (p for _, teacher in method.student_teacher_pairs() for p in teacher.parameters()):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-        method.center.center.normal_(generator=generator).mul_(0.05)
+        method.distillation.center.center.normal_(generator=generator).mul_(0.05)
     return method.eval()
 
 
@@ -167,10 +167,9 @@ def test_codes_and_their_gray_levels_give_the_same_views_and_so_do_seeds_and_pic
     for seed in range(5):
         codes = tiny_image(seed)
         samples = [
-            v.set_random_state(seed)({"image": image, "index": seed})
+            v.set_random_state(seed)({"image": image})
             for v, image in ((views, codes), (copy, codes), (views, (codes / 255).astype(np.float32)))
         ]
-        assert samples[0]["index"] == seed
         for name in ("view_1", "view_2", "crop_offset"):
             assert torch.equal(samples[0][name], samples[1][name])
             torch.testing.assert_close(samples[0][name], samples[2][name], rtol=0, atol=1e-4)
@@ -239,13 +238,13 @@ def slow_terms(method: ACEMethod, batch: dict[str, Tensor]) -> dict[str, float]:
                         if all(0 <= place < 8 for place in part):
                             means[who + "2"].append(maps[who + "2"][0, :, row, column])
             scores = {
-                name: (method.prototype_head if name[0] == "s" else method.teacher["prototype_head"])(
+                name: (method.distillation.head if name[0] == "s" else method.distillation.teacher_head)(
                     torch.stack(tokens).mean(0, keepdim=True)
                 )[0]
                 for name, tokens in means.items()
             }
             for s, t in (("s1", "t2"), ("s2", "t1")):
-                target = torch.softmax((scores[t] - method.center.center) / 0.04, 0)
+                target = torch.softmax((scores[t] - method.distillation.center.center) / 0.04, 0)
                 sums["global_consistency"].append(float(-(target * torch.log_softmax(scores[s] / 0.1, 0)).sum()))
     return {name: float(np.mean(values)) for name, values in sums.items()}
 
@@ -316,8 +315,8 @@ def reading(cell_backbone: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
     method.downsampling_head = Reads(  # type: ignore[assignment]
         lambda numbers: F.avg_pool2d(numbers[:, None], 2)[:, 0], Signature(121, teacher=False)
     )
-    method.prototype_head = method.teacher["prototype_head"] = ReadsMean()  # type: ignore[assignment]
-    method.center.center = torch.zeros(242)
+    method.distillation.head = method.distillation.teacher_head = ReadsMean()  # type: ignore[assignment]
+    method.distillation.center.center = torch.zeros(242)
     views = tiny_views(source_grid=11, area=(1.0, 1.0), **UNCHANGED)
     views.normalize = lambda pixels: (121 * pixels).float()  # type: ignore[method-assign]
     numbers = torch.arange(121.0).reshape(11, 11).repeat_interleave(4, 0).repeat_interleave(4, 1) / 121
@@ -388,7 +387,7 @@ def test_student_and_teacher_have_different_parts() -> None:
     after = method(batch, START)
     assert all(abs(after[name].item() - before[name]) > 1e-5 for name in TERMS)
     sum(after.values()).backward()
-    assert all(p.grad is None for p in method.teacher.parameters())
+    assert all(p.grad is None for _, teacher in method.student_teacher_pairs() for p in teacher.parameters())
 
 
 def test_crops_without_overlap_are_finite_and_only_pushed_apart() -> None:
@@ -407,16 +406,16 @@ def test_the_center_moves_after_a_step_of_training_to_the_rows_of_the_overlap() 
     torch.manual_seed(0)
     method, batch = tiny_method(), tiny_batch()
     seen: list[Tensor] = []
-    method.teacher["prototype_head"].register_forward_hook(lambda *call: seen.append(call[2]))
+    method.distillation.teacher_head.register_forward_hook(lambda *call: seen.append(call[2]))
     method(batch, START)
-    assert torch.equal(method.center.center, torch.zeros(24))
+    assert torch.equal(method.distillation.center.center, torch.zeros(24))
     method.after_step(START)
     assert seen[0].shape == (8, 24)  # two rows per image, none of them of the rest
-    torch.testing.assert_close(method.center.center, 0.1 * seen[0].mean(0))
-    before = method.center.center.clone()
+    torch.testing.assert_close(method.distillation.center.center, 0.1 * seen[0].mean(0))
+    before = method.distillation.center.center.clone()
     method.eval()(batch, START)
     method.after_step(START)
-    assert torch.equal(method.center.center, before)
+    assert torch.equal(method.distillation.center.center, before)
 
 
 def test_prototypes_are_frozen_in_the_first_epochs() -> None:
@@ -425,8 +424,8 @@ def test_prototypes_are_frozen_in_the_first_epochs() -> None:
     for epoch, frozen in ((0, True), (1, True), (2, False)):
         method.zero_grad()
         method(batch, Progress(epoch, 4, 10 * epoch, 40))["global_consistency"].backward()
-        assert (method.prototype_head.last_layer.weight_v.grad is None) == frozen
-        assert method.prototype_head.mlp[0].weight.grad is not None
+        assert (method.distillation.head.last_layer.weight_v.grad is None) == frozen
+        assert method.distillation.head.mlp[0].weight.grad is not None
     assert not tiny_method().find_unused_parameters
 
 
@@ -434,7 +433,7 @@ def test_defaults_are_those_of_the_paper() -> None:
     assert tiny_method().loss_weights == {"decomposition": 0.5, "composition": 0.5, "global_consistency": 0.1}
     with torch.device("meta"):
         method = ACEMethod(SwinBackbone(norm_eps=1e-6))
-    student = sum(p.numel() for name, p in method.named_parameters() if not name.startswith("teacher."))
+    student = sum(p.numel() for name, p in method.named_parameters() if "teacher" not in name)
     assert student / 1e6 == pytest.approx(139.8, abs=0.15)  # three channels and constant lengths in the released one
     assert method.grid == (14, 14)
 
@@ -443,8 +442,8 @@ def test_defaults_are_those_of_the_paper() -> None:
     ("weights", "heads"),
     [
         ({"global_weight": 0.0}, {"backbone", "dense_head"}),
-        ({"decomposition_weight": 0.0, "composition_weight": 0.0}, {"backbone", "prototype_head"}),
-        ({"composition_weight": 0.0}, {"backbone", "dense_head", "prototype_head"}),
+        ({"decomposition_weight": 0.0, "composition_weight": 0.0}, {"backbone"}),
+        ({"composition_weight": 0.0}, {"backbone", "dense_head"}),
     ],
 )
 def test_a_weight_of_zero_leaves_term_and_heads_away(weights: dict[str, float], heads: set[str]) -> None:
@@ -454,7 +453,10 @@ def test_a_weight_of_zero_leaves_term_and_heads_away(weights: dict[str, float], 
         {"global_consistency"} if "global_weight" in weights else set()
     )
     assert hasattr(method, "downsampling_head") == ("composition" in method.loss_weights)
-    assert [pair[0] for pair in method.student_teacher_pairs()] == [getattr(method, name) for name in method.teacher]
+    assert hasattr(method, "distillation") == ("global_consistency" in method.loss_weights)
+    students = [getattr(method, name) for name in method.teacher]
+    students += [method.distillation.head] if hasattr(method, "distillation") else []
+    assert [student for student, _ in method.student_teacher_pairs()] == students
     method.after_step(START)
 
 

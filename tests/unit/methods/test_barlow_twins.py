@@ -44,7 +44,9 @@ def test_terms_equal_slow_separate_formulas() -> None:
     with torch.no_grad():
         terms = method(batch, START)
         z_1, z_2 = (
-            method.projector(torch.cat([method.backbone(image[None]) for image in batch[name]]).mean((2, 3))).double()
+            method.correlation.projector(
+                torch.cat([method.backbone(image[None]) for image in batch[name]]).mean((2, 3))
+            ).double()
             for name in ("view_1", "view_2")
         )
     units = [(z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt() for z in (z_1, z_2)]
@@ -60,7 +62,7 @@ def test_terms_equal_slow_separate_formulas() -> None:
 
 def test_an_encoder_that_sees_cells_agrees_only_for_pairs_of_equal_images(cell_backbone: Any) -> None:
     method = BarlowTwinsMethod(cell_backbone(4))
-    method.projector = nn.Identity()
+    method.correlation.projector = nn.Identity()
     view = batch_of()["view_1"]
     assert method({"view_1": view, "view_2": view}, START)["agreement"].item() == pytest.approx(0, abs=1e-4)
     assert method({"view_1": view, "view_2": view.roll(1, 0)}, START)["agreement"] > 1
@@ -70,7 +72,7 @@ def test_published_widths_weights_and_rates() -> None:
     method = tiny_method()
     assert method.loss_weights == {"agreement": 1.0, "redundancy": 0.005}
     with torch.device("meta"):
-        projector = tiny_method(embedding_dim=8192).projector
+        projector = tiny_method(embedding_dim=8192).correlation.projector
     linears = [layer for layer in projector if isinstance(layer, nn.Linear)]
     assert [layer.weight.shape[0] for layer in linears] == [8192] * 3
     assert all(layer.bias is None for layer in linears)

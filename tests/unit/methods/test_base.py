@@ -1,4 +1,4 @@
-"""What all methods share: parameter groups, the frozen teacher, joint forwards, readable refusals."""
+"""Base classes of methods: parameter groups, frozen teacher, joint forward passes, error messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_anat.methods import SSLMethod, TeacherStudentMethod
 from monai_anat.methods.base import check_view, mean_token, split_groups, token_grid, used_terms, uses_batch_statistics
+from monai_anat.methods.parts import frozen_copy
 from monai_anat.networks import SwinBackbone
 from monai_anat.schedules import Progress
 
@@ -46,7 +47,7 @@ class Averaged(TeacherStudentMethod):
         super().__init__()
         self.loss_weights = {"difference": 1.0}
         self.student = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.BatchNorm1d(3))
-        self.teacher = self.teacher_of(self.student)
+        self.teacher = frozen_copy(self.student)
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
         return {"difference": (self.student(batch["x"]) - self.teacher(batch["x"])).square().mean()}

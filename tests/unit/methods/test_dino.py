@@ -135,12 +135,12 @@ def moved_teacher(method: DINOMethod) -> DINOMethod:
     """The method in evaluation with heads that tell views apart, and a teacher and a center of their own."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for head in (method.head, method.teacher["head"]):
+        for head in (method.distillation.head, method.distillation.teacher_head):
             for parameter in head.parameters():
                 parameter.mul_(20)
-        for parameter in method.teacher.parameters():
+        for parameter in (p for _, teacher in method.student_teacher_pairs() for p in teacher.parameters()):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-        method.center.center.copy_(0.1 * torch.randn(24, generator=generator))
+        method.distillation.center.center.copy_(0.1 * torch.randn(24, generator=generator))
     return method.eval()
 
 
@@ -151,10 +151,12 @@ def slow_term(method: DINOMethod, batch: dict[str, Any], temperature: float) -> 
         views = [first, second, *local]
         for t in (0, 1):
             embedding = method.teacher["backbone"](views[t][None]).flatten(2).mean(2)
-            target = F.softmax((method.teacher["head"](embedding) - method.center.center) / temperature, 1)
+            target = F.softmax(
+                (method.distillation.teacher_head(embedding) - method.distillation.center.center) / temperature, 1
+            )
             for s, view in enumerate(views):
                 if s != t:
-                    logits = method.head(method.backbone(view[None]).flatten(2).mean(2))
+                    logits = method.distillation.head(method.backbone(view[None]).flatten(2).mean(2))
                     losses.append(-(target * F.log_softmax(logits / 0.1, 1)).sum())
     assert len(losses) == len(batch["view_1"]) * 8
     return torch.stack(losses).mean()
@@ -186,7 +188,7 @@ def test_an_encoder_that_sees_cells_costs_the_entropy_only_for_crops_of_one_imag
 ) -> None:
     """The cells of an image are alike, so that all its crops have one embedding."""
     method = tiny_method(cell_backbone(4), num_prototypes=16, warmup_teacher_temperature=0.1).eval()
-    method.head, method.teacher["head"] = Passes(), Passes()
+    method.distillation.head, method.distillation.teacher_head = Passes(), Passes()
     cells = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     view, local = cells.repeat(1, 1, 4, 4), cells.repeat(1, 1, 2, 2)[:, None].repeat(1, 3, 1, 1, 1)
     batch = {"view_1": view, "view_2": view, "local_views": local}
@@ -198,12 +200,12 @@ def test_an_encoder_that_sees_cells_costs_the_entropy_only_for_crops_of_one_imag
 
 def test_the_teachers_temperature_rises_by_equal_steps_over_the_first_epochs() -> None:
     method = tiny_method()
-    temperatures = [method.temperature_of(Progress(epoch, 100, 10 * epoch, 1000)) for epoch in range(40)]
+    temperatures = [method.teacher_temperature_at(Progress(epoch, 100, 10 * epoch, 1000)) for epoch in range(40)]
     assert temperatures[:30] == pytest.approx(np.linspace(0.04, 0.07, 30).tolist())
     assert temperatures[30:] == pytest.approx([0.07] * 10)
-    assert method.temperature_of(Progress(3, 100, 39, 1000)) == temperatures[3]
+    assert method.teacher_temperature_at(Progress(3, 100, 39, 1000)) == temperatures[3]
     for epochs in (0, 1):
-        assert tiny_method(warmup_temperature_epochs=epochs).temperature_of(START) == 0.07
+        assert tiny_method(warmup_temperature_epochs=epochs).teacher_temperature_at(START) == 0.07
 
 
 def test_prototypes_stand_still_in_the_first_epoch_only() -> None:
@@ -213,21 +215,21 @@ def test_prototypes_stand_still_in_the_first_epoch_only() -> None:
     for epoch, frozen in ((0, True), (1, False)):
         method.zero_grad()
         method(batch, Progress(epoch, 2, epoch, 2))["distillation"].backward()
-        assert (method.head.last_layer.weight_v.grad is None) == frozen
-        assert method.head.mlp[0].weight.grad is not None
+        assert (method.distillation.head.last_layer.weight_v.grad is None) == frozen
+        assert method.distillation.head.mlp[0].weight.grad is not None
 
 
 def test_the_center_moves_after_the_step_by_what_the_teacher_saw_in_all_micro_batches() -> None:
     torch.manual_seed(0)
     method, batch = moved_teacher(tiny_method()).train(), batch_of(4)
-    before = method.center.center.clone()
+    before = method.distillation.center.center.clone()
     for part in (slice(0, 2), slice(2, 4)):
         method({name: value[part] for name, value in batch.items() if name != "image"}, START)
-    assert torch.equal(method.center.center, before)
+    assert torch.equal(method.distillation.center.center, before)
     method.after_step(START)
     large = torch.cat([batch["view_1"], batch["view_2"]])
-    logits = method.teacher["head"](method.teacher["backbone"](large).mean((2, 3)))
-    torch.testing.assert_close(method.center.center, 0.9 * before + 0.1 * logits.mean(0))
+    logits = method.distillation.teacher_head(method.teacher["backbone"](large).mean((2, 3)))
+    torch.testing.assert_close(method.distillation.center.center, 0.9 * before + 0.1 * logits.mean(0))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -243,15 +245,16 @@ def test_any_backbone_trains(dims: int) -> None:
 def test_the_published_settings_are_the_defaults_and_the_teacher_is_kept() -> None:
     with torch.device("meta"):
         method = DINOMethod(ViTBackbone(embed_dim=384, num_heads=6))
-    assert [tuple(p.shape) for p in method.head.mlp.parameters() if p.ndim == 2] == [
+    assert [tuple(p.shape) for p in method.distillation.head.mlp.parameters() if p.ndim == 2] == [
         (2048, 384),
         (2048, 2048),
         (256, 2048),
     ]
-    assert method.head.last_layer.weight_v.shape == (65536, 256)
-    assert (method.student_temperature, method.center.momentum, method.frozen_prototype_epochs) == (0.1, 0.9, 1)
+    assert method.distillation.head.last_layer.weight_v.shape == (65536, 256)
+    part = method.distillation
+    assert (part.student_temperature, part.center.momentum, part.frozen_epochs) == (0.1, 0.9, 1)
     assert method.export_networks() == {"encoder": method.teacher["backbone"]}
-    assert [student for student, _ in method.student_teacher_pairs()] == [method.backbone, method.head]
+    assert [student for student, _ in method.student_teacher_pairs()] == [method.backbone, method.distillation.head]
 
 
 def test_misfits_are_refused() -> None:

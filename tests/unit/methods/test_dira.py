@@ -60,13 +60,13 @@ def spread(method: DiRAMethod, image_size: int = 32) -> DiRAMethod:
     its keys fill the queue: only from there on does the loss fall.
     """
     view = batch_of(RandDiRAViewsd(image_size=image_size), 8)["view_2"]
-    embeddings = method.eval().projection(method.network.backbone(view).mean((2, 3)))
+    embeddings = method.eval().discrimination.projection(method.network.backbone(view).mean((2, 3)))
     centered = embeddings - embeddings.mean(0)
-    for projection in (method.projection, method.teacher["projection"]):
+    for projection in (method.discrimination.projection, method.discrimination.teacher_projection):
         projection[-1].bias -= embeddings.mean(0)
         for parameter in projection[-1].parameters():
             parameter /= centered.norm(dim=1).mean()
-    method.queue.keys.copy_(F.normalize(centered, dim=1))
+    method.discrimination.queue.keys.copy_(F.normalize(centered, dim=1))
     return method.train()
 
 
@@ -105,7 +105,7 @@ MORE_CASES = {
 
 def moved_teacher(method: DiRAMethod) -> DiRAMethod:
     with torch.no_grad():
-        for parameter in method.teacher.parameters():
+        for parameter in (p for _, teacher in method.student_teacher_pairs() for p in teacher.parameters()):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     return method
 
@@ -190,9 +190,9 @@ def slow_terms(method: DiRAMethod, batch: dict[str, Tensor]) -> dict[str, Tensor
     for b in range(len(batch["target"])):
         view_1, view_2, target = (batch[name][b : b + 1] for name in ("view_1", "view_2", "target"))
         restored = torch.sigmoid(method.network(view_1))
-        query = F.normalize(method.projection(method.network.backbone(view_1).mean((2, 3))))
-        key = F.normalize(method.teacher["projection"](method.teacher["backbone"](view_2).mean((2, 3))))
-        logits = torch.cat([(query * key).sum(1, keepdim=True), query @ method.queue.keys.T], 1) / 0.2
+        query = F.normalize(method.discrimination.projection(method.network.backbone(view_1).mean((2, 3))))
+        key = F.normalize(method.discrimination.teacher_projection(method.teacher["backbone"](view_2).mean((2, 3))))
+        logits = torch.cat([(query * key).sum(1, keepdim=True), query @ method.discrimination.queue.keys.T], 1) / 0.2
         contrast.append(-torch.log_softmax(logits, 1)[0, 0])
         squares.append((restored - target).square().mean())
         scores = [method.discriminator(x)[-1] for x in (restored, target)]
@@ -246,7 +246,11 @@ def test_the_published_weights_and_sizes() -> None:
     with torch.device("meta"):
         published = DiRAMethod(ResNetBackbone(depth=50))
     count = sum(p.numel() for p in published.discriminator.parameters())
-    assert (published.queue.keys.shape, published.temperature, count) == ((65536, 128), 0.2, 1_553_537)
+    assert (published.discrimination.queue.keys.shape, published.discrimination.temperature, count) == (
+        (65536, 128),
+        0.2,
+        1_553_537,
+    )
     scores = published.discriminator(torch.zeros(1, 1, 224, 224, device="meta"))[-1]
     assert scores.shape == (1, 1, 28, 28)
 
@@ -256,21 +260,21 @@ def test_the_published_weights_and_sizes() -> None:
 
 def test_each_term_moves_its_own_player_only() -> None:
     method, batch = tiny_method(), batch_of(RandDiRAViewsd(image_size=32))
-    generator = [*method.network.parameters(), *method.projection.parameters()]
+    generator = [*method.network.parameters(), *method.discrimination.projection.parameters()]
     for name in PLAIN | GAME:
         method.zero_grad()
         method(batch, DIRA)[name].backward()
         moved = [p.grad is not None for p in method.discriminator.parameters()]
         assert all(moved) if name == "discriminator" else not any(moved), name
         assert any(p.grad is not None for p in generator) == (name != "discriminator"), name
-    assert all(p.grad is None for p in method.teacher.parameters())
+    assert all(p.grad is None for _, teacher in method.student_teacher_pairs() for p in teacher.parameters())
 
 
 def alternating_update(method: DiRAMethod, batch: dict[str, Tensor], optimizers: dict[str, Any]) -> None:
     """As published: the U-Net's step, then the discriminator's on the same restoration."""
     weights = method.loss_weights
     restored = torch.sigmoid(method.network(batch["view_1"]))
-    loss = weights["discrimination"] * method.contrast(method.network.backbone(batch["view_1"]), batch["view_2"])
+    loss = weights["discrimination"] * method._discrimination(method.network.backbone(batch["view_1"]), batch["view_2"])
     loss = loss + weights["restoration"] * F.mse_loss(restored, batch["target"])
     loss = loss + weights["adversarial"] * (method.discriminator(restored)[-1] - 1).square().mean()
     optimizers["main"].zero_grad()
@@ -427,7 +431,7 @@ def test_the_loss_of_a_batch_falls_with_any_pyramid(build: Callable[..., DiRAMet
 
 def test_misfits_are_refused() -> None:
     method, batch = resnet_method(), batch_of(RandDiRAViewsd(image_size=48))
-    with pytest.raises(ValueError, match=r"multiples of 32, the last stride of the backbone, got \(48, 48\)"):
+    with pytest.raises(ValueError, match=r"multiples of 32, the last stride of the backbone, got \[48, 48\]"):
         method(batch, DIR)
     with pytest.raises(ValueError, match=r"restored and target must have one shape"):
         tiny_method()({**batch, "target": batch["target"][:, :, :32]}, DIR)
@@ -452,10 +456,10 @@ def test_the_discriminative_part_may_be_that_of_another_method(part: str) -> Non
     method, batch = tiny_method(discriminative=part), batch_of(RandDiRAViewsd(image_size=32))
     if part == "simsiam":
         alone: Any = SimSiamMethod(method.network.backbone, embedding_dim=16, hidden_dim=4)
-        alone.projection, alone.predictor = method.projection, method.predictor
+        alone.similarity = method.discrimination
     else:
         alone = BarlowTwinsMethod(method.network.backbone, embedding_dim=16)
-        alone.projector = method.projection
+        alone.correlation = method.discrimination
     expected = sum(alone.loss_weights[name] * term for name, term in alone(batch, DIR).items())
     terms = method(batch, DIR)
     assert set(terms) == PLAIN
@@ -475,9 +479,9 @@ def test_the_predictor_of_simsiam_keeps_its_learning_rate_and_the_adversary_its_
 def test_the_published_widths_and_what_does_not_fit() -> None:
     with torch.device("meta"):
         widths = {part: tiny_method(discriminative=part, embedding_dim=None) for part in ("simsiam", "barlow_twins")}
-    assert widths["simsiam"].projection[0].out_features == 2048
-    assert widths["simsiam"].predictor[0].out_features == 512
-    assert widths["barlow_twins"].projection[0].out_features == 8192
+    assert widths["simsiam"].discrimination.projection[0].out_features == 2048
+    assert widths["simsiam"].discrimination.predictor[0].out_features == 512
+    assert widths["barlow_twins"].discrimination.projector[0].out_features == 8192
     with pytest.raises(ValueError, match=r"discriminative must be one of .*got 'byol'"):
         tiny_method(discriminative="byol")
     one = batch_of(RandDiRAViewsd(image_size=32), 1)

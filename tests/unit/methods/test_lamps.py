@@ -106,8 +106,9 @@ def moved_teacher(method: LampsMethod) -> LampsMethod:
     with torch.no_grad():
         for parameter in method.teacher.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-        if hasattr(method, "center"):
-            method.center.center.normal_(std=0.01, generator=generator)  # at 0.04, more would outweigh the logits
+        if hasattr(method, "distillation"):
+            # at a temperature of 0.04, a larger center would outweigh the logits
+            method.distillation.center.center.normal_(std=0.01, generator=generator)
     return method.eval()
 
 
@@ -127,9 +128,9 @@ def slow_terms(method: LampsMethod, batch: dict[str, Tensor]) -> dict[str, Tenso
         augmented = [tokens_of(student, batch[f"augmented_{v}"][b]) for v in (1, 2)]
         targets = [tokens_of(teacher, view) for view in clean]
         for v in (0, 1):
-            scores = method.prototype_head(augmented[v].mean(0)[None])[0] / 0.1
-            logits = method.teacher["prototype_head"](targets[1 - v].mean(0)[None])[0]
-            wanted = ((logits - method.center.center) / 0.04).softmax(0)
+            scores = method.distillation.head(augmented[v].mean(0)[None])[0] / 0.1
+            logits = method.distillation.teacher_head(targets[1 - v].mean(0)[None])[0]
+            wanted = ((logits - method.distillation.center.center) / 0.04).softmax(0)
             sums["distillation"].append(-(wanted * scores.log_softmax(0)).sum())
             row, column = batch["windows"][b, v].tolist()
             crop = clean[v][:, 4 * row : 4 * row + 8, 4 * column : 4 * column + 8]
@@ -181,7 +182,7 @@ def test_all_terms_equal_slow_separate_forwards() -> None:
     with torch.no_grad():
         for parameter in method.decoder.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        for head in (method.prototype_head, method.teacher["prototype_head"]):
+        for head in (method.distillation.head, method.distillation.teacher_head):
             for parameter in head.parameters():  # which begin too small to tell embeddings apart
                 parameter.add_(torch.randn_like(parameter))
         terms, expected = method(batch, START), slow_terms(method, batch)
@@ -364,30 +365,30 @@ def test_views_for_another_objective_are_told() -> None:
 
 def test_the_prototypes_are_frozen_in_the_first_epochs_and_the_center_moves_in_training_only() -> None:
     method, batch = tiny_method(frozen_prototype_epochs=1, objectives=("consistency",)), full_batch()
-    weight = method.prototype_head.last_layer.weight_v
+    weight = method.distillation.head.last_layer.weight_v
     method(batch, START)["distillation"].backward()
     assert weight.grad is None
     method(batch, Progress(1, 2, 1, 2))["distillation"].backward()
     assert weight.grad is not None
     method.after_step(START)
-    moved = method.center.center.clone()
+    moved = method.distillation.center.center.clone()
     with torch.no_grad():
         means = [method.teacher["backbone"](batch[view]).flatten(2).mean(2) for view in ("view_1", "view_2")]
-        logits = method.teacher["prototype_head"](torch.cat(means))
+        logits = method.distillation.teacher_head(torch.cat(means))
     torch.testing.assert_close(moved, 0.1 * logits.mean(0))  # two forwards of the same batch, one step
     method.eval()
     method(batch, START)
     method.after_step(START)
-    assert torch.equal(method.center.center, moved)
+    assert torch.equal(method.distillation.center.center, moved)
 
 
 # ---------------------------------------------------------------------- arguments
 
 
 def test_an_objective_that_is_left_out_leaves_its_heads_out() -> None:
-    heads = {"prototype_head", "local_head", "decoder", "order_head", "composition_head", "decomposition_head"}
+    heads = {"distillation", "local_head", "decoder", "order_head", "composition_head", "decomposition_head"}
     expected = {
-        "consistency": {"prototype_head", "local_head"},
+        "consistency": {"distillation", "local_head"},
         "extrapolation": {"decoder"},
         "order": {"order_head"},
         "hierarchy": {"composition_head", "decomposition_head"},
@@ -403,7 +404,7 @@ def test_an_objective_that_is_left_out_leaves_its_heads_out() -> None:
 @pytest.mark.parametrize(
     ("weight", "term", "head"),
     [
-        ("distillation_weight", "distillation", "prototype_head"),
+        ("distillation_weight", "distillation", "distillation"),
         ("local_weight", "local_consistency", "local_head"),
         ("order_weight", "order", "order_head"),
         ("order_consistency_weight", "order_consistency", None),

@@ -38,10 +38,10 @@ def image_of(*shape: int, seed: int = 0) -> Tensor:
 def test_each_phase_makes_what_it_needs_and_no_phase_makes_everything() -> None:
     views, image = views_of(), image_of(1, 30, 30)
     for phase, keys in KEYS.items():
-        assert set(views({"image": image, "phase": phase})) == {"view_1", "view_2", "phase"} | keys
+        assert set(views({"image": image, "phase": phase})) == {"view_1", "view_2"} | keys
     assert set(views({"image": image})) == {"view_1", "view_2"}.union(*KEYS.values())
     fewer = views_of(objectives=("order", "hierarchy"))
-    assert set(fewer({"image": image, "phase": 1})) == {"view_1", "view_2", "phase"} | KEYS[3]
+    assert set(fewer({"image": image, "phase": 1})) == {"view_1", "view_2"} | KEYS[3]
     with pytest.raises(ValueError, match=r"one of the objectives \['order', 'hierarchy'\], got 2; .*TurnPhase\(2\)"):
         fewer({"image": image, "phase": 2})
 

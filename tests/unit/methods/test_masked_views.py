@@ -23,8 +23,8 @@ def test_a_view_is_what_its_draw_says() -> None:
     views = RandMaskedViewsd(image_size=32, cell_size=8, flip_prob=0.5, distorter=RandDistort(), mean=0.5, std=0.25)
     flips, changed = set(), 0
     for seed in range(20):
-        sample = views.set_random_state(seed)({"image": image, "case": 7})
-        assert set(sample) == {"view_1", "target", "mask", "case"}
+        sample = views.set_random_state(seed)({"image": image})
+        assert set(sample) == {"view_1", "target", "mask"}
         crop = resized_crop(image, views.draw.box, 32)
         crop = torch.flip(crop, [2]) if views.draw.flipped else crop
         torch.testing.assert_close(sample["target"], (crop - 0.5) / 0.25)

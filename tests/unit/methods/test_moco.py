@@ -43,13 +43,13 @@ def spread(method: MoCoV2Method, image_size: int = 16) -> MoCoV2Method:
     its keys fill the queue: only from there on does the loss fall.
     """
     view = batch_of(image_size)["view_2"]
-    embeddings = method.eval().projection(method.backbone(view).flatten(2).mean(2))
+    embeddings = method.eval().contrast.projection(method.backbone(view).flatten(2).mean(2))
     centered = embeddings - embeddings.mean(0)
-    for projection in (method.projection, method.teacher["projection"]):
+    for projection in (method.contrast.projection, method.contrast.teacher_projection):
         projection[-1].bias -= embeddings.mean(0)
         for parameter in projection[-1].parameters():
             parameter /= centered.norm(dim=1).mean()
-    method.queue.keys.copy_(F.normalize(centered, dim=1))
+    method.contrast.queue.keys.copy_(F.normalize(centered, dim=1))
     return method.train()
 
 
@@ -79,11 +79,11 @@ def test_the_term_is_cross_entropy_of_the_authors_logits() -> None:
     torch.manual_seed(0)
     method, batch = tiny_method().eval(), batch_of()
     with torch.no_grad():
-        for parameter in method.teacher.parameters():
+        for parameter in (p for _, teacher in method.student_teacher_pairs() for p in teacher.parameters()):
             parameter.add_(0.1 * torch.randn_like(parameter))
-    query = F.normalize(method.projection(method.backbone(batch["view_1"]).mean((2, 3))))
-    key = F.normalize(method.teacher["projection"](method.teacher["backbone"](batch["view_2"]).mean((2, 3))))
-    logits = torch.cat([torch.einsum("nc,nc->n", query, key)[:, None], query @ method.queue.keys.T], 1) / 0.2
+    query = F.normalize(method.contrast.projection(method.backbone(batch["view_1"]).mean((2, 3))))
+    key = F.normalize(method.contrast.teacher_projection(method.teacher["backbone"](batch["view_2"]).mean((2, 3))))
+    logits = torch.cat([torch.einsum("nc,nc->n", query, key)[:, None], query @ method.contrast.queue.keys.T], 1) / 0.2
     expected = F.cross_entropy(logits, torch.zeros(8, dtype=torch.long))
     torch.testing.assert_close(method(batch, START)["contrast"], expected, rtol=1e-5, atol=1e-5)
     exchanged = method({**batch, "view_1": batch["view_2"], "view_2": batch["view_1"]}, START)["contrast"]
@@ -92,7 +92,7 @@ def test_the_term_is_cross_entropy_of_the_authors_logits() -> None:
 
 def test_equal_views_beside_an_empty_queue_cost_next_to_nothing_and_other_images_views_cost_more() -> None:
     method = tiny_method(queue_size=4).eval()
-    method.queue.keys.zero_()
+    method.contrast.queue.keys.zero_()
     view = batch_of()["view_1"]
     equal = method({"view_1": view, "view_2": view}, START)["contrast"]
     assert equal.item() == pytest.approx(np.log1p(4 * np.exp(-1 / 0.2)), rel=1e-4)
@@ -112,15 +112,20 @@ def test_any_backbone_trains(dims: int) -> None:
         terms = method({"view_1": view, "view_2": view + 0.1}, START)
         terms["contrast"].backward()
         method.after_step(START)
-        assert method.queue.pointer == 2
+        assert method.contrast.queue.pointer == 2
         assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.requires_grad)
 
 
 def test_the_published_settings_are_the_defaults() -> None:
     with torch.device("meta"):
         method = MoCoV2Method(ResNetBackbone(depth=50))
-    assert (tuple(method.queue.keys.shape), method.temperature) == ((65536, 128), 0.2)
-    assert [tuple(p.shape) for p in method.projection.parameters()] == [(2048, 2048), (2048,), (128, 2048), (128,)]
+    assert (tuple(method.contrast.queue.keys.shape), method.contrast.temperature) == ((65536, 128), 0.2)
+    assert [tuple(p.shape) for p in method.contrast.projection.parameters()] == [
+        (2048, 2048),
+        (2048,),
+        (128, 2048),
+        (128,),
+    ]
 
 
 def test_misfits_are_refused() -> None:

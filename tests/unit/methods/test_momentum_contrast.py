@@ -1,4 +1,4 @@
-"""The query, the key and the queue that MoCo v2 and its kin share."""
+"""Momentum contrast as a part of methods: query, key, queue, teacher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_anat.methods.momentum_contrast import MomentumContrastMethod
+from monai_anat.methods.base import TeacherStudentMethod
+from monai_anat.methods.momentum_contrast import MomentumContrast
+from monai_anat.methods.parts import frozen_copy
 from monai_anat.networks import ResNetBackbone, SwinBackbone
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.schedules import Progress
@@ -18,20 +20,28 @@ from monai_anat.schedules import Progress
 START = Progress(0, 1, 0, 1)
 
 
-class Contrast(MomentumContrastMethod):
-    """The least that a subclass adds."""
+class Contrast(TeacherStudentMethod):
+    """The smallest method with this part."""
 
     def __init__(self, backbone: Backbone | None = None, **options: Any) -> None:
+        super().__init__()
         torch.manual_seed(0)
         backbone = backbone or SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
-        super().__init__(
-            backbone, **{"embedding_dim": 6, "hidden_dim": None, "queue_size": 8, "temperature": 0.2, **options}
-        )
+        self.contrast = MomentumContrast(backbone.num_features, **{"embedding_dim": 6, "queue_size": 8, **options})
         self.loss_weights = {"contrast": 1.0}
         self.backbone = backbone
+        self.teacher = torch.nn.ModuleDict({"backbone": frozen_copy(backbone)})
+
+    def term(self, view_1: Tensor, view_2: Tensor, threshold: float | None = None) -> Tensor:
+        with torch.no_grad():
+            key_map = self.teacher["backbone"](view_2)
+        return self.contrast(self.backbone(view_1), key_map, threshold)
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
-        return {"contrast": self.contrast(self.backbone(batch["view_1"]), batch["view_2"])}
+        return {"contrast": self.term(batch["view_1"], batch["view_2"])}
+
+    def after_step(self, progress: Progress) -> None:
+        self.contrast.enqueue()
 
     def export_networks(self) -> dict[str, torch.nn.Module]:
         return {"encoder": self.backbone}
@@ -44,7 +54,8 @@ def views(count: int = 4, size: int = 16) -> dict[str, Tensor]:
 
 def moved_teacher(method: Contrast) -> Contrast:
     with torch.no_grad():
-        for parameter in method.teacher.parameters():
+        teachers = torch.nn.ModuleList(teacher for _, teacher in method.student_teacher_pairs())
+        for parameter in teachers.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
     return method
 
@@ -60,37 +71,38 @@ def test_the_term_equals_a_slow_loop(threshold: float | None) -> None:
     method, batch = moved_teacher(Contrast()), views()
     losses = []
     for b in range(4):
-        query = unit(method.projection, method.backbone(batch["view_1"][b : b + 1])[0].flatten(1).T)
-        key = unit(method.teacher["projection"], method.teacher["backbone"](batch["view_2"][b : b + 1])[0].flatten(1).T)
-        negatives = [n for n in method.queue.keys if threshold is None or n @ query < threshold]
+        query = unit(method.contrast.projection, method.backbone(batch["view_1"][b : b + 1])[0].flatten(1).T)
+        key_map = method.teacher["backbone"](batch["view_2"][b : b + 1])
+        key = unit(method.contrast.teacher_projection, key_map[0].flatten(1).T)
+        negatives = [n for n in method.contrast.queue.keys if threshold is None or n @ query < threshold]
         logits = torch.stack([query @ key, *(query @ n for n in negatives)]) / 0.2
         losses.append(torch.logsumexp(logits, 0) - logits[0])
     slow = torch.stack(losses).mean()
-    term = method.contrast(method.backbone(batch["view_1"]), batch["view_2"], threshold)
+    term = method.term(batch["view_1"], batch["view_2"], threshold)
     torch.testing.assert_close(term, slow, rtol=1e-5, atol=1e-5)
-    swapped = method.contrast(method.backbone(batch["view_2"]), batch["view_1"], threshold)
+    swapped = method.term(batch["view_2"], batch["view_1"], threshold)
     assert abs(swapped - slow) > 1e-4
 
 
 def test_keys_are_the_teachers_unit_vectors_and_wait_until_the_step() -> None:
     method, batch = moved_teacher(Contrast()).train(), views()
-    old = method.queue.keys.clone()
+    old = method.contrast.queue.keys.clone()
     method(batch, START)
-    assert torch.equal(method.queue.keys, old)
+    assert torch.equal(method.contrast.queue.keys, old)
     method.after_step(START)
     tokens = method.teacher["backbone"](batch["view_2"]).flatten(2).transpose(1, 2)
-    expected = torch.stack([unit(method.teacher["projection"], t) for t in tokens])
-    torch.testing.assert_close(method.queue.keys[:4], expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(method.queue.keys[4:], old[4:])
-    torch.testing.assert_close(method.queue.keys.norm(dim=1), torch.ones(8))
+    expected = torch.stack([unit(method.contrast.teacher_projection, t) for t in tokens])
+    torch.testing.assert_close(method.contrast.queue.keys[:4], expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(method.contrast.queue.keys[4:], old[4:])
+    torch.testing.assert_close(method.contrast.queue.keys.norm(dim=1), torch.ones(8))
 
 
 def test_evaluation_enqueues_nothing() -> None:
     method = Contrast().eval()
-    old = method.queue.keys.clone()
+    old = method.contrast.queue.keys.clone()
     method(views(), START)
     method.after_step(START)
-    assert torch.equal(method.queue.keys, old) and method.queue.pointer == 0
+    assert torch.equal(method.contrast.queue.keys, old) and method.contrast.queue.pointer == 0
 
 
 def test_micro_batches_of_one_step_are_enqueued_together() -> None:
@@ -102,24 +114,27 @@ def test_micro_batches_of_one_step_are_enqueued_together() -> None:
     other = Contrast().train()
     other(batch, START)
     other.after_step(START)
-    torch.testing.assert_close(method.queue.keys, other.queue.keys)
-    assert method.queue.pointer == other.queue.pointer == 4
+    torch.testing.assert_close(method.contrast.queue.keys, other.contrast.queue.keys)
+    assert method.contrast.queue.pointer == other.contrast.queue.pointer == 4
 
 
 def test_no_gradient_reaches_teacher_or_queue_and_batch_statistics_are_the_students() -> None:
     method, batch = Contrast(ResNetBackbone(depth=18)).train(), views(size=64)
-    assert not any(module.training for _, teacher in method.student_teacher_pairs() for module in teacher.modules())
-    before = {name: v.clone() for name, v in method.teacher.named_buffers()}
+    teachers = torch.nn.ModuleList(teacher for _, teacher in method.student_teacher_pairs())
+    assert not any(module.training for module in teachers.modules() if module is not teachers)
+    before = {name: v.clone() for name, v in teachers.named_buffers()}
     method(batch, START)["contrast"].backward()
-    assert all(p.grad is None for p in method.teacher.parameters())
-    assert all(p.grad is not None for p in method.projection.parameters())
-    assert all(torch.equal(v, before[name]) for name, v in method.teacher.named_buffers())
+    assert all(p.grad is None for p in teachers.parameters())
+    assert all(p.grad is not None for p in method.contrast.projection.parameters())
+    assert all(torch.equal(v, before[name]) for name, v in teachers.named_buffers())
 
 
 def test_pairs_are_backbone_and_projection() -> None:
     method = Contrast()
-    assert [student for student, _ in method.student_teacher_pairs()] == [method.backbone, method.projection]
-    assert [teacher for _, teacher in method.student_teacher_pairs()] == list(method.teacher.values())
+    assert method.student_teacher_pairs() == [
+        (method.backbone, method.teacher["backbone"]),
+        (method.contrast.projection, method.contrast.teacher_projection),
+    ]
 
 
 def test_misfits_are_refused() -> None:

@@ -57,7 +57,7 @@ def moved_teacher(method: PEACMethod) -> PEACMethod:
     """The method in evaluation with a teacher that differs from its student."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in method.teacher.parameters():
+        for parameter in (p for _, teacher in method.student_teacher_pairs() for p in teacher.parameters()):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return method.eval()
 
@@ -365,7 +365,7 @@ def test_normalized_local_embeddings_are_a_choice() -> None:
 def test_the_teacher_gets_no_gradient_and_no_graph() -> None:
     method = tiny_method()
     sum(method(mixed_batch(), START).values()).backward()
-    assert all(p.grad is None for p in method.teacher.parameters())
+    assert all(p.grad is None for _, teacher in method.student_teacher_pairs() for p in teacher.parameters())
 
 
 def test_misfits_are_refused() -> None:

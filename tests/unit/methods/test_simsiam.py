@@ -61,8 +61,8 @@ def normalized(x: Tensor, norm: nn.Module) -> Tensor:
 def test_the_term_equals_the_formulas_layer_by_layer() -> None:
     torch.manual_seed(0)
     method, batch = tiny_method().train(), batch_of()
-    first, norm_1, _, second, norm_2, _, third, norm_3 = method.projection
-    hidden, norm_h, _, out = method.predictor
+    first, norm_1, _, second, norm_2, _, third, norm_3 = method.similarity.projection
+    hidden, norm_h, _, out = method.similarity.predictor
     z, p = [], []
     for name in ("view_1", "view_2"):
         tokens = torch.stack([method.backbone(view[None])[0].flatten(1).mean(1) for view in batch[name]])
@@ -79,22 +79,22 @@ def test_the_term_equals_the_formulas_layer_by_layer() -> None:
 def test_the_best_is_minus_one_and_opposite_predictions_give_one() -> None:
     method = tiny_method().train()
     view = batch_of()["view_1"]
-    method.predictor = nn.Identity()
+    method.similarity.predictor = nn.Identity()
     assert method({"view_1": view, "view_2": view}, START)["similarity"].item() == pytest.approx(-1.0, abs=1e-6)
-    method.predictor = nn.Linear(24, 24, bias=False)
-    method.predictor.weight.data.copy_(-torch.eye(24))
+    method.similarity.predictor = nn.Linear(24, 24, bias=False)
+    method.similarity.predictor.weight.data.copy_(-torch.eye(24))
     assert method({"view_1": view, "view_2": view}, START)["similarity"].item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_the_gradient_stops_at_the_embedding_that_is_predicted() -> None:
     """A predictor that ignores its input leaves nothing to move but itself."""
     method, batch = tiny_method().train(), batch_of()
-    method.predictor = nn.Sequential(nn.Linear(24, 24))
-    nn.init.zeros_(method.predictor[0].weight)
+    method.similarity.predictor = nn.Sequential(nn.Linear(24, 24))
+    nn.init.zeros_(method.similarity.predictor[0].weight)
     method(batch, START)["similarity"].backward()
-    assert method.predictor[0].bias.grad.abs().max() > 0
+    assert method.similarity.predictor[0].bias.grad.abs().max() > 0
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in method.backbone.parameters())
-    assert all(p.grad is None or p.grad.abs().max() == 0 for p in method.projection.parameters())
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in method.similarity.projection.parameters())
 
 
 def test_the_two_views_are_alike() -> None:
@@ -111,8 +111,8 @@ def test_batch_normalization_sees_each_view_alone() -> None:
     batch = list_data_collate([views.set_random_state(s)({"image": patterned(s)}) for s in range(4)])
     brighter = {**batch, "view_2": batch["view_2"] + 5}
     maps = [method.backbone(brighter[name]).mean((2, 3)) for name in ("view_1", "view_2")]
-    z = [method.projection(m) for m in maps]
-    p = [method.predictor(x) for x in z]
+    z = [method.similarity.projection(m) for m in maps]
+    p = [method.similarity.predictor(x) for x in z]
     expected = -(F.cosine_similarity(p[0], z[1]) + F.cosine_similarity(p[1], z[0])).mean() / 2
     torch.testing.assert_close(method(brighter, START)["similarity"], expected, rtol=1e-4, atol=1e-5)
 
@@ -120,13 +120,13 @@ def test_batch_normalization_sees_each_view_alone() -> None:
 def test_the_heads_and_the_predictors_rate_are_those_of_the_paper() -> None:
     with torch.device("meta"):
         method = SimSiamMethod(ResNetBackbone(depth=50))
-    linears = [m for m in (*method.projection, *method.predictor) if isinstance(m, nn.Linear)]
+    linears = [m for m in (*method.similarity.projection, *method.similarity.predictor) if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in linears] == [(2048, 2048)] * 3 + [(2048, 512), (512, 2048)]
     assert [m.bias is None for m in linears] == [True] * 4 + [False]
-    assert not any(p.requires_grad for p in method.projection[-1].parameters())
+    assert not any(p.requires_grad for p in method.similarity.projection[-1].parameters())
     groups = method.param_groups(1e-4)
     fixed = {id(p) for group in groups if not group.get("scheduled", True) for p in group["params"]}
-    assert fixed == {id(p) for p in method.predictor.parameters()}
+    assert fixed == {id(p) for p in method.similarity.predictor.parameters()}
     assert {group["weight_decay"] for group in groups if not group.get("scheduled", True)} == {1e-4, 0.0}
 
 

@@ -1,4 +1,4 @@
-"""What all views transforms share: plain tensors, normalization, refusals."""
+"""Base class of views transforms: plain tensors, normalization, labels of any form, error messages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from monai_anat import methods
+from monai_anat.data import SeededDataset, resumable_loader
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.methods import RandViewsd
 
@@ -54,11 +56,11 @@ def test_every_kind_of_image_gives_the_same_plain_view(image: Any) -> None:
     torch.testing.assert_close(view, expected.float(), rtol=0, atol=1e-6)
 
 
-def test_the_image_leaves_the_sample_and_the_rest_stays() -> None:
-    sample = {"image": CODES, "patient": "7", "label": 3}
-    views = Whole()(sample)
-    assert set(views) == {"patient", "label", "view_1", "drawn"}
-    assert set(sample) == {"image", "patient", "label"}
+def test_the_item_holds_the_views_alone() -> None:
+    sample = {"image": CODES, "patient": "7", "label": 3, "image_meta_dict": {"spacing": None}}
+    before = dict(sample)
+    assert set(Whole()(sample)) == {"view_1", "drawn"}
+    assert sample == before
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -98,3 +100,41 @@ def test_refusals() -> None:
         Whole()({"image": CODES[0]})
     with pytest.raises(TypeError, match=r"img must be uint8, uint16 or floating point, got torch.int64"):
         Whole()({"image": CODES.astype(np.int64)})
+
+
+#: a public views transform, small enough for seconds; those without an entry take the arguments of ``SMALL``
+SMALL = {"image_size": 16}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "RandACEViewsd": {"grid_size": 4, "cell_size": 4, "source_grid": 10},
+    "RandAdamV2Viewsd": {"image_size": 16, "local_size": 8, "stages": (("L", 0), ("LCD", 0)), "border": 2},
+    "RandAdamViewsd": {"image_size": 16, "levels": (0, 2)},
+    "RandBEiTViewsd": {"image_size": 16, "cell_size": 4, "min_cells": 2},
+    "RandDINOViewsd": {"image_size": 16, "local_size": 8, "local_crops": 2},
+    "RandLampsViewsd": {"grid_size": 4, "cell_size": 4, "margin": 1, "kept": 3},
+    "RandMAEViewsd": {"image_size": 16, "cell_size": 4},
+    "RandMaskedViewsd": {"image_size": 16, "cell_size": 4},
+    "RandPEACViewsd": {"grid_size": 4, "cell_size": 4, "margin": 1},
+    "RandPOPARViewsd": {"grid_size": 12, "cell_size": 4},
+}
+VIEWS = sorted(name for name in methods.__all__ if name.endswith("Viewsd") and name != "RandViewsd")
+
+#: the same key in other forms in each item, as lists of public data sets have it
+LABELS: list[dict[str, Any]] = [
+    {"label": [1.0, 0.0, 1.0], "age": 61, "mask": "a.png", "findings": ["Effusion", "Mass"], "view": None},
+    {"label": [0.0], "age": "unknown", "findings": "No finding", "patient": {"id": 7}},
+    {"label": None, "age": None, "findings": [], "boxes": np.zeros((2, 4)), "view": "PA"},
+    {"findings": [{"name": "Mass"}], "age": float("nan"), "boxes": np.zeros((5, 4))},
+]
+
+
+@pytest.mark.parametrize("phase", [None, 1], ids=["no phase", "phase 1"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_labels_that_differ_in_form_pass_the_real_loader(name: str, phase: int | None) -> None:
+    transform = getattr(methods, name)(**OPTIONS.get(name, SMALL))
+    images = np.random.RandomState(0).randint(0, 256, (4, 1, 48, 48)).astype(np.uint8)
+    items = [{"image": image, **labels} for image, labels in zip(images, LABELS, strict=True)]
+    dataset = SeededDataset(items, transform, phase=None if phase is None else lambda epoch: phase)
+    batch = next(iter(resumable_loader(dataset, batch_size=4, seed=0, num_workers=0)))
+    assert not set(batch) & {key for labels in LABELS for key in labels} - {"mask"}
+    assert sorted(batch["index"].tolist()) == [0, 1, 2, 3]
+    assert all(isinstance(value, Tensor) and len(value) == 4 for value in batch.values())
