@@ -1,4 +1,4 @@
-"""How much of the search for copies exact bounds save, and why no index tree makes it sub-quadratic.
+"""Benchmark of the near-duplicate search: how much its exact bounds save, and why an index tree does not help.
 
     python benchmarks/copies.py DATA [--images 20000 60000] [--out copies.json]
 
@@ -28,14 +28,14 @@ LEAF = 512
 
 
 def real_thumbnails(folder: Path) -> np.ndarray:
-    """Of all radiographs of a folder, uint8 (N, 16, 16)."""
+    """Read the thumbnails of all radiographs of a folder, uint8 (N, 16, 16)."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".png", ".jpg", ".jpeg")]
     files = [path for path in files if not any(word in str(path).lower() for word in ("mask", "label"))]
     return np.stack([duplicates.thumbnail_of(data.read_radiograph(path).pixels) for path in files])
 
 
 def mixed(thumbnails: np.ndarray, count: int) -> np.ndarray:
-    """Distinct pictures, as many as wanted, and 50 copies among them."""
+    """Mix pictures into ``count`` distinct ones and plant 50 copies."""
     generator = np.random.default_rng(0)
     out = np.empty((count, *thumbnails.shape[1:]), np.uint8)
     for start in range(0, count, 20000):
@@ -51,7 +51,7 @@ def mixed(thumbnails: np.ndarray, count: int) -> np.ndarray:
 
 
 def projections(thumbnails: np.ndarray, axes: int = 48) -> np.ndarray:
-    """Of their unit vectors on the principal axes, the largest first."""
+    """Project the unit vectors on their principal axes, largest first."""
     vectors = duplicates.signatures(thumbnails)
     sample = vectors[:: max(1, len(vectors) // 2048)]
     _, basis = np.linalg.eigh(sample.T @ sample)
@@ -59,14 +59,14 @@ def projections(thumbnails: np.ndarray, axes: int = 48) -> np.ndarray:
 
 
 def shares_left(places: np.ndarray) -> dict[int, float]:
-    """Number of axes -> share of pairs that lie within reach of each other along them."""
+    """Compute, by number of axes, the share of pairs within reach of each other along them."""
     first, second = np.random.default_rng(0).integers(0, len(places), (2, 400_000))
     squares = np.cumsum((places[first] - places[second]) ** 2, axis=1)[first != second]
     return {axes: round(float((squares[:, axes - 1] <= REACH**2).mean()), 6) for axes in (1, 2, 4, 8, 16, 48)}
 
 
 def blocks_left(places: np.ndarray, heaps: list[np.ndarray]) -> float:
-    """Share of pairs of blocks whose boxes lie within reach of each other."""
+    """Compute the share of pairs of blocks with boxes within reach of each other."""
     low = np.stack([places[heap].min(0) for heap in heaps])
     high = np.stack([places[heap].max(0) for heap in heaps])
     gaps = (np.maximum(0, np.maximum(low - high[i], low[i] - high)) for i in range(len(heaps)))
@@ -74,7 +74,7 @@ def blocks_left(places: np.ndarray, heaps: list[np.ndarray]) -> float:
 
 
 def slabs(places: np.ndarray, axes: int) -> list[np.ndarray]:
-    """Blocks cut by quantiles of the first axes, one after the other."""
+    """Cut blocks by quantiles of the first axes, one after the other."""
     parts = round((len(places) / LEAF) ** (1 / axes))
     heaps = [np.arange(len(places))]
     for axis in range(axes):
@@ -83,7 +83,7 @@ def slabs(places: np.ndarray, axes: int) -> list[np.ndarray]:
 
 
 def tree(places: np.ndarray, axes: int = 12) -> list[np.ndarray]:
-    """Blocks cut in halves along their widest axis."""
+    """Halve blocks along their widest axis."""
     heaps = [np.arange(len(places))]
     while len(heaps[0]) > LEAF:
         halves = []
@@ -95,7 +95,7 @@ def tree(places: np.ndarray, axes: int = 12) -> list[np.ndarray]:
 
 
 def search_seconds(thumbnails: np.ndarray, sort_out: bool) -> tuple[float, set[tuple[int, int]]]:
-    """CPU time of the search, and what it found."""
+    """Measure the CPU time of the search and return the pairs that it found."""
     rounding, start = duplicates._ROUNDING, time.process_time()
     duplicates._ROUNDING = rounding if sort_out else 1e6  # nothing is out of reach then
     try:

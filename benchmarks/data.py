@@ -1,4 +1,4 @@
-"""How fast a disk becomes a training set, and how fast that is read.
+"""Benchmark of preparing and reading data.
 
     python benchmarks/data.py [--images 100] [--files 20000] [--out data.json]
 
@@ -33,12 +33,12 @@ from monai_anat.data.reading.shards import INDEX_DTYPE, INDEX_FILE  # noqa: E402
 
 
 def resident_megabytes() -> float:
-    """Memory of this process now (Linux)."""
+    """Return the current memory of this process in MB (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
 def prepare_rate(folder: Path, suffix: str, images: int) -> float:
-    """Radiographs of 1024 px prepared to 608 px, per second of CPU time."""
+    """Measure radiographs of 1024 px prepared to 608 px, per second of CPU time."""
     source = folder / f"source{suffix}"
     source.mkdir()
     for number, item in enumerate(data.pretraining_datalist()[:images]):
@@ -51,7 +51,7 @@ def prepare_rate(folder: Path, suffix: str, images: int) -> float:
 
 
 def read_milliseconds(folder: Path, copy: bool) -> float:
-    """Time to read one prepared radiograph of 608 px."""
+    """Measure the time to read one prepared radiograph of 608 px."""
     dataset = data.ShardDataset(folder, copy=copy)
     start = time.process_time()
     for _ in range(20):
@@ -61,7 +61,7 @@ def read_milliseconds(folder: Path, copy: bool) -> float:
 
 
 def many_files(folder: Path, files: int) -> dict[str, Any]:
-    """Rate over a tree of small files, and the memory that grows with their number."""
+    """Measure the rate over a tree of small files and the memory that grows with their number."""
     source = folder / "many"
     generator = np.random.default_rng(0)
     picture = data.synthetic_radiograph(40)[0]
@@ -88,7 +88,7 @@ def many_files(folder: Path, files: int) -> dict[str, Any]:
 
 
 def open_milliseconds(folder: Path) -> float:
-    """Time to open the index of a million images."""
+    """Measure the time to open the index of a million images."""
     folder.mkdir()
     np.save(folder / INDEX_FILE, np.zeros(10**6, dtype=INDEX_DTYPE))
     start = time.perf_counter()
@@ -97,7 +97,7 @@ def open_milliseconds(folder: Path) -> float:
 
 
 def copies_seconds(images: int) -> float:
-    """Time to search pictures, mixed of three shipped ones each, for copies."""
+    """Measure the near-duplicate search on pictures that are each mixed from three shipped ones."""
     thumbnails = [thumbnail_of(data.read_radiograph(item["image"]).pixels) for item in data.pretraining_datalist()]
     pictures = mixed(np.stack(thumbnails), images)
     begun = time.process_time()
@@ -115,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         result: dict[str, Any] = {}
-        if arguments.files:  # first: the peak is of all that this process did
+        if arguments.files:  # first, because the peak memory covers the whole process
             result["many_files"] = many_files(folder, arguments.files)
         result |= {
             "prepare_png_per_second": prepare_rate(folder, ".png", arguments.images),

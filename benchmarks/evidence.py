@@ -1,24 +1,23 @@
-"""Pre-train several methods on the same images, steps and backbone, and ask their encoders the same questions.
+"""Comparison of pre-training methods on the same images, steps and backbone.
 
     python benchmarks/evidence.py --preset mini --arms scratch popar peac --seeds 0 1 2 --out out/evidence [--jobs 2]
 
 A cell is one (arm, seed): pre-training on the training patients of DATA/cxr_pretrain, then the protocols on the test
-patients of DATA/cxr_seg. It writes OUT/<arm>-<seed>.json; a cell that has its file is not run again, and one that was
-stopped goes on at its last checkpoint. The table, and OUT/comparison.html, are made of these files alone (--table makes
-them without running anything). DATA is --data or MONAI_ANAT_DATA; without either, the shipped sample. One OUT holds
-cells of one preset and one DATA. Exit code 1: a cell failed.
+patients of DATA/cxr_seg. It writes OUT/<arm>-<seed>.json. A cell with a file is not run again; an interrupted one
+resumes from its last checkpoint. The table and OUT/comparison.html are made from these files alone (--table makes
+only them). DATA is --data or MONAI_ANAT_DATA, or else the shipped sample. One OUT holds cells of one preset and one
+DATA. The exit code is 1 if a cell failed.
 
-In the table, each number is the mean over the seeds and, in brackets, their range; +2/3 says that in 2 of 3 seeds the
-paired 95 % interval over test patients puts the arm ahead of scratch with the same seed, -1/3 that it is behind in one,
-neither that it holds 0 in all, and ? that a file is missing to tell. Dice has its difference to scratch over draws (the
-same in every seed, whose mean counts) and patients.
+Each number of the table is the mean over the seeds, with their range in parentheses. +2/3: in 2 of 3 seeds the paired
+95 % interval over test patients puts the arm ahead of scratch with the same seed. -1/3: it is behind in one. Neither:
+the interval contains 0 in all. ?: a file is missing. The difference of Dice to scratch is over draws (the same in
+every seed) and patients.
 
-Presets: "mini" for 2 cores (a ViT of half a million parameters, 112 px, 3 epochs of 101 steps of 16, as 1,630 images
-give), "full" for a GPU (ViT-S, 224 px), whose arms differ from their demonstrations by the size, a longer warm-up,
-queue and memory of the teacher; nobody has run it to its end.
-The protocols' choices (learning rates) are made on validation patients. An arm is compared with untrained weights of
-its own kind: DiRA needs a backbone that halves its maps (ResNet-18, 128 px), MAE fixes its positions to sines and
-cosines, so they have a scratch arm each.
+Presets: "mini" for 2 cores (a ViT of half a million parameters, 112 px, 3 epochs of 101 steps of 16 for 1,630
+images), "full" for a GPU (ViT-S, 224 px; longer warm-up, queue and teacher memory than the demonstrations), which has
+not been run to its end. The protocols choose learning rates on validation patients. An arm is compared with untrained
+weights of its own kind: DiRA needs a backbone that halves its maps (ResNet-18, 128 px) and MAE fixed sine-cosine
+positions, so each has a scratch arm.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Preset:
-    """What all arms share."""
+    """Settings that all arms share."""
 
     image_size: int
     cell_size: int
@@ -110,7 +109,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One method, or a variant of one: its bundle, what it changes there, and how many stages share the steps.
+    """One method or a variant of it: its bundle, overrides, and the number of stages that share the steps.
 
     ``source`` is the side to which images are loaded, as a multiple of the views' (0: the bundle works it out);
     ``scratch`` the arm of untrained weights that it is compared with. Those have no bundle; ``fixed_positions`` puts
@@ -155,7 +154,7 @@ SCRATCH_OF = {name: arm.scratch if arm.bundle else None for name, arm in ARMS.it
 
 
 class Stopwatch:
-    """Seconds of a ``with`` block, added to those of earlier processes in a JSON file.
+    """Timer of a ``with`` block that adds to the seconds of earlier processes in a JSON file.
 
     The file is kept up to date meanwhile, so that it has the seconds of a process that was killed, too.
 
@@ -192,18 +191,18 @@ class Stopwatch:
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """What a JSON file says; nothing if it is not there."""
+    """Read a JSON file; an empty dict if it does not exist."""
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON first under a temporary name, so that a stopped process leaves no half file."""
+    """Write JSON atomically."""
     path.with_suffix(".part").write_text(json.dumps(content))
     path.with_suffix(".part").replace(path)
 
 
 def overrides(name: str, preset: Preset, seed: int, source: Path, folder: Path, images: int) -> dict[str, Any]:
-    """What this cell changes in the bundle's cpu_demo."""
+    """Return the overrides of the bundle's cpu_demo for this cell."""
     arm = ARMS[name]
     epochs = max(1, round(preset.steps * preset.batch_size / images))
     changes: dict[str, Any] = {
@@ -234,7 +233,7 @@ def overrides(name: str, preset: Preset, seed: int, source: Path, folder: Path, 
 
 
 def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path | None, folder: Path) -> dict[str, Any]:
-    """Make FOLDER/encoder; returns the settings and the curve."""
+    """Pre-train and write FOLDER/encoder. Return the settings and the loss curve."""
     import torch
     from monai.bundle import ConfigWorkflow
 
@@ -270,7 +269,7 @@ def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path |
 
 
 def untrained(arm: Arm, preset: Preset) -> networks.Backbone:
-    """The network of an arm without a bundle, with weights drawn now."""
+    """Build the network of an arm without a bundle, with random weights."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser({"image_size": preset.image_size, "network_def": preset.network, **arm.changes})
@@ -281,14 +280,14 @@ def untrained(arm: Arm, preset: Preset) -> networks.Backbone:
 
 
 def device() -> str:
-    """Where the protocols compute: where the bundles do."""
+    """Return the device of the protocols, which is that of the bundles."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def few_shot(encoder_dir: Path, labeled: Path, shots: int, arm: Arm, preset: Preset) -> dict[str, Any]:
-    """Segmentation by one arm from so many labels; the draws, and so the pairs with other arms, are the seeds'."""
+    """Measure the segmentation of one arm. Draws follow the seeds, so arms are paired."""
     import copy
 
     from monai_anat import data, evaluation, networks
@@ -307,7 +306,7 @@ def few_shot(encoder_dir: Path, labeled: Path, shots: int, arm: Arm, preset: Pre
 
 
 def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, out: Path) -> None:
-    """Pre-train, measure, and write OUT/<arm>-<seed>.json."""
+    """Pre-train, evaluate, and write OUT/<arm>-<seed>.json."""
     warnings.filterwarnings("ignore")
     from monai_anat import data, evaluation
 
@@ -335,7 +334,7 @@ def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, o
 
 
 def without_baseline_replicates(results: dict[str, Any]) -> dict[str, Any]:
-    """Results whose metrics keep their replicates, which comparisons with other cells need (0.3 MB)."""
+    """Return the results with the replicates that comparisons with other cells need (0.3 MB)."""
     return {
         protocol: {
             **result,
@@ -354,12 +353,12 @@ def without_baseline_replicates(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def data_name(data_folder: Path | None) -> str:
-    """What the files of the cells call their data."""
+    """Return the name of the data in the files of the cells."""
     return data_folder.name if data_folder else "sample"
 
 
 def check_data(data_folder: Path | None) -> None:
-    """Read the lists that the cells will read.
+    """Read the datalists of the cells.
 
     Raises:
         ValueError: if one is missing, empty or damaged.
@@ -377,13 +376,13 @@ def check_data(data_folder: Path | None) -> None:
 
 
 def waiting_cells(arguments: argparse.Namespace) -> list[tuple[str, int]]:
-    """The cells that have no file yet."""
+    """List the cells without a file."""
     wanted = [(name, seed) for seed in arguments.seeds for name in arguments.arms]
     return [(name, seed) for name, seed in wanted if not (arguments.out / f"{name}-{seed}.json").exists()]
 
 
 def run_all(arguments: argparse.Namespace, waiting: list[tuple[str, int]]) -> list[str]:
-    """Run cells, --jobs at a time, each in a process of its own; returns those that failed."""
+    """Run cells in separate processes, --jobs at a time. Return those that failed."""
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
@@ -409,15 +408,17 @@ def run_all(arguments: argparse.Namespace, waiting: list[tuple[str, int]]) -> li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="mini by default")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="default: mini")
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("MONAI_ANAT_DATA"))
     parser.add_argument("--out", type=Path, default=Path("out/evidence"))
     parser.add_argument(
-        "--jobs", type=int, help="cells at a time, which share the threads; by default 2 of mini, 1 of full"
+        "--jobs",
+        type=int,
+        help="number of cells that run at once; default: 2 for mini, 1 for full",
     )
-    parser.add_argument("--table", action="store_true", help="run nothing, make table and page of the files there are")
+    parser.add_argument("--table", action="store_true", help="make table and page from the existing files only")
     parser.add_argument("--cell", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.out = arguments.out.absolute()

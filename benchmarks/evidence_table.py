@@ -1,4 +1,4 @@
-"""The table and the page of evidence.py, made of the JSON files of its cells and of nothing else."""
+"""Table and page of evidence.py, from the JSON files of its cells."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NOTE_NAME = "cell.json"
 
 
 def read_cells(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """(arm, seed) -> what its file says."""
+    """Read the files of all cells, by (arm, seed)."""
     cells = [json.loads(path.read_text()) for path in sorted(out.glob("*-*.json"))]
     return {(cell["arm"], cell["seed"]): cell for cell in cells}
 
 
 def refuse_mixture(out: Path, preset: str | None = None, data: str | None = None) -> None:
-    """Refuse a folder with cells, done or begun, of another preset or of other data.
+    """Raise if a folder holds finished or unfinished cells of another preset or of other data.
 
     Args:
         out: the folder; what a file does not say (older ones name no data) is not asked.
@@ -52,7 +52,7 @@ def refuse_mixture(out: Path, preset: str | None = None, data: str | None = None
 
 
 def table(cells: Cells, scratch_of: Mapping[str, str | None]) -> str:
-    """One row per arm: each metric over the seeds, and whether it is ahead of scratch.
+    """Make one row per arm: each metric over the seeds, and whether it is ahead of scratch.
 
     Args:
         cells: what :func:`read_cells` read.
@@ -90,7 +90,7 @@ def _value(cell: Mapping[str, Any], protocol: str) -> float | None:
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """Mean and range of what has a value.
+    """Format mean and range of the defined values.
 
     >>> spread([0.5, None, 0.6]), spread([0.5])
     ('0.550 (0.500 to 0.600)', '0.500')
@@ -103,7 +103,7 @@ def spread(values: Sequence[float | None]) -> str:
 
 
 def lacking(cell: Mapping[str, Any]) -> str:
-    """What a paired comparison needs and the cell does not hold, as those of older versions; "" if nothing."""
+    """Name what a paired comparison needs and the cell lacks, as in files of older versions; "" if nothing."""
     from monai_anat import evaluation
 
     results = headlines(cell)
@@ -115,12 +115,12 @@ def lacking(cell: Mapping[str, Any]) -> str:
 
 
 def headlines(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """The results that the page shows."""
+    """Return the results that the page shows."""
     return {protocol: cell["results"][protocol] for protocol in HEADLINES}
 
 
 def gap(cells: Cells, arm: str, scratch: str, seed: int) -> str:
-    """What is missing to compare an arm with scratch of the same seed; "" if nothing."""
+    """Name what is missing to compare an arm with scratch of the same seed; "" if nothing."""
     for name in (scratch, arm):
         if (name, seed) not in cells:
             return f"{name}-{seed}.json"
@@ -131,7 +131,7 @@ def gap(cells: Cells, arm: str, scratch: str, seed: int) -> str:
 
 
 def verdict(cells: Cells, arm: str, scratch: str | None, gaps: Mapping[int, str], protocol: str) -> str:
-    """In how many seeds the paired interval puts the arm ahead of scratch, and behind; "?" if one was not compared."""
+    """Count the seeds in which the paired interval puts the arm ahead or behind; "?" if one was not compared."""
     from monai_anat import evaluation
 
     metric, outcomes = HEADLINES[protocol][0], []
@@ -144,7 +144,7 @@ def verdict(cells: Cells, arm: str, scratch: str | None, gaps: Mapping[int, str]
 
 
 def dice_gain(cells: Cells, arm: str, scratch: str | None, seeds: Sequence[int], shots: int) -> str:
-    """Dice minus that of scratch, paired by draw and patient, with its 95 % interval; "?" if a seed has no scratch.
+    """Format Dice minus that of scratch, paired by draw and patient, with its 95 % interval; "?" without scratch.
 
     Every seed sees the same draws of labeled images, so each draw counts once, by its mean over the seeds.
     """

@@ -1,4 +1,4 @@
-"""Does a method learn anatomy in a few steps? Its demonstration on the shipped radiographs, before and after.
+"""Benchmark of learning in a few steps: a method's demonstration, before and after.
 
     python benchmarks/learning.py METHOD [...] [--steps N] [--seed N] [--data DATA] [--set KEY=VALUE ...] [--out OUT]
 
@@ -41,7 +41,7 @@ COLUMNS = {
 
 
 def load_items(folder: Path | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Images with masks, and images with findings, of training and validation patients."""
+    """Return images with masks and images with findings, of training and validation patients."""
     masks = folder / "cxr_seg" if folder else data.sample_folder()
     findings = folder / "cxr_cls" / "kermany_datalist.json" if folder else data.sample_folder() / "classification.csv"
     both = ("training", "validation")
@@ -52,7 +52,7 @@ def load_items(folder: Path | None) -> tuple[list[dict[str, Any]], list[dict[str
 def measure(
     encoder: networks.Backbone, settings: dict[str, Any], masks: list[dict[str, Any]], findings: list[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """What each protocol says of the encoder as it is now."""
+    """Run each protocol on the current encoder."""
     names = None if "label" in findings[0] else ("AP view",)
     frozen = evaluation.FrozenEncoder(copy.deepcopy(encoder), **settings)
     return {
@@ -64,13 +64,13 @@ def measure(
 
 
 def coarsest_level(encoder: networks.Backbone, size: int) -> int:
-    """The last feature map that has at least 4 x 4 cells, for the landmarks."""
+    """Return the last feature map with at least 4 x 4 cells, for the landmarks."""
     fine = [level for level, stride in enumerate(encoder.strides) if size // stride >= 4]
     return fine[-1] - len(encoder.strides) if fine else -1
 
 
 def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the demonstration for so many steps, and compare the encoder with what it was."""
+    """Run the demonstration for ``steps`` steps and compare the encoder before and after."""
     configs = resources.bundle_path(f"cxr_{name}_pretraining") / "configs"
     with tempfile.TemporaryDirectory() as folder:
         workflow = ConfigWorkflow(
@@ -124,7 +124,7 @@ def _value(result: dict[str, Any], protocol: str) -> float:
 
 
 def row(result: dict[str, Any]) -> str:
-    """A row of the table; bold where the paired interval says that the encoder got better."""
+    """Make a row of the table; bold if the paired interval shows an improvement."""
     size = result["settings"]["image_size"]
     cells = [result["method"], str(size), str(result["steps"]), f"{result['seconds']:.0f}"]
     for key in COLUMNS:
@@ -139,7 +139,7 @@ def row(result: dict[str, Any]) -> str:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """KEY=VALUE, the value as JSON where it is."""
+    """Parse KEY=VALUE with the value as JSON where possible."""
     key, _, value = text.partition("=")
     try:
         return key, json.loads(value)
@@ -154,11 +154,11 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="one of " + ", ".join(known))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image-size", type=int, help="side at which images and windows are measured; the bundle's")
+    parser.add_argument("--image-size", type=int, help="side of images and windows in pixels; default: the bundle's")
     parser.add_argument("--data", type=Path, default=os.environ.get("MONAI_ANAT_DATA"))
-    parser.add_argument("--set", nargs="+", type=setting, default=[], help="what differs from the demonstration")
-    parser.add_argument("--out", type=Path, help="folder of one JSON per method")
-    parser.add_argument("--table", action="store_true", help="run nothing, make the table of the files in --out")
+    parser.add_argument("--set", nargs="+", type=setting, default=[], help="settings to override")
+    parser.add_argument("--out", type=Path, help="folder for one JSON file per method")
+    parser.add_argument("--table", action="store_true", help="make the table from the files in --out only")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.methods) - set(known))
     if unknown or not (arguments.methods or arguments.table):

@@ -1,4 +1,4 @@
-"""How many images per second one core turns into the views of PEAC and POPAR, and which stage takes the time.
+"""Benchmark of view chains: images per second and core for PEAC and POPAR, by stage.
 
     python benchmarks/loader.py [--out loader.json] [--images 200]
 
@@ -33,7 +33,7 @@ GOAL = 200.0  # images per second and core of the PEAC chain at 448 px
 
 
 def radiograph_like(count: int, side: int, seed: int = 0) -> np.ndarray:
-    """Smooth gray images with texture, uint8 (count, 1, side, side)."""
+    """Make smooth gray images with texture, uint8 (count, 1, side, side)."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 1, 12, 12, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)
@@ -42,7 +42,7 @@ def radiograph_like(count: int, side: int, seed: int = 0) -> np.ndarray:
 
 
 def timed(call: Callable[[int], Any], count: int) -> tuple[float, float]:
-    """Milliseconds of CPU and wall time per call; the better of three rounds, after a warm-up."""
+    """Measure milliseconds of CPU and wall time per call: the best of three rounds after a warm-up."""
     for index in range(min(count, 20)):
         call(index)
     best = (float("inf"), float("inf"))
@@ -58,7 +58,7 @@ def timed(call: Callable[[int], Any], count: int) -> tuple[float, float]:
 def stages(
     views: RandPEACViewsd | RandPOPARViewsd, images: np.ndarray, cell: int
 ) -> Iterator[tuple[str, Callable[[int], Any]]]:
-    """The parts of one chain by name; what happens to half of the images only is timed on all of them."""
+    """Return the parts of one chain by name. Parts for half of the images are timed on all of them."""
     whole, n = tuple(images.shape[2:]), len(images)
     view = (14 * cell, 14 * cell)
     crops = [torch.from_numpy(image[:, : view[0], : view[1]].copy()) for image in images]
@@ -76,7 +76,7 @@ def stages(
 
 
 def measure(folder: Path, count: int) -> list[dict[str, Any]]:
-    """One record per chain and size."""
+    """Make one record per chain and size."""
     records = []
     for name, kind, cells in (("PEAC", RandPEACViewsd, 19), ("POPAR", RandPOPARViewsd, 14)):
         for cell in (32, 8):

@@ -1,4 +1,4 @@
-"""PEAC with the released code's matching: rows and columns exchanged between crop and mask. For the ablation only."""
+"""PEAC views with rows and columns exchanged in the matching, as in the released code. For the ablation only."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["RandTransposedPEACViewsd"]
 
 
 class RandTransposedPEACViewsd(RandPEACViewsd):
-    """Views whose correspondence is that of the transposed offsets: right for one pair of cells in seven."""
+    """PEAC views with the correspondence of transposed offsets, which is right for one pair of cells in seven."""
 
     def views(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Make the views of PEAC, and exchange the axes of the offset between them."""
+        """Make the views of PEAC and exchange the axes of the offset between them."""
         sample = super().views(pixels)
         correspondence = sample[CORRESPONDENCE]
         matched = torch.nonzero(correspondence >= 0)

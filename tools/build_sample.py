@@ -26,9 +26,9 @@ JPEG_QUALITY = 90
 SAMPLE = Path(__file__).resolve().parents[1] / "monai_anat" / "data" / "sample"
 #: how many pre-training images of each source, and how many at most of one patient
 PRETRAINING = {"nih": (130, 1), "hannover": (45, 2), "kermany": (25, 1)}
-#: seen on the contact sheet: oblique, or hardly any lung to be seen
+#: excluded after inspection of the contact sheet: oblique, or hardly any lung visible
 EXCLUDED = frozenset({"00003490_010", "00008691_005", "3a81faf3", "bcb814aa", "1479fa94", "fd389adb"})
-#: what NIH's ChestX-ray14 looks for, and the view, which can be learned from so few images
+#: view and findings of ChestX-ray14 that can be learned from this few images
 CLASSES = (
     *(
         "AP view",
@@ -49,7 +49,7 @@ FIELDS = ["file", "part", "source", "source_id", "patient", "view", "annotation"
 
 
 def is_free(row: dict[str, str]) -> bool:
-    """Whether the license allows to redistribute and to change the image for any purpose."""
+    """Return whether the license allows redistribution and modification for any purpose."""
     license = row["license"]
     if "NC" in license.replace("NIH Clinical Center", "") or "ND" in license:
         return False
@@ -93,7 +93,7 @@ def write_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
 
 
 def record(row: dict[str, str], file: str, part: str) -> dict[str, str]:
-    """One line of attribution.csv."""
+    """Make one line of attribution.csv."""
     kept = {key: row[key] for key in ("source", "source_id", "view", "annotation", "license", "url", "doi")}
     return {"file": file, "part": part, "patient": row["patient_group"], **kept}
 
@@ -154,7 +154,7 @@ def write_class_labels(rows: list[dict[str, str]], items: list[dict[str, str]]) 
 
 
 def contact_sheet(target: Path, tile: int = 96, columns: int = 20) -> None:
-    """Draw all images, those with masks with the lungs outlined in red and blue, for a person to look at."""
+    """Draw all images for inspection, with lungs outlined in red and blue where there are masks."""
     datalist = json.loads((SAMPLE / "datalist.json").read_text())
     items = [item for part in datalist.values() for item in part]
     sheet = Image.new("RGB", (columns * tile, -(-len(items) // columns) * tile))

@@ -1,4 +1,4 @@
-"""Print a Markdown table of what is done with every DICOM file of a folder, and draw a contact sheet of them.
+"""Table of how every DICOM file of a folder is read, as Markdown, with a contact sheet.
 
 Run: ``python tools/dicom_table.py FOLDER [--contact-sheet sheet.png]``. File names are printed: for public files only.
 """
@@ -18,7 +18,7 @@ from monai_anat.data.reading.radiograph import decode
 
 
 def main(folder: Path, sheet: Path | None) -> None:
-    """Read every file and say what was done and why."""
+    """Read every file and describe how and why."""
     pictures = []
     write = partial(print, flush=True)
     write("| file | what was done | gray values | turned | spacing (mm) | prepare, frontal chest |")

@@ -59,7 +59,7 @@ for number, item in enumerate(data.pretraining_datalist()[:100]):
 whole = (disk / "Doe_Jane_001.dcm").read_bytes()
 (disk / "damaged.dcm").write_bytes(whole[: len(whole) // 2])
 (disk / "empty.dcm").write_bytes(b"")
-(disk / "the_same_again.dcm").write_bytes(whole)
+_ = (disk / "the_same_again.dcm").write_bytes(whole)
 
 # %% [markdown]
 # ## One file
@@ -131,7 +131,7 @@ trainer = engines.SSLTrainer(
     train_handlers=[handlers.TeacherEMA(schedules.CosineSchedule(0.95, 1.0))],
 )
 trainer.run()
-networks.save_encoder(method.export_networks()["encoder"], work / "encoder", image_size=112, mean=0.5056, std=0.252)
+_ = networks.save_encoder(method.export_networks()["encoder"], work / "encoder", image_size=112, mean=0.5056, std=0.252)
 
 # %% [markdown]
 # For a real run, give the prepared folder to the bundle:

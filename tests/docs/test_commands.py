@@ -62,7 +62,7 @@ def test_verbs_and_options_exist(page):
         if arguments[0].isupper() or arguments == ["VERB", "--help"] or "--help" in arguments:
             continue
         options, rest = build_parser().parse_known_args(arguments)
-        if options.verb == "pretrain" and options.method.islower():
+        if options.verb == "pretrain" and options.method.isidentifier() and options.method.islower():
             bundle = ROOT / "bundles" / f"cxr_{options.method}_pretraining"
             files = [f"configs/{file}.json" for file in ("train", *options.variant)]
             check_overrides(rest, settings_of(bundle, files) | BUNDLE_ARGUMENTS)
