@@ -17,6 +17,7 @@ ROOT = Path(monai_anat.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 SUBPACKAGES = sorted(f"{path.parents[1].name}.{path.parent.name}" for path in ROOT.glob("*/*/__init__.py"))
+DEEPER = sorted(".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("*/*/*/__init__.py"))
 
 #: package or top-level module -> packages and modules that it may import (itself is always allowed)
 FOUNDATION = {"keys", "precision", "distributed", "schedules", "seeding", "resources", "files", "intensities"}
@@ -102,7 +103,7 @@ def test_arrows_point_down(path):
         assert allowed, f"{name_of(path)} imports {imported}; {package} may import {sorted(ALLOWED[package])}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if len(path.relative_to(ROOT).parts) == 3], ids=name_of)
+@pytest.mark.parametrize("path", [path for path in FILES if len(path.relative_to(ROOT).parts) >= 3], ids=name_of)
 def test_subpackage_imports_point_down(path):
     own = ".".join(name_of(path).split(".")[1:3])
     for _, imported in imports_of(path):
@@ -246,5 +247,5 @@ def test_package_list_is_complete():
     text = (ROOT.parent / "setup.cfg").read_text()
     listed = text.split("packages =\n")[1].split("# the bundles")[0].split()
     assert sorted(listed) == sorted(
-        ["monai_anat", "monai_anat.bundles", *(f"monai_anat.{name}" for name in PACKAGES + SUBPACKAGES)]
+        ["monai_anat", "monai_anat.bundles", *(f"monai_anat.{name}" for name in PACKAGES + SUBPACKAGES + DEEPER)]
     )

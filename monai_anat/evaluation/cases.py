@@ -13,6 +13,8 @@ from torch import Tensor
 
 from monai_anat.data.items import DatalistError
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
+from monai_anat.data.reading.readers import PIXEL_SPACING
+from monai_anat.data.reading.upright import UPRIGHT_SHAPE
 from monai_anat.evaluation.frozen import load_by
 from monai_anat.evaluation.frozen_protocol import file_names, patients_of
 from monai_anat.keys import IMAGE, LABEL
@@ -85,7 +87,7 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
         if not item.get(label_key):
             raise DatalistError(f"every item must have a {label_key!r}, got only {sorted(item)} for {item.get(IMAGE)}")
         loaded = load_by(chain, item)
-        sizes = [tuple(int(side) for side in loaded[key].meta["spatial_shape"]) for key in (IMAGE, label_key)]
+        sizes = [tuple(int(side) for side in loaded[key].meta[UPRIGHT_SHAPE]) for key in (IMAGE, label_key)]
         if sizes[0] != sizes[1]:
             raise DatalistError(
                 f"{item[label_key]} must have the size of its image, got {sizes[1]} for {sizes[0]} (rows, columns)"
@@ -106,6 +108,5 @@ def _spacing(meta: Mapping[str, Any], shape: tuple[int, ...], image_size: int) -
     """Height and width in mm of a pixel, once an image of ``shape`` has become a square."""
     if not meta["spacing_known"]:
         return np.full(2, np.nan)
-    stored = np.linalg.norm(np.asarray(meta["original_affine"], dtype=np.float64)[:2, :2], axis=0)
-    spacing: NDArray[np.float64] = stored * np.array(shape) / image_size
+    spacing: NDArray[np.float64] = np.asarray(meta[PIXEL_SPACING]) * np.array(shape) / image_size
     return spacing

@@ -25,10 +25,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from monai_anat.data.items import DatalistError
+from monai_anat.data.items import DatalistError, file_of
 from monai_anat.data.lists.folder_walk import is_image_file
+from monai_anat.data.reading.masks import align_mask, read_mask
+from monai_anat.data.reading.orientation import StoredPicture, turn_points
 from monai_anat.data.reading.radiograph import read_radiograph
-from monai_anat.data.reading.readers import RadiographReader
 from monai_anat.evaluation.feature_store import file_key
 from monai_anat.keys import IMAGE, LABEL
 from monai_anat.metrics.landmarks import LUNG_LANDMARKS, lung_landmarks
@@ -94,10 +95,10 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
     names = _names(datalist)
     points, shapes, spacings, aspects, widths = [], [], [], [], []
     for item in datalist:
-        shape, spacing, aspect = _image_facts(str(item[IMAGE]), file_key(item[IMAGE]))
-        own = _written(item, names, shape) if LANDMARKS in item else _from_mask(item, names, shape)
+        picture, spacing, aspect = _image_facts(str(item[IMAGE]), file_key(item[IMAGE]))
+        own = _written(item, names, picture) if LANDMARKS in item else _from_mask(item, names, picture)
         points.append(own)
-        shapes.append(shape)
+        shapes.append(picture.turn.shape(picture.shape))
         spacings.append(spacing)
         aspects.append(aspect)
         widths.append(_thorax_width(item) if item.get(THORAX_WIDTH) is not None else _width(own, names))
@@ -232,7 +233,7 @@ def contour_datalist(
         lungs: list[float] = []
         scale = np.ones(2)
         if annotated_size is not None:
-            scale = np.array(read_radiograph(item[IMAGE]).pixels.shape) / np.array(annotated_size)
+            scale = np.array(_image_facts(str(item[IMAGE]), file_key(item[IMAGE]))[0].shape) / np.array(annotated_size)
         for structure, folder in folders.items():
             file = Path(folder) / f"{Path(str(item[IMAGE])).stem}{suffix}"
             contour = (read_contour(file, order=order) + 0.5) * scale - 0.5
@@ -273,7 +274,8 @@ def has_mask(item: Mapping[str, Any], label_key: str = LABEL) -> bool:
     (True, False)
     """
     label = item.get(label_key)
-    return isinstance(label, (str, os.PathLike)) and is_image_file(str(label).split("#")[0])
+    files = label if isinstance(label, (list, tuple)) and label else [label]
+    return all(isinstance(file, (str, os.PathLike)) and is_image_file(file_of(str(file))) for file in files)
 
 
 def has_landmarks(item: Mapping[str, Any]) -> bool:
@@ -303,37 +305,39 @@ def _names(datalist: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 # Several protocols, and baselines of each, ask for the same landmarks. What a file says is kept: a few numbers each.
 @functools.lru_cache(maxsize=16384)
-def _image_facts(path: str, key: str) -> tuple[tuple[int, ...], tuple[float, float], float]:
-    """Shape in pixels, spacing in mm and height over width of the pixels; ``key`` changes with the file."""
+def _image_facts(path: str, key: str) -> tuple[StoredPicture, tuple[float, float], float]:
+    """Stored size and turn, spacing in mm, height over width of the pixels; ``key`` changes with the file."""
     radiograph = read_radiograph(path)
     aspect = float(radiograph.info.get("pixel_aspect", 1.0))
-    return radiograph.pixels.shape, radiograph.spacing or (np.nan, np.nan), aspect
+    picture = radiograph.stored or StoredPicture((radiograph.pixels.shape[0], radiograph.pixels.shape[1]))
+    return picture, radiograph.spacing or (np.nan, np.nan), aspect
 
 
 @functools.lru_cache(maxsize=16384)
-def _mask_landmarks(path: str, key: str) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    """Shape of a lung mask, and its landmarks (K, 2)."""
-    reader = RadiographReader(label=True)
-    mask, _ = reader.get_data(reader.read(path))
-    found = np.unique(np.round(np.asarray(mask)))
+def _mask_landmarks(paths: tuple[str, ...], keys: tuple[str, ...], picture: StoredPicture) -> NDArray[np.float64]:
+    """Landmarks (K, 2) of a lung mask, in pixels of the upright image."""
+    mask = align_mask(read_mask(paths), picture, paths[0])
+    found = np.unique(mask)
     if not np.isin(found, (0, 1, 2)).all():
         raise DatalistError(
-            f"{path} must hold the class numbers 0, 1 (right lung) and 2 (left lung), got "
+            f"{paths[0]} must hold the class numbers 0, 1 (right lung) and 2 (left lung), got "
             f"{[int(number) for number in found[:5]]}; write them so, or give the landmarks themselves"
         )
-    return mask.shape, lung_landmarks(torch.as_tensor(np.array(mask)).round().long()).numpy()
+    return lung_landmarks(torch.as_tensor(mask.astype(np.int64))).numpy()
 
 
-def _from_mask(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    size, landmarks = _mask_landmarks(str(item[LABEL]), file_key(item[LABEL]))
-    if size != shape:
-        raise DatalistError(f"{item[LABEL]} must have the size of its image, got {size} for {shape}")
+def _from_mask(item: Mapping[str, Any], names: Sequence[str], picture: StoredPicture) -> NDArray[np.float64]:
+    label = item[LABEL]
+    paths = tuple(str(path) for path in (label if isinstance(label, (list, tuple)) else [label]))
+    landmarks = _mask_landmarks(paths, tuple(file_key(path) for path in paths), picture)
     points = np.full((len(names), 2), np.nan)
     points[[names.index(name) for name in LUNG_LANDMARKS]] = landmarks
     return points
 
 
-def _written(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _written(item: Mapping[str, Any], names: Sequence[str], picture: StoredPicture) -> NDArray[np.float64]:
+    """The landmarks of an item, turned upright together with its image."""
+    shape = picture.shape
     points = np.full((len(names), 2), np.nan)
     for name, place in item[LANDMARKS].items():
         try:
@@ -346,7 +350,7 @@ def _written(item: Mapping[str, Any], names: Sequence[str], shape: tuple[int, ..
                 f"{shape[0]} x {shape[1]} ({item[IMAGE]}); is the order [row, column], and the size the stored one?"
             )
         points[names.index(name)] = row, column
-    return points
+    return turn_points(points, picture)
 
 
 def _thorax_width(item: Mapping[str, Any]) -> float:

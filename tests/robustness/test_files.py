@@ -115,7 +115,7 @@ def hospital(tmp_path: Path) -> Path:
     del report.PixelData
     report.save_as(broken / "4711-XYZ_report.dcm")
     with_id = pydicom.dcmread(root / "Mustermann_Erika_19440229" / "4711-XYZ_2.dcm")
-    with_id.PixelData = bytes(reversed(with_id.PixelData))
+    with_id.PixelData = np.frombuffer(with_id.PixelData, "<u2")[::-1].tobytes()
     del with_id.PatientID
     with_id.save_as(root / "no_id.dcm")
     return root

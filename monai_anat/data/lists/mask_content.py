@@ -30,8 +30,8 @@ _PEAKS = 4
 def looks_like_mask(pixels: NDArray[Any]) -> bool:
     """Return whether a picture has the gray values of a mask and not those of a radiograph.
 
-    Two signs count: fewer than ``FEW_GRAY_VALUES`` distinct values in flat areas, or nearly all pixels at or close to two to four
-    levels that lie far apart, as in a mask that was saved as JPEG. A blank picture is no mask.
+    Two signs count: fewer than ``FEW_GRAY_VALUES`` distinct values in flat areas, or nearly all pixels at or close to
+    two to four levels that lie far apart, as in a mask that was saved as JPEG. A blank picture is no mask.
 
     Args:
         pixels: picture (H, W), in any unit.

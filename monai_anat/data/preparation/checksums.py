@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_anat.data.items import DatalistError
-from monai_anat.data.reading.shards import INDEX_FILE, open_index, shard_name
+from monai_anat.data.reading.shards import INDEX_FILE, image_digest, open_index, shard_name
 from monai_anat.files import file_sha256, write_text_atomically
 
 __all__ = [
     "CHECKSUM_FILE",
     "HEADER_BYTES",
-    "image_digest",
     "npy_header",
     "verify_prepared_folder",
     "write_checksums",
@@ -53,19 +52,6 @@ def npy_header(length: int) -> bytes:
     words = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({length},), }}".encode()
     body = words + b" " * (HEADER_BYTES - 10 - len(words) - 1) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body
-
-
-def image_digest(pixels: NDArray[np.uint8]) -> str:
-    """Compute the checksum of a prepared image: BLAKE2b, 128 bits, of its pixels and its size.
-
-    Args:
-        pixels: uint8 (H, W).
-
-    >>> len(image_digest(np.zeros((2, 3), np.uint8)))
-    32
-    """
-    size = f"{pixels.shape[0]}x{pixels.shape[1]}".encode()
-    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16, person=size).hexdigest()
 
 
 def write_checksums(folder: str | os.PathLike[str]) -> None:

@@ -16,12 +16,12 @@ from PIL import Image
 from monai_anat.data.items import file_of
 from monai_anat.data.lists.mask_content import looks_like_mask
 from monai_anat.data.preparation.candidates import Candidate
-from monai_anat.data.preparation.checksums import image_digest
 from monai_anat.data.preparation.identity import keyed_hash
 from monai_anat.data.preparation.thumbnails import thumbnail_of
-from monai_anat.data.reading.decoding import Decoded
+from monai_anat.data.reading.decoded import Decoded
 from monai_anat.data.reading.dicom_view import view_in_words
 from monai_anat.data.reading.radiograph import RadiographError, decode
+from monai_anat.data.reading.shards import image_digest
 
 __all__ = ["Outcome", "Task", "judge", "prepare_file", "prepared_spacing", "source_hash", "to_size"]
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import gdcm
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_file_meta_info
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -27,7 +33,7 @@ from pydicom.uid import (
 )
 
 from monai_anat.data.reading.codestream import stream_shape
-from monai_anat.data.reading.decoding import Decoded, UnreadableError, check_size, scale_by_percentiles, to_gray
+from monai_anat.data.reading.decoded import Decoded, UnreadableError, check_size, inflate
 from monai_anat.data.reading.dicom_header import (
     body_part_of,
     header_number,
@@ -39,7 +45,9 @@ from monai_anat.data.reading.dicom_header import (
     transfer_syntax_of,
 )
 from monai_anat.data.reading.dicom_view import view_of
-from monai_anat.data.reading.raster import chosen_frame
+from monai_anat.data.reading.gray_levels import scale_by_percentiles, to_gray
+from monai_anat.data.reading.orientation import Turn, apply_turn
+from monai_anat.data.reading.raster import chosen_frame, single_channel
 from monai_anat.data.reading.voi import Voi, map_gray, modality_values
 
 __all__ = [
@@ -74,14 +82,15 @@ def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: 
         values = _stored_values(path, dataset, frame)
         photometric = str(dataset.get("PhotometricInterpretation", "")).strip().upper()
         if label:
-            pixels, voi, inverted = values if values.ndim == 2 else values[..., 0], Voi("stored values"), False
+            pixels, voi, inverted = single_channel(values), Voi("stored values"), False
         elif values.ndim == 3:
             pixels, voi, inverted = _color(values, dataset), Voi("luminance of color"), False
         else:
             pixels, voi, inverted = _monochrome(values, dataset, photometric)
-        pixels, turned = _upright(pixels, header_texts(dataset.get("PatientOrientation")))
+        turn, turned, is_stated = _orientation_turn(header_texts(dataset.get("PatientOrientation")))
+        pixels = apply_turn(pixels, turn)
         spacing, spacing_source, aspect = spacing_of(dataset)
-        if turned.startswith("transposed"):
+        if turn.transpose:
             spacing = (spacing[1], spacing[0]) if spacing else None
             aspect = 1 / aspect
         info: dict[str, Any] = {
@@ -102,13 +111,15 @@ def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: 
             "turned": turned,
         }
         patient = str(dataset.get("PatientID", "") or "").strip() or None
-    return Decoded(np.ascontiguousarray(pixels), spacing, info, patient)
+    return Decoded(np.ascontiguousarray(pixels), spacing, info, patient, turn, is_stated)
 
 
 def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
     """Read a data set, with or without preamble and file meta information."""
     try:
-        dataset = pydicom.dcmread(_from_first_element(path), force=True)
+        dataset = pydicom.dcmread(_readable_form(path), force=True)
+    except UnreadableError:
+        raise
     except Exception as error:
         # a damaged header fails in many ways, none of which is of use to the reader of the message
         raise UnreadableError(f"the DICOM header is damaged ({type(error).__name__})") from error
@@ -153,16 +164,43 @@ def _is_cut_off(path: str | os.PathLike[str]) -> bool:
         return handle.read(4) in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 
 
-def _from_first_element(path: str | os.PathLike[str]) -> str | os.PathLike[str] | BytesIO:
-    """The file, or what follows the stray bytes before its first element: a cut-off header leaves some behind."""
+def _readable_form(path: str | os.PathLike[str]) -> str | os.PathLike[str] | BytesIO:
+    """The file in a form that pydicom reads safely.
+
+    A cut-off header leaves stray bytes before the first element, which are removed. A deflated data set is unpacked
+    here, because pydicom unpacks without a limit.
+    """
     with Path(path).open("rb") as handle:
         head = handle.read(132)
         start = head.find(FIRST_ELEMENT)
         has_meta = head[:2] in (b"\x02\x00", b"\x00\x02")
-        if start <= 0 or has_meta or head[128:] == b"DICM":
+        if head[128:] == b"DICM" or has_meta:
+            handle.seek(0 if has_meta else 132)
+            return _inflated(handle) or path
+        if start <= 0:
             return path
         handle.seek(start)
         return BytesIO(handle.read())
+
+
+def _inflated(handle: BinaryIO) -> BytesIO | None:
+    """A deflated file in explicit little endian, or None for other transfer syntaxes.
+
+    Args:
+        handle: the file, at its file meta information.
+    """
+    try:
+        found = read_dataset(handle, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+        meta = FileMetaDataset(found)
+    except Exception:
+        return None  # reading the whole file fails with the better message
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return None
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content = DicomBytesIO(bytes(128) + b"DICM")
+    content.seek(0, os.SEEK_END)
+    write_file_meta_info(content, meta, enforce_standard=False)
+    return BytesIO(content.getvalue() + inflate(handle, wbits=-zlib.MAX_WBITS))
 
 
 def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
@@ -358,19 +396,23 @@ def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] 
     return np.asarray(valid) if valid.mean() > 0.05 and not valid.all() else None
 
 
-def _upright(pixels: NDArray[Any], orientation: Sequence[str]) -> tuple[NDArray[Any], str]:
-    """Turn the picture so that columns run to the patient's left (frontal views) and rows to the feet."""
+def _orientation_turn(orientation: Sequence[str]) -> tuple[Turn, str, bool]:
+    """The turn that PatientOrientation asks for, its description, and whether the tag is usable.
+
+    In the upright picture, columns run to the patient's left (frontal views) and rows to the feet.
+    """
     if len(orientation) != 2:
-        return pixels, f"no: PatientOrientation {'malformed' if orientation else 'absent'}"
+        return Turn(), f"no: PatientOrientation {'malformed' if orientation else 'absent'}", False
     row, column = (text[:1] for text in orientation)
-    turned = []
+    words, turn = [], Turn()
     if row in ("F", "H") and column in ("L", "R", "A", "P"):
-        pixels, (row, column) = pixels.T, (column, row)
-        turned.append("transposed")
+        turn, (row, column) = Turn(transpose=True), (column, row)
+        words.append("transposed")
     if row == "R" and column in ("F", "H"):
-        pixels = pixels[:, ::-1]
-        turned.append("mirrored")
+        turn = turn.then(Turn(flip_columns=True))
+        words.append("mirrored")
     if column == "H" and row in ("L", "R", "A", "P"):
-        pixels = pixels[::-1]
-        turned.append("flipped upside down")
-    return pixels, ", ".join(turned) + ", by PatientOrientation" if turned else "no"
+        turn = turn.then(Turn(flip_rows=True))
+        words.append("flipped upside down")
+    is_stated = row in ("L", "R", "A", "P") and column in ("F", "H")
+    return turn, ", ".join(words) + ", by PatientOrientation" if words else "no", is_stated

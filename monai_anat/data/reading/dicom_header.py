@@ -12,7 +12,7 @@ from typing import Any
 import pydicom
 from pydicom.uid import UID
 
-from monai_anat.data.reading.decoding import UnreadableError, is_plausible_aspect
+from monai_anat.data.reading.decoded import UnreadableError, is_plausible_aspect
 
 __all__ = [
     "body_part_of",

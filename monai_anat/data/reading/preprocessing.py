@@ -1,13 +1,13 @@
-"""The chain from a file to what a network sees, as one factory, so that every bundle loads radiographs alike.
+"""Loading chain of all bundles: from a file to the input of a network.
 
-Images may come through ``RadiographReader`` (upright, in [0, 1]) or, in clients that bring their own readers, through
-MONAI's (transposed, in stored units): the chain reads orientation off the affine and gives the same picture either way.
-Every geometric step can be undone, so that masks return to the geometry of the file (``Invertd``).
+Images come through ``RadiographReader`` (gray values in [0, 1]) or, in clients with their own readers, through MONAI's
+readers (transposed, in stored units). The chain reads the orientation from the affine and returns the same picture in
+both cases. Every geometric step is invertible, so that ``Invertd`` returns predictions to the geometry of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -22,8 +22,10 @@ from monai.transforms import (
     Transform,
 )
 
-from monai_anat.data.reading.geometry import OrientRadiographd, ResizeRadiographd, ScaleRadiographd
 from monai_anat.data.reading.readers import RadiographReader
+from monai_anat.data.reading.resizing import ResizeRadiographd
+from monai_anat.data.reading.scaling import ScaleRadiographd
+from monai_anat.data.reading.upright import OrientRadiographd
 from monai_anat.keys import IMAGE
 from monai_anat.transforms.borders import CropDarkBordersd
 
@@ -34,13 +36,14 @@ __all__ = [
 
 
 class FinishRadiographd(Transform):
-    """The last step: the number type, and metadata or not.
+    """Convert to the final number type, with or without metadata.
 
     Args:
-        image_key: the radiograph, float in [0, 1].
-        label_key: its mask, or None.
-        as_uint8: store the radiograph in bytes, 255 for 1.
-        metadata: leave MetaTensors, which inverting and saving need; else plain tensors, which collate faster.
+        image_key: key of the radiograph, float in [0, 1].
+        label_key: key of its mask, or None.
+        as_uint8: convert the radiograph to bytes, with 255 for 1.
+        metadata: return MetaTensors, which inverting and saving need. False returns plain tensors, which collate
+            faster.
     """
 
     def __init__(self, image_key: str, label_key: str | None, as_uint8: bool, metadata: bool) -> None:
@@ -73,37 +76,40 @@ def radiograph_preprocessing(
     order: str = "rows",
     crop_borders: bool = False,
     crop_labels: bool = True,
+    mask_values: Mapping[Any, int] | None = None,
 ) -> Compose:
     """Make the loading chain of a bundle.
 
-    Load, channel first, upright, [0, 1], resize by area (bilinear where the image is smaller and must grow, told once
-    in the log), center crop, normalize. ``LoadImaged`` and ``EnsureChannelFirstd`` are steps of their own at the front,
-    because clients such as MONAI Deploy take ``LoadImaged`` out and bring images themselves.
+    The steps are: load, channel first, upright, scale to [0, 1], resize by area (bilinear if the image must be
+    enlarged, which is logged once), center crop, normalize. Image and mask are turned together, see
+    ``OrientRadiographd``. ``LoadImaged`` and ``EnsureChannelFirstd`` are separate first steps, because clients such as
+    MONAI Deploy remove ``LoadImaged`` and load the images themselves.
 
     Args:
-        size: side of the result in pixels: 608 for PEAC's 448 px views, the image size itself for others.
-        image_key: where the radiograph is.
-        label_key: where a mask is; items without one pass. Masks keep their values and are resized by nearest
-            neighbor.
-        square: resize straight to (size, size), losing the aspect (POPAR); else the SHORT side becomes ``size``.
-        crop: cut the center (size, size) out; without it the long side stays.
-        as_uint8: give bytes, for view transforms that work by table and for caches a quarter the size.
-        mean: subtracted in the end, in units of [0, 1]; with ``std``.
-        std: divided by in the end.
-        metadata: give MetaTensors (needed by ``Invertd`` and ``SaveImaged``); else plain tensors.
-        load: False where items already hold (1, H, W) tensors.
+        size: side of the result in pixels: 608 for PEAC's 448 px views, the image size of other methods.
+        image_key: key of the radiograph.
+        label_key: key of the mask: a file of class numbers, or a list of binary masks such as ``[right, left]``, which
+            become classes 1, 2, ... Items without a mask are accepted. Masks are resized by nearest neighbor.
+        square: resize directly to (size, size) and lose the aspect ratio (POPAR). False resizes the SHORT side.
+        crop: crop the center (size, size). False keeps the long side.
+        as_uint8: return bytes, for view transforms that work by table, and for caches of a quarter of the size.
+        mean: subtracted at the end, in units of [0, 1]. Needs ``std``.
+        std: divisor at the end.
+        metadata: return MetaTensors, which ``Invertd`` and ``SaveImaged`` need. False returns plain tensors.
+        load: set to False if items already hold (1, H, W) tensors.
         order: axis order of the loaded array, see :class:`RadiographReader`. With ``columns``, ``Invertd`` returns
             masks in the axis order of MONAI's writers and of the clients of a bundle. The result is the same.
         crop_borders: crop dark borders (collimation, air beside the patient) before resizing, see
             :class:`monai_anat.transforms.CropDarkBordersd`.
         crop_labels: crop masks as their radiograph, for training. False resizes masks whole, for scores of predictions
             that ``RestoreBordersd`` has put back.
+        mask_values: stored value -> class number of masks, such as ``{255: 1}``.
 
     Returns:
         A ``Compose`` from items with paths to items with (1, size, size) tensors.
 
     Raises:
-        ValueError: arguments that exclude each other.
+        ValueError: if arguments exclude each other.
 
     >>> from monai_anat.data import segmentation_datalist
     >>> chain = radiograph_preprocessing(64, label_key="label")
@@ -122,7 +128,7 @@ def radiograph_preprocessing(
     if load:
         steps += [_loader([image_key], RadiographReader(order=order))]
         if label_key is not None:
-            steps += [_loader([label_key], RadiographReader(label=True, order=order))]
+            steps += [_loader([label_key], RadiographReader(label=True, mask_values=mask_values, order=order))]
         steps += [EnsureChannelFirstd(keys, channel_dim="no_channel", allow_missing_keys=True)]
     steps += [
         OrientRadiographd(keys, allow_missing_keys=True),
@@ -141,8 +147,8 @@ def radiograph_preprocessing(
 
 
 def _loader(keys: list[str], reader: RadiographReader) -> LoadImaged:
-    """``LoadImaged`` that asks our reader only: a file that it refuses must not be guessed at by the next one."""
-    # MONAI takes an instance as well as a class, its annotation does not say so
+    """``LoadImaged`` with this reader alone, so that MONAI's other readers do not try files that it refuses."""
+    # MONAI accepts an instance as well as a class, but annotates only the class
     loader = LoadImaged(keys, reader=cast(Any, reader), image_only=True, allow_missing_keys=True)
     loader._loader.readers = [reader]
     loader._loader.auto_select = True

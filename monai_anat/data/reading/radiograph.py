@@ -1,8 +1,8 @@
-"""Read one radiograph, whatever kind of file it is, to one convention: rows and columns, air dark, bone bright.
+"""Radiograph files of any kind, read to one convention: rows and columns, air dark, bone bright.
 
-No reader in common use does a chest radiograph right: MONAI's two DICOM readers give opposite pictures of the same
-MONOCHROME1 file, neither applies the window, and all of them bring images in transposed. Here the file is recognized by
-its content, not by its ending; gray values are mapped to [0, 1] and the mapping is written down.
+No common reader handles chest radiographs correctly. MONAI's two DICOM readers return opposite pictures of the same
+MONOCHROME1 file, neither applies the window, and all of MONAI's readers return transposed arrays. This module
+recognizes files by their content instead of their suffix, maps gray values to [0, 1] and records the mapping.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_anat.data.reading.decoding import Decoded, UnreadableError
+from monai_anat.data.items import is_prepared_path
+from monai_anat.data.reading.decoded import Decoded, UnreadableError
 from monai_anat.data.reading.dicom import FIRST_ELEMENT, decode_dicom
+from monai_anat.data.reading.orientation import StoredPicture
 from monai_anat.data.reading.raster import decode_raster
 from monai_anat.data.reading.shards import read_shard_image
 from monai_anat.data.reading.volume import HEAD_BYTES, decode_volume, volume_kind
@@ -48,20 +50,21 @@ _FOREIGN_MARKS = {
     b"Rar!": "a RAR archive, not an image",
     b"<!DOC": "a web page, not an image",
     b"<html": "a web page, not an image",
-    b"PK\x05\x06": "a ZIP archive without a file in it",
-    b"\x1f\x8b": "packed by gzip; unpack it first",
-    b"GIF8": "a GIF, which is not read; save it as PNG",
-    b"RIFF": "a WebP or another RIFF file, which is not read; save it as PNG",
-    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 file outside DICOM, which is not read; save it as PNG",
+    b"PK\x05\x06": "an empty ZIP archive",
+    b"\x1f\x8b": "compressed by gzip; decompress it first",
+    b"GIF8": "a GIF, which is not supported; save it as PNG",
+    b"RIFF": "a WebP or another RIFF file, which is not supported; save it as PNG",
+    b"\x00\x00\x00\x0cjP  ": "a JPEG 2000 file outside DICOM, which is not supported; save it as PNG",
 }
 
 
 class RadiographError(ValueError):
-    """A file that cannot be read as a radiograph.
+    """An error for files that cannot be read as a radiograph.
 
     Attributes:
         path: the file.
-        reason: why, in a sentence that holds nothing of the file's name or content.
+        reason: the cause, in a sentence without the file's name or content.
+        detail: further words, which may hold parts of the content.
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str, detail: str = "") -> None:
@@ -78,15 +81,18 @@ class Radiograph:
 
     Attributes:
         pixels: float32 (H, W) in [0, 1].
-        spacing: distance of pixel centers (row, column) in mm, or None where the file does not say.
-        info: how the picture came about: ``kind`` of file, ``mapping`` of gray values to [0, 1], whether it was
+        spacing: distance between pixel centers (row, column) in mm, or None if the file does not state it.
+        info: how the file was read: its ``kind``, the ``mapping`` of gray values to [0, 1], whether it was
             ``inverted``, ``spacing_source``, ``view`` (PA, AP, FRONTAL, LATERAL, OBLIQUE or None), ``pixel_aspect``
             (height over width of a pixel), ``original_size`` and more. Never a name, id, date, UID or path.
+        stored: size of the stored picture, and the turn that the file's header requested. Masks and landmarks drawn on
+            the stored picture take the same turn.
     """
 
     pixels: NDArray[np.float32]
     spacing: tuple[float, float] | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    stored: StoredPicture | None = None
 
 
 def read_radiograph(path: str | os.PathLike[str], *, frame: int | None = None) -> Radiograph:
@@ -94,10 +100,10 @@ def read_radiograph(path: str | os.PathLike[str], *, frame: int | None = None) -
 
     Args:
         path: the file.
-        frame: which frame of a file that has several, counted from 0; without it such a file is refused.
+        frame: frame to read from a file with several, counted from 0. With None, such files are refused.
 
     Raises:
-        RadiographError: names the file and says what is wrong with it.
+        RadiographError: if the file cannot be read. The message names the file and the cause.
 
     >>> from monai_anat.data import pretraining_datalist
     >>> radiograph = read_radiograph(pretraining_datalist()[0]["image"])
@@ -105,19 +111,19 @@ def read_radiograph(path: str | os.PathLike[str], *, frame: int | None = None) -
     (dtype('float32'), 2, 'linear from 0..255')
     """
     decoded = decode(path, frame)
-    return Radiograph(decoded.pixels, decoded.spacing, decoded.info)
+    return Radiograph(decoded.pixels, decoded.spacing, decoded.info, decoded.stored)
 
 
 def decode(path: str | os.PathLike[str], frame: int | None = None, *, label: bool = False) -> Decoded:
-    """Decode a file; the half of ``read_radiograph`` that also serves label maps and preparation.
+    """Decode a radiograph or a mask.
 
     Args:
         path: the file.
-        frame: which frame of a file that has several.
-        label: keep the stored values (a mask) and do not map gray values; orientation is handled alike.
+        frame: frame to read from a file with several.
+        label: return the stored values of a mask instead of gray values. Orientation is handled the same way.
 
     Raises:
-        RadiographError: names the file and says what is wrong with it.
+        RadiographError: if the file cannot be read. The message names the file and the cause.
     """
     try:
         decoder = _decoder_for(path)
@@ -127,20 +133,20 @@ def decode(path: str | os.PathLike[str], frame: int | None = None, *, label: boo
     except (FileNotFoundError, IsADirectoryError) as error:
         raise RadiographError(path, "there is no such file") from error
     except PermissionError as error:
-        raise RadiographError(path, "the file must not be opened by this user") from error
+        raise RadiographError(path, "permission denied") from error
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise RadiographError(path, "the file is a link that leads in a circle") from error
+            raise RadiographError(path, "the file is part of a circle of symbolic links") from error
         raise RadiographError(path, f"the file cannot be read from the disk ({type(error).__name__})") from error
     except MemoryError as error:
         raise RadiographError(path, "the image does not fit into memory") from error
     except Exception as error:
-        # damaged files make third-party decoders fail in any way there is; the kind of failure is all that is passed on
+        # third-party decoders raise any kind of exception on damaged files; only its type is passed on
         raise RadiographError(path, f"the file is damaged: decoding failed with {type(error).__name__}") from error
 
 
 def has_image_mark(path: str | os.PathLike[str]) -> bool:
-    """Say whether a file begins like a kind of image that is read, whatever its name says.
+    """Check whether a file starts like a supported kind of image, whatever its name.
 
     Args:
         path: the file.
@@ -149,18 +155,18 @@ def has_image_mark(path: str | os.PathLike[str]) -> bool:
         return False
     with Path(path).open("rb") as handle:
         head = handle.read(HEAD_BYTES)
-    # two letters are too few: a text may begin with them
+    # a text may start with the two letters of BMP
     marks = tuple(mark for mark in _RASTER_MARKS if len(mark) > 2)
     return head[_PREAMBLE : _PREAMBLE + 4] == b"DICM" or head.startswith(marks) or bool(volume_kind(path, head))
 
 
 def _decoder_for(path: str | os.PathLike[str]) -> Callable[[str | os.PathLike[str], int | None, bool], Decoded]:
-    """Choose the decoder by what the file holds; its ending decides only where the content says nothing."""
-    if ".npy#" in str(path).lower():
+    """Choose the decoder by the content of the file."""
+    if is_prepared_path(str(path)) and not Path(path).is_file():
         return read_shard_image
-    # a pipe or a socket would be waited for
+    # opening a pipe or a socket would block
     if Path(path).exists() and not Path(path).is_file():
-        raise UnreadableError("there is no such file: the name is that of a folder, a pipe or a device")
+        raise UnreadableError("there is no such file: the path is a folder, a pipe or a device")
     with Path(path).open("rb") as handle:
         head = handle.read(HEAD_BYTES)
     if not head:
@@ -177,4 +183,4 @@ def _decoder_for(path: str | os.PathLike[str]) -> Callable[[str | os.PathLike[st
     # DICOM without preamble starts with a tag of group 2 or 8, in either byte order
     if FIRST_ELEMENT in head[:64] or head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08", b"\x00\x02"):
         return decode_dicom
-    raise UnreadableError("the content is none of DICOM, PNG, JPEG, TIFF, BMP, NIfTI, MHA, NRRD (encrypted, perhaps?)")
+    raise UnreadableError("the content is not DICOM, PNG, JPEG, TIFF, BMP, NIfTI, MHA or NRRD (it may be encrypted)")

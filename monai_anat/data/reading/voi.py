@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from monai_anat.data.reading.decoding import scale_by_percentiles
 from monai_anat.data.reading.dicom_header import header_number
+from monai_anat.data.reading.gray_levels import scale_by_percentiles
 
 __all__ = [
     "Voi",

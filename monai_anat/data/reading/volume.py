@@ -1,31 +1,37 @@
-"""Radiographs in volume formats: NIfTI by nibabel, MHA, MHD and NRRD by ITK, turned upright by their affine."""
+"""Decoder for radiographs in volume formats: NIfTI by nibabel, MHA, MHD and NRRD, turned upright by their affine."""
 
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import re
-import warnings
 import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import itk
 import nibabel
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from monai_anat.data.reading.decoding import (
+from monai_anat.data.reading.decoded import (
     Decoded,
     UnreadableError,
     check_size,
+    check_total_size,
     is_plausible_aspect,
-    scale_stored,
-    to_gray,
 )
-from monai_anat.data.reading.orientation import apply_turn, turn_of, without_guess
+from monai_anat.data.reading.gray_levels import scale_stored, to_gray
+from monai_anat.data.reading.metaimage import read_meta_header
+from monai_anat.data.reading.nrrd import read_nrrd_header
+from monai_anat.data.reading.orientation import Turn, apply_turn, states_orientation, turn_of, without_guess
 from monai_anat.data.reading.raster import chosen_frame
+from monai_anat.data.reading.raw_volume import file_beside, read_block
 
 __all__ = [
     "HEAD_BYTES",
@@ -36,12 +42,12 @@ __all__ = [
 #: so much of a file tells what kind of file it is
 HEAD_BYTES = 352
 _GZIP = b"\x1f\x8b"
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_DATA_FILE = re.compile(rb"^(?:ElementDataFile|data ?file)\s*[=:]\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+_MOST_EXTENSIONS = 1 << 24  # bytes before the voxels of a NIfTI file
 _WHOLE = 1e-3
 _DAMAGED = "the image is damaged or truncated"
-_COLOR_TYPES = {"unsigned_char": itk.UC, "unsigned_short": itk.US, "float": itk.F}
-_COLORS = 4  # red, green, blue, and how opaque
+_COLOR_TYPES = ("u1", "u2", "f4")
+_NIFTI_TYPES = {"nifti1": nibabel.Nifti1Image, "nifti2": nibabel.Nifti2Image, "nifti-pair": nibabel.Nifti1Pair}
+_COLORS = 4  # red, green, blue, alpha
 
 
 def volume_kind(path: str | os.PathLike[str], head: bytes) -> str:
@@ -90,17 +96,20 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
         kind = volume_kind(path, handle.read(HEAD_BYTES))
     is_nifti = kind.startswith("nifti")
     try:
-        values, affine, has_spacing = _read_nifti(path, kind, frame) if is_nifti else _read_itk(path, kind, frame)
-    except (EOFError, OSError, RuntimeError, zlib.error) as error:
+        values, affine, has_spacing = _read_nifti(path, kind, frame) if is_nifti else _read_raw(path, kind, frame)
+    except (EOFError, OSError, RuntimeError, HeaderDataError, ImageFileError, zlib.error) as error:
         raise UnreadableError(_DAMAGED, type(error).__name__) from error
     values, affine = _single_plane(values, affine, frame)
-    turn = turn_of(affine)
+    turn, states = turn_of(affine), states_orientation(affine)
     lengths = np.linalg.norm(affine[:-1, :2], axis=0)
     row, column = (lengths[1], lengths[0]) if turn.transpose else (lengths[0], lengths[1])
-    if not is_plausible_aspect(row, column):
+    is_plausible = is_plausible_aspect(row, column)
+    if not is_plausible:
         row, column, has_spacing = 1.0, 1.0, False
     pixels: NDArray[Any] = np.ascontiguousarray(apply_turn(values, turn))
     spacing = (float(row), float(column)) if has_spacing else None
+    # the stored picture has the first axis of the file as columns, as in ITK and MONAI
+    geometry = Turn(transpose=True).then(turn), states, _whole_affine(affine) if is_plausible else None
     info: dict[str, Any] = {
         "kind": "nifti" if is_nifti else "itk",
         "original_size": tuple(pixels.shape),
@@ -113,22 +122,54 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
     if label:
         if pixels.dtype.kind == "f" and np.allclose(pixels, np.rint(pixels), atol=_WHOLE, rtol=0):
             pixels = np.rint(pixels)  # a slope leaves 1.9999998 of a 2
-        return Decoded(pixels, spacing, {**info, "mapping": "stored values"})
+        return Decoded(pixels, spacing, {**info, "mapping": "stored values"}, None, *geometry)
     scaled, mapping = scale_stored(pixels)
-    return Decoded(scaled, spacing, {**info, "mapping": mapping})
+    return Decoded(scaled, spacing, {**info, "mapping": mapping}, None, *geometry)
 
 
 def _read_nifti(
     path: str | os.PathLike[str], kind: str, frame: int | None
 ) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
-    """Values, affine, and whether the spacing means something."""
-    with Path(path).open("rb") as handle:
-        packed = handle.read(2) == _GZIP
+    """Values, affine, and whether the header states a spacing.
+
+    Compressed files are unpacked here, up to the size that their header announces.
+    """
+    image_type: Any = _NIFTI_TYPES[kind]
+    header = image_type.header_class.from_fileobj(BytesIO(_head(path, image_type.header_class.sizeof_hdr)), check=False)
+    shape = header.get_data_shape()
+    _check_axes(shape, frame)
+    start = float(header["vox_offset"])
+    if not 0 <= start <= _MOST_EXTENSIONS:
+        raise UnreadableError("the image is damaged: its NIfTI header is too long")
+    size = int(start) + math.prod(shape) * int(header.get_data_dtype().itemsize)
     if kind == "nifti-pair":
-        return _nifti_values(nibabel.load(path), frame)
-    image_type = nibabel.Nifti2Image if kind == "nifti2" else nibabel.Nifti1Image
+        files = {
+            "header": FileHolder(fileobj=BytesIO(_head(path, _MOST_EXTENSIONS))),
+            "image": FileHolder(fileobj=BytesIO(_head(_image_of_pair(Path(path)), size))),
+        }
+    else:
+        content = FileHolder(fileobj=BytesIO(_head(path, size)))
+        files = {"header": content, "image": content}
+    return _nifti_values(image_type.from_file_map(files), frame)
+
+
+def _image_of_pair(path: Path) -> Path:
+    """The ``.img`` file of a ``.hdr`` file, beside it."""
+    name = path.name.removesuffix(".gz")
+    stem = name[: -len(Path(name).suffix)] if Path(name).suffix else name
+    for ending in (".img", ".img.gz", ".IMG"):
+        if (path.parent / (stem + ending)).exists():
+            return file_beside(path, stem + ending)
+    raise UnreadableError("the image is damaged or truncated: the .img file of this NIfTI header is missing")
+
+
+def _head(path: str | os.PathLike[str], size: int) -> bytes:
+    """The first bytes of a file, which gzip may have packed."""
+    with Path(path).open("rb") as file:
+        packed = file.read(2) == _GZIP
     with gzip.open(path) if packed else Path(path).open("rb") as stream:
-        return _nifti_values(image_type.from_stream(stream), frame)
+        content: bytes = stream.read(size)
+    return content
 
 
 def _nifti_values(image: Any, frame: int | None) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
@@ -146,62 +187,32 @@ def _nifti_values(image: Any, frame: int | None) -> tuple[NDArray[Any], NDArray[
     return values.astype(values.dtype.newbyteorder("=")), affine, not np.allclose(zooms, 1.0)
 
 
-def _read_itk(
+def _read_raw(
     path: str | os.PathLike[str], kind: str, frame: int | None
 ) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
-    """Values in (column, row[, slice]) order, affine in RAS, and whether the spacing means something."""
-    _check_data_file(Path(path))
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError as error:
-        raise UnreadableError("the file's name is not UTF-8, which ITK cannot open; rename the file") from error
-    with warnings.catch_warnings():
-        # ITK loads its parts on first use; one that a warning-turned-error interrupts takes the process down
-        warnings.simplefilter("ignore")
-        return _read_itk_image(os.fspath(path), kind, frame)
-
-
-def _read_itk_image(path: str, kind: str, frame: int | None) -> tuple[NDArray[Any], NDArray[np.float64], bool]:
-    reader: Any = itk.NrrdImageIO.New() if kind == "nrrd" else itk.MetaImageIO.New()
-    reader.SetFileName(path)
-    reader.ReadImageInformation()
-    # before memory is asked for
-    _check_axes([int(reader.GetDimensions(axis)) for axis in range(reader.GetNumberOfDimensions())], frame)
-    colors = int(reader.GetNumberOfComponents())
-    component = reader.GetComponentTypeAsString(reader.GetComponentType())
-    if colors > 1 and (colors not in (3, _COLORS) or component not in _COLOR_TYPES):
-        raise UnreadableError(f"the image has {colors} numbers of type {component} per pixel, which are no colors")
-    pixel_type = itk.VariableLengthVector[_COLOR_TYPES[component]] if colors > 1 else None
-    image: Any = itk.imread(path, pixel_type=pixel_type, imageio=reader)
-    values = np.asarray(itk.array_from_image(image))
-    if colors > 1:
+    """Values in (column, row[, slice]) order, affine in RAS+, and whether the header states a spacing."""
+    header = read_nrrd_header(Path(path)) if kind == "nrrd" else read_meta_header(Path(path))
+    _check_axes(header.block.shape, frame)
+    channels, dtype = header.block.channels, header.block.dtype
+    if channels > 1 and (channels not in (3, _COLORS) or dtype.str[1:] not in _COLOR_TYPES):
+        raise UnreadableError(f"the image has {channels} numbers of type {dtype.name} per pixel, which are no colors")
+    values: NDArray[Any] = read_block(header.block)
+    if channels > 1:
         values = to_gray(values)
-    values = values.T
-    dimension = values.ndim
-    spacing = np.asarray(image.GetSpacing(), dtype=np.float64)
-    direction = np.asarray(itk.array_from_matrix(image.GetDirection()), dtype=np.float64)
-    affine = np.eye(4)
-    affine[:dimension, :dimension] = direction @ np.diag(spacing)
-    affine[:dimension, 3] = np.asarray(image.GetOrigin(), dtype=np.float64)
-    return values, _LPS_TO_RAS @ affine, not np.allclose(spacing[:2], 1.0)
+    return values.astype(values.dtype.newbyteorder("=")), header.affine(), header.has_spacing()
 
 
-def _check_data_file(path: Path) -> None:
-    """Refuse a header that would have another file than one beside it read: it may lead anywhere on the disk."""
-    with path.open("rb") as handle:
-        head = re.split(rb"\r?\n\r?\n", handle.read(1 << 16))[0]
-    found = _DATA_FILE.search(head)
-    if found is None or found.group(1) == b"LOCAL":
-        return
-    place = path.parent / os.fsdecode(found.group(1))
-    if not place.resolve().is_relative_to(path.parent.resolve()):
-        raise UnreadableError("the header names a data file outside its folder, which is not followed")
-    if not place.is_file():
-        raise UnreadableError("the header names a data file that is not there, or a list of files")
+def _whole_affine(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The affine (4, 4) of an image with two axes, from its columns of these axes and of the shift."""
+    whole = np.eye(4)
+    whole[:, [0, 1, 3]] = affine
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    whole[:3, 2] = normal / max(float(np.linalg.norm(normal)), 1e-12)
+    return whole
 
 
 def _check_axes(shape: Sequence[int], frame: int | None) -> None:
-    """Refuse what is no single picture, by the header alone."""
+    """Refuse files that are no single picture, by their header alone."""
     lengths = sorted(int(n) for n in shape)
     if len(lengths) < 2:
         raise UnreadableError(f"the file has {len(lengths)} axes; a radiograph has two")
@@ -210,6 +221,7 @@ def _check_axes(shape: Sequence[int], frame: int | None) -> None:
         chosen_frame(lengths[0], frame)
     elif len(lengths) > 3 and lengths[-3] > _COLORS:
         raise UnreadableError(f"the file has {len(lengths)} axes; a radiograph has two")
+    check_total_size(lengths)
 
 
 def _single_plane(

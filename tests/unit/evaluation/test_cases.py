@@ -70,5 +70,5 @@ def test_bad_lists_are_named(lungs, tmp_path) -> None:
         load_cases([{"image": lungs["test"][0]["image"]}], 24)
     odd = tmp_path / "odd.png"
     Image.fromarray(np.zeros((10, 12), np.uint8)).save(odd)
-    with pytest.raises(DatalistError, match=r"odd.png must have the size of its image, got \(10, 12\) for \(48, 48\)"):
+    with pytest.raises(DatalistError, match=r"odd.png must have the size of its image .* got 10 x 12"):
         load_cases([{**lungs["test"][0], "label": str(odd)}], 24)

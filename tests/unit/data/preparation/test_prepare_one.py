@@ -17,7 +17,7 @@ from monai_anat.data.preparation.prepare_one import (
     source_hash,
     to_size,
 )
-from monai_anat.data.reading.decoding import Decoded
+from monai_anat.data.reading.decoded import Decoded
 
 
 def _decoded(height: int = 64, width: int = 80, **info: object) -> Decoded:

@@ -497,3 +497,31 @@ def test_same_hand_in_five_encodings(real_data: Path) -> None:
         np.testing.assert_array_equal(hand, hands[0])
     lossy = read_radiograph(real_data / "dicom" / "cr_mono1_10bit_jpeg_extended12.dcm").pixels
     assert np.abs(lossy - hands[0]).mean() < 0.01
+
+
+@pytest.mark.parametrize("preamble", [True, False])
+def test_deflated_data_sets_unpack_up_to_a_limit(
+    tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray, preamble: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = _pixels(make_dicom(tmp_path / "plain.dcm", picture))
+    path = make_dicom(tmp_path / "a.dcm", picture, DeflatedExplicitVRLittleEndian)
+    content = path.read_bytes()
+    if not preamble:
+        path.write_bytes(content[132:])
+    np.testing.assert_array_equal(_pixels(path), plain)
+    # the same file, followed by an element of 300 MB
+    inner = pydicom.dcmread(tmp_path / "plain.dcm")
+    inner.PixelData = bytes(300 << 20)
+    inner.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    inner.save_as(tmp_path / "bomb.dcm")
+    assert (tmp_path / "bomb.dcm").stat().st_size < 1 << 20
+    with pytest.raises(RadiographError, match="unpack to more than 268435456 bytes"):
+        read_radiograph(tmp_path / "bomb.dcm")
+
+
+@pytest.mark.parametrize("name", ["CR.1.2.276.0.7230010.3.1.4.1", "DX_0001.v2", "1.2.840.113619.2.1.7", "case#2"])
+def test_names_and_links_do_not_matter(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray, name: str) -> None:
+    plain = _pixels(make_dicom(tmp_path / "plain.dcm", picture))
+    np.testing.assert_array_equal(_pixels(make_dicom(tmp_path / name, picture)), plain)
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    np.testing.assert_array_equal(_pixels(tmp_path / "link"), plain)

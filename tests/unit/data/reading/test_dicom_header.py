@@ -6,7 +6,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
-from monai_anat.data.reading.decoding import UnreadableError
+from monai_anat.data.reading.decoded import UnreadableError
 from monai_anat.data.reading.dicom_header import (
     body_part_of,
     header_number,

@@ -19,7 +19,14 @@ from monai_anat.data import (
     pretraining_datalist,
     read_radiograph,
 )
-from monai_anat.data.reading.shards import INDEX_DTYPE, open_index, read_shard_image, shard_name, shard_view
+from monai_anat.data.reading.shards import (
+    INDEX_DTYPE,
+    image_digest,
+    open_index,
+    read_shard_image,
+    shard_name,
+    shard_view,
+)
 
 
 @pytest.fixture
@@ -101,3 +108,44 @@ def test_folders_that_were_not_prepared(tmp_path: Path, prepared: Path) -> None:
     with pytest.raises(DatalistError, match="another version"):
         open_index(tmp_path)
     assert shard_name(0) == "shard-00000.npy"
+
+
+def _flip_bit(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_one_flipped_bit_is_found_at_the_first_read(prepared: Path) -> None:
+    index = open_index(prepared)
+    _flip_bit(prepared / shard_name(0), 128 + int(index[2]["offset"]) + 100)
+    dataset = ShardDataset(prepared)
+    assert dataset[1]["image"].shape[0] == 1
+    with pytest.raises(DatalistError, match=r"image 2 of .* is damaged: its pixels do not match their checksum"):
+        dataset[2]
+    with pytest.raises(RadiographError, match="prepared image is damaged"):
+        read_radiograph(f"{prepared}/index.npy#2")
+    assert ShardDataset(prepared, verify=False)[2]["image"].shape[0] == 1
+
+
+def test_a_shard_that_was_cut_is_found(prepared: Path) -> None:
+    last = int(open_index(prepared)[5]["offset"])
+    flat = np.load(prepared / shard_name(0))
+    np.save(prepared / shard_name(0), flat[: last + 10])
+    with pytest.raises(DatalistError, match=r"image 5 of .* is damaged"):
+        ShardDataset(prepared)[5]
+
+
+def test_a_file_with_a_number_sign_in_its_name_is_no_prepared_image(tmp_path: Path) -> None:
+    pixels = np.arange(2000, dtype=np.uint8).reshape(40, 50)
+    folder = tmp_path / "x.npy#old"
+    folder.mkdir()
+    for name in ("index.npy#12", "scan #2.png"):
+        Image.fromarray(pixels).save(folder / name, format="PNG")
+        np.testing.assert_allclose(read_radiograph(folder / name).pixels, pixels / 255, atol=1e-6)
+
+
+def test_the_checksum_depends_on_size_and_pixels() -> None:
+    values = np.arange(6, dtype=np.uint8)
+    digests = {image_digest(values.reshape(shape)) for shape in ((2, 3), (3, 2))} | {image_digest(values[None] + 1)}
+    assert len(digests) == 3

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gzip
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import itk
@@ -9,7 +12,8 @@ import pytest
 from monai.transforms import LoadImage
 
 from monai_anat.data import RadiographError, read_radiograph, synthetic_radiograph
-from monai_anat.data.reading.geometry import OrientRadiograph
+from monai_anat.data.reading.radiograph import decode
+from monai_anat.data.reading.upright import OrientRadiograph
 from monai_anat.data.reading.volume import decode_volume, volume_kind
 
 # ITK's modules warn while they load, and crash if the warning becomes an error
@@ -177,12 +181,74 @@ def test_what_is_no_picture_or_not_whole_gets_its_sentence(tmp_path: Path, gray:
             read_radiograph(tmp_path / name)
     with pytest.raises(RadiographError, match="complex"):
         read_radiograph(tmp_path / "complex.nii")
-    latin = tmp_path / "M\udce4dchen.mha"
-    latin.write_bytes((tmp_path / "a.mha").read_bytes())
-    with pytest.raises(RadiographError, match="not UTF-8"):
-        read_radiograph(latin)
 
 
 def test_volume_kind_knows_no_other_files() -> None:
     assert volume_kind("a", b"\x89PNG" + bytes(400)) == "" and volume_kind("a", b"") == ""
     assert volume_kind("a", b"Comment = by hand\nObjectType = Image") == "meta"
+
+
+def test_nifti_that_unpacks_to_more_than_it_announces_is_cut_off(tmp_path: Path, gray: np.ndarray) -> None:
+    """A file of 1 MB that unpacks to 1 GB costs the memory of its picture only."""
+    nibabel.save(nibabel.Nifti1Image(gray.T, np.eye(4)), tmp_path / "a.nii")
+    with gzip.open(tmp_path / "bomb.nii.gz", "wb", compresslevel=1) as stream:
+        stream.write((tmp_path / "a.nii").read_bytes())
+        for _ in range(256):
+            stream.write(bytes(1 << 20))
+    tracemalloc.start()
+    np.testing.assert_allclose(read_radiograph(tmp_path / "bomb.nii.gz").pixels, gray / 255, atol=1e-6)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+@pytest.mark.parametrize("shape", [(1000, 1000, 4, 4, 4, 4, 4), (2000, 2000, 2000)])
+def test_the_product_of_all_axes_is_checked_before_anything_is_unpacked(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(shape)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(header.binaryblock + bytes(5000)))
+    with pytest.raises(RadiographError, match=r"absurdly large: \d+ values over all axes"):
+        decode(tmp_path / "a.nii.gz", frame=0)
+    header.set_data_shape((4, 4))
+    header["vox_offset"] = 1e12
+    (tmp_path / "b.nii").write_bytes(header.binaryblock + bytes(5000))
+    with pytest.raises(RadiographError, match="header is too long"):
+        read_radiograph(tmp_path / "b.nii")
+
+
+def test_pairs_of_header_and_image_stay_in_their_folder(tmp_path: Path, gray: np.ndarray) -> None:
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    nibabel.save(nibabel.Nifti1Pair(gray.T, np.eye(4)), folder / "a.hdr")
+    np.testing.assert_allclose(read_radiograph(folder / "a.hdr").pixels, gray / 255, atol=1e-6)
+    (folder / "a.img").rename(tmp_path / "secret.img")
+    with pytest.raises(RadiographError, match=r".img file of this NIfTI header is missing"):
+        read_radiograph(folder / "a.hdr")
+    (folder / "a.img").symlink_to(tmp_path / "secret.img")
+    with pytest.raises(RadiographError, match="outside its folder"):
+        read_radiograph(folder / "a.hdr")
+
+
+@pytest.mark.parametrize("kind", ["mha", "nrrd"])
+def test_compressed_data_unpack_to_the_announced_size_only(tmp_path: Path, kind: str) -> None:
+    bomb = zlib.compress(bytes(64 << 20), 9)
+    if kind == "mha":
+        head = "NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nCompressedData = True\nElementDataFile = LOCAL\n"
+    else:
+        head = "NRRD0004\ntype: uint8\ndimension: 2\nsizes: 4 4\nencoding: gzip\n\n"
+        bomb = gzip.compress(bytes(64 << 20), 9)
+    (tmp_path / f"a.{kind}").write_bytes(head.encode() + bomb)
+    tracemalloc.start()
+    with pytest.raises(RadiographError, match="more than 16 bytes"):
+        read_radiograph(tmp_path / f"a.{kind}")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_names_that_are_not_utf_8_are_read(tmp_path: Path, gray: np.ndarray) -> None:
+    itk.imwrite(itk.image_from_array(gray), str(tmp_path / "a.mha"))
+    (tmp_path / "a.mha").rename(tmp_path / "M\udce4dchen.mha")
+    np.testing.assert_allclose(read_radiograph(tmp_path / "M\udce4dchen.mha").pixels, gray / 255, atol=1e-6)

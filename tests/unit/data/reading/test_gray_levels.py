@@ -3,21 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.data.reading.decoding import (
-    MAX_PIXELS,
-    UnreadableError,
-    check_size,
-    scale_by_percentiles,
-    scale_stored,
-    to_gray,
-)
-
-
-def test_sizes_that_no_radiograph_has() -> None:
-    check_size(4000, 5000)
-    for height, width in ((0, 5), (MAX_PIXELS, 2)):
-        with pytest.raises(UnreadableError):
-            check_size(height, width)
+from monai_anat.data.reading.decoded import UnreadableError
+from monai_anat.data.reading.gray_levels import scale_by_percentiles, scale_stored, to_gray
 
 
 def test_percentiles_heed_valid_pixels_only_and_stay_in_range() -> None:

@@ -1,0 +1,29 @@
+"""Registry of the readers of public data sets.
+
+Every reader gets the folder of a data set in the layout of its download. It returns items with ``image``, ``patient``
+if the set names patients, ``view``, ``split`` if the set has an official one, and ``label`` (numbers in the order that
+its docstring names). Images that a table names and the disk lacks are left out and counted in the log.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from monai_anat.data.items import Item
+from monai_anat.data.lists.public_sets.chestxray14 import read_chestxray14
+from monai_anat.data.lists.public_sets.chexpert import read_chexpert
+from monai_anat.data.lists.public_sets.mimic_cxr import read_mimic_cxr
+from monai_anat.data.lists.public_sets.padchest import read_padchest
+from monai_anat.data.lists.public_sets.vindr_cxr import read_vindr_cxr
+
+__all__ = ["PUBLIC_SETS"]
+
+#: name on the command line -> reader
+PUBLIC_SETS: dict[str, Callable[[str | os.PathLike[str]], list[Item]]] = {
+    "chestxray14": read_chestxray14,
+    "chexpert": read_chexpert,
+    "mimic": read_mimic_cxr,
+    "padchest": read_padchest,
+    "vindr": read_vindr_cxr,
+}

@@ -1,0 +1,35 @@
+"""Helpers of the readers of public data sets."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from monai_anat.data import DatalistError
+from monai_anat.data.lists.public_sets.set_tables import find_table, label_number, present_items
+
+
+def test_the_first_pattern_with_a_file_wins(tmp_path: Path) -> None:
+    for name in ("b2.csv", "b1.csv", "a.csv"):
+        (tmp_path / name).touch()
+    assert find_table(tmp_path, ["none.csv", "b*.csv", "a.csv"]).name == "b1.csv"
+    with pytest.raises(DatalistError, match=r"folder must hold x.csv or y.csv, got none in"):
+        find_table(tmp_path, ["x.csv", "y.csv"])
+
+
+def test_labels_of_tables() -> None:
+    row = {"A": "1.0", "B": "0", "C": "-1", "D": "2", "E": "nan", "F": "yes"}
+    assert [label_number(row, name, Path("t.csv")) for name in ("A", "B", "C", "none")] == [1, 0, -1, 0]
+    for name in "DEF":
+        with pytest.raises(DatalistError, match=rf"labels of t.csv must be 1, 0, -1 or empty, got {row[name]!r}"):
+            label_number(row, name, Path("t.csv"))
+
+
+def test_missing_images_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert present_items([{"image": "a"}, None, None], Path("x/t.csv")) == [{"image": "a"}]
+    assert "2 of 3 images that t.csv names are not on disk" in caplog.text
+    with pytest.raises(DatalistError, match="got none of 1 under x"):
+        present_items([None], Path("x/t.csv"))
