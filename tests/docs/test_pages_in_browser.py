@@ -61,6 +61,12 @@ addEventListener("message", (message) => { document.body.dataset.seen = JSON.str
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
+@pytest.fixture(scope="module")
+def pages(site, tmp_path_factory) -> Path:
+    """A copy of the site: probes are written beside its pages, and other tests read the original."""
+    return Path(shutil.copytree(site, tmp_path_factory.mktemp("pages") / "site"))
+
+
 def open_page(
     page: Path, folder: Path, width: int, height: int, query: str = "", delay: int = 500
 ) -> tuple[dict, list[str], np.ndarray]:
@@ -96,8 +102,8 @@ def open_page(
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)], ids=["desktop", "phone"])
 @pytest.mark.parametrize("name", PAGES)
-def test_page_opens_without_fault(site, tmp_path, name, width, height):
-    seen, console, pixels = open_page(site / name, tmp_path, width, height)
+def test_page_opens_without_fault(pages, tmp_path, name, width, height):
+    seen, console, pixels = open_page(pages / name, tmp_path, width, height)
     assert console == []
     assert seen["faults"] == []
     assert seen["missing"] == []
@@ -109,8 +115,8 @@ def test_page_opens_without_fault(site, tmp_path, name, width, height):
     assert pixels.std() > 10  # text, and no blank page
 
 
-def test_search_works_without_a_server(site, tmp_path):
-    seen, console, _ = open_page(site / "index.html", tmp_path, 1280, 900, query="?q=correspondence", delay=5000)
+def test_search_works_without_a_server(pages, tmp_path):
+    seen, console, _ = open_page(pages / "index.html", tmp_path, 1280, 900, query="?q=correspondence", delay=5000)
     assert console == []
     assert seen["found"] > 1
 
