@@ -217,7 +217,14 @@ for result in (landmarks, localizability, composability, co_segmentation):
 # %% [markdown]
 # ## Conclusion
 #
-# CONCLUSION_05
+# In the run shown here, two minutes of PEAC taught the dense features where the landmarks of the lungs are: far better
+# than random weights, and clearly worse than the same position. The rest shows why baselines matter:
+#
+# - the neighbors of windows are not better than those of the random network beyond chance, and each cluster of the
+#   t-SNE picture contains all six landmarks: it does not separate anatomy;
+# - a composability of 0.92 to 0.96 looks high, but the random network reaches 0.98 to 0.99. It mostly averages gray
+#   values, and the mean of a whole *is* the mean of its parts;
+# - the clusters follow the lungs less than those of position and intensity, and less than those of random weights.
 #
 # An encoder worth using has to beat all of these columns.
 #

@@ -313,7 +313,11 @@ print(f"chance {1 / 6:.2f}; position of the window alone {position:.2f}")
 # %% [markdown]
 # ## Conclusion
 #
-# CONCLUSION_06
+# In the run shown here, a minute of training explains 71 % of the variance of the rows and 52 % of the columns between
+# windows of patients that the network has never seen. Up and down are easy to distinguish. Right and left look alike,
+# so the predictions tend to the middle, where an uncertain answer costs least. Windows of one landmark became more
+# similar although the network was not trained for it: the k-NN accuracy rises from 0.33 to 0.55, and only the latter is
+# clearly above random weights.
 #
 # This is one run on the 10 test patients of the sample. It says nothing yet about other tasks: tutorials 04, 05 and 07
 # show how to measure those. The method's limit follows from its task: nothing that the place does not determine is

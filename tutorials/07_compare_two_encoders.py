@@ -160,7 +160,10 @@ show(second.figure)
 # %% [markdown]
 # ## Conclusion
 #
-# CONCLUSION_07
+# In the run shown here, the answer depends on the question. PEAC is ahead at finding landmarks in other patients
+# (error, left-right confusion). POPAR is ahead at naming them (retrieval), in the clustering of features, and in the
+# effective rank of its embeddings. The k-NN accuracy of windows is open. Both are far behind looking at the same
+# position, so neither is an encoder to use yet.
 #
 # One run each, on 16 images, says something about these two files of weights and little about the two methods.
 #
