@@ -1,11 +1,12 @@
-"""Benchmark of the near-duplicate search: how much its exact bounds save, and why an index tree does not help.
+"""Savings of the exact bounds in the search for copies, compared with slabs and an index tree.
 
     python benchmarks/copies.py DATA [--images 20000 60000] [--out copies.json]
 
-DATA is a folder of radiographs (every PNG and JPEG under it whose path does not say mask). From their thumbnails: the
-share of pairs that the first axes cannot tell apart at the threshold; then, of pictures mixed of three, mirrored or
-not, with noise and 50 planted copies, the CPU time of the search with and without far blocks, and the share of pairs
-of blocks that slabs along some axes and a tree leave. One thread.
+DATA is a folder of radiographs: every PNG and JPEG under it without "mask" or "label" in its path. From their
+thumbnails, this measures the share of pairs that the first axes do not exclude at the threshold. From pictures that
+are mixed from three of them, mirrored or not, with noise and 50 planted copies, it measures the CPU time of the
+search with and without distant blocks, and the share of pairs of blocks that slabs along some axes and a tree do not
+exclude. One thread.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from monai_anat import data
 from monai_anat.data.preparation import duplicates
+from monai_anat.data.preparation.thumbnails import thumbnail_of
 
 THRESHOLD = duplicates.COPY_THRESHOLD
 REACH = (2 - 2 * THRESHOLD) ** 0.5
@@ -28,14 +30,14 @@ LEAF = 512
 
 
 def real_thumbnails(folder: Path) -> np.ndarray:
-    """Read the thumbnails of all radiographs of a folder, uint8 (N, 16, 16)."""
+    """Return the thumbnails of all radiographs of a folder, uint8 (N, 16, 16)."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".png", ".jpg", ".jpeg")]
     files = [path for path in files if not any(word in str(path).lower() for word in ("mask", "label"))]
-    return np.stack([duplicates.thumbnail_of(data.read_radiograph(path).pixels) for path in files])
+    return np.stack([thumbnail_of(data.read_radiograph(path).pixels) for path in files])
 
 
 def mixed(thumbnails: np.ndarray, count: int) -> np.ndarray:
-    """Mix pictures into ``count`` distinct ones and plant 50 copies."""
+    """Return ``count`` distinct pictures with 50 copies among them."""
     generator = np.random.default_rng(0)
     out = np.empty((count, *thumbnails.shape[1:]), np.uint8)
     for start in range(0, count, 20000):
@@ -51,7 +53,7 @@ def mixed(thumbnails: np.ndarray, count: int) -> np.ndarray:
 
 
 def projections(thumbnails: np.ndarray, axes: int = 48) -> np.ndarray:
-    """Project the unit vectors on their principal axes, largest first."""
+    """Return the projections of their unit vectors on the principal axes, the largest first."""
     vectors = duplicates.signatures(thumbnails)
     sample = vectors[:: max(1, len(vectors) // 2048)]
     _, basis = np.linalg.eigh(sample.T @ sample)
@@ -59,14 +61,14 @@ def projections(thumbnails: np.ndarray, axes: int = 48) -> np.ndarray:
 
 
 def shares_left(places: np.ndarray) -> dict[int, float]:
-    """Compute, by number of axes, the share of pairs within reach of each other along them."""
+    """Return number of axes -> share of pairs within reach of each other along them."""
     first, second = np.random.default_rng(0).integers(0, len(places), (2, 400_000))
     squares = np.cumsum((places[first] - places[second]) ** 2, axis=1)[first != second]
     return {axes: round(float((squares[:, axes - 1] <= REACH**2).mean()), 6) for axes in (1, 2, 4, 8, 16, 48)}
 
 
 def blocks_left(places: np.ndarray, heaps: list[np.ndarray]) -> float:
-    """Compute the share of pairs of blocks with boxes within reach of each other."""
+    """Return the share of pairs of blocks whose boxes lie within reach of each other."""
     low = np.stack([places[heap].min(0) for heap in heaps])
     high = np.stack([places[heap].max(0) for heap in heaps])
     gaps = (np.maximum(0, np.maximum(low - high[i], low[i] - high)) for i in range(len(heaps)))
@@ -83,7 +85,7 @@ def slabs(places: np.ndarray, axes: int) -> list[np.ndarray]:
 
 
 def tree(places: np.ndarray, axes: int = 12) -> list[np.ndarray]:
-    """Halve blocks along their widest axis."""
+    """Cut blocks in halves along their widest axis."""
     heaps = [np.arange(len(places))]
     while len(heaps[0]) > LEAF:
         halves = []
@@ -95,7 +97,7 @@ def tree(places: np.ndarray, axes: int = 12) -> list[np.ndarray]:
 
 
 def search_seconds(thumbnails: np.ndarray, sort_out: bool) -> tuple[float, set[tuple[int, int]]]:
-    """Measure the CPU time of the search and return the pairs that it found."""
+    """Measure the CPU time of the search, and return it with the pairs."""
     rounding, start = duplicates._ROUNDING, time.process_time()
     duplicates._ROUNDING = rounding if sort_out else 1e6  # nothing is out of reach then
     try:

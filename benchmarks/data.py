@@ -1,11 +1,11 @@
-"""Benchmark of preparing and reading data.
+"""Speed of preparation, of reading prepared images, and of the search for copies.
 
     python benchmarks/data.py [--images 100] [--files 20000] [--out data.json]
 
-Rates are per second of CPU time of this one process, so that a busy machine does not distort them. The pictures are the
-shipped radiographs, grown to 1024 px; the tree of many files, which shows what is remembered per file, holds 40 px
-bitmaps (--files 100000 takes a few minutes; 0 leaves it out). The search for copies is measured on pictures mixed of
-three shipped ones each, so that their number can grow (--copies 20000 60000).
+Rates are per second of CPU time of this process, which a busy machine does not distort; files are decoded in this
+process (workers=0). The pictures are the sample radiographs, enlarged to 1024 px. A tree of many 40 px bitmaps shows
+the memory per file (--files 100000 takes a few minutes; 0 skips it). The search for copies is measured on pictures
+that are mixed from three sample radiographs each, in any number (--copies 20000 60000).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ warnings.filterwarnings("ignore")
 from copies import mixed  # noqa: E402
 
 from monai_anat import data  # noqa: E402
-from monai_anat.data.preparation.duplicates import thumbnail_of  # noqa: E402
-from monai_anat.data.preparation.prepare import iterate_preparation  # noqa: E402
+from monai_anat.data.preparation.prepare import PrepareProgress  # noqa: E402
+from monai_anat.data.preparation.thumbnails import thumbnail_of  # noqa: E402
 from monai_anat.data.reading.shards import INDEX_DTYPE, INDEX_FILE  # noqa: E402
 
 
 def resident_megabytes() -> float:
-    """Return the current memory of this process in MB (Linux)."""
+    """Return the resident memory of this process in megabytes (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
@@ -46,7 +46,7 @@ def prepare_rate(folder: Path, suffix: str, images: int) -> float:
             shape = tuple(round(side * 1024 / min(image.size)) for side in image.size)
             image.resize(shape, Image.Resampling.BICUBIC).save(source / f"{number}{suffix}")
     start = time.process_time()
-    data.prepare_radiographs(source, folder / f"prepared{suffix}", size=608, key_file=folder / "key")
+    data.prepare_radiographs(source, folder / f"prepared{suffix}", size=608, key_file=folder / "key", workers=0)
     return images / (time.process_time() - start)
 
 
@@ -61,7 +61,7 @@ def read_milliseconds(folder: Path, copy: bool) -> float:
 
 
 def many_files(folder: Path, files: int) -> dict[str, Any]:
-    """Measure the rate over a tree of small files and the memory that grows with their number."""
+    """Measure the rate over a tree of small files, and the memory that grows with their number."""
     source = folder / "many"
     generator = np.random.default_rng(0)
     picture = data.synthetic_radiograph(40)[0]
@@ -72,12 +72,20 @@ def many_files(folder: Path, files: int) -> dict[str, Any]:
         Image.fromarray(noisy).save(parent / f"p{number}.bmp")
     before, start = resident_megabytes(), time.process_time()
     growth = {}
-    steps = iterate_preparation(
-        source, folder / "many_prepared", size=32, key_file=folder / "key", patient_pattern=r"p(\d+)"
-    )
-    for progress in steps:
+
+    def note(progress: PrepareProgress) -> None:
         if progress.done in (1000, 10000, 30000, 60000, files):
             growth[progress.done] = round(resident_megabytes() - before, 1)
+
+    data.prepare_radiographs(
+        source,
+        folder / "many_prepared",
+        size=32,
+        key_file=folder / "key",
+        patient_pattern=r"p(\d+)",
+        workers=0,
+        on_progress=note,
+    )
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 - before
     return {
@@ -97,7 +105,7 @@ def open_milliseconds(folder: Path) -> float:
 
 
 def copies_seconds(images: int) -> float:
-    """Measure the near-duplicate search on pictures that are each mixed from three shipped ones."""
+    """Measure the time to search pictures, mixed from three sample radiographs each, for copies."""
     thumbnails = [thumbnail_of(data.read_radiograph(item["image"]).pixels) for item in data.pretraining_datalist()]
     pictures = mixed(np.stack(thumbnails), images)
     begun = time.process_time()
@@ -115,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         result: dict[str, Any] = {}
-        if arguments.files:  # first, because the peak memory covers the whole process
+        if arguments.files:  # first, because the peak covers everything that this process did
             result["many_files"] = many_files(folder, arguments.files)
         result |= {
             "prepare_png_per_second": prepare_rate(folder, ".png", arguments.images),

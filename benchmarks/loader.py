@@ -1,11 +1,11 @@
-"""Benchmark of view chains: images per second and core for PEAC and POPAR, by stage.
+"""Throughput of the view transforms of PEAC and POPAR on one core, in total and per stage.
 
     python benchmarks/loader.py [--out loader.json] [--images 200]
 
-Images come as uint8 from a memory-mapped file, as the training data set reads them: 608 and 152 px for PEAC (19 cells),
-448 and 112 px for POPAR (14 cells). One thread; time is the CPU time of this process, so that a busy machine does not
-distort it, and wall time stands beside it. The stages are timed apart on the same draws; what they leave of the whole
-is Python between them.
+Images are read as uint8 from a memory-mapped file, as in training: 608 and 152 px for PEAC (19 cells), 448 and 112 px
+for POPAR (14 cells). The time is the CPU time of one thread, which a busy machine does not distort; the wall time is
+printed as well. The stages are timed separately on the same draws. The rest of the total is Python between the
+stages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GOAL = 200.0  # images per second and core of the PEAC chain at 448 px
 
 
 def radiograph_like(count: int, side: int, seed: int = 0) -> np.ndarray:
-    """Make smooth gray images with texture, uint8 (count, 1, side, side)."""
+    """Draw smooth gray images with texture, uint8 (count, 1, side, side)."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 1, 12, 12, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)
@@ -58,7 +58,7 @@ def timed(call: Callable[[int], Any], count: int) -> tuple[float, float]:
 def stages(
     views: RandPEACViewsd | RandPOPARViewsd, images: np.ndarray, cell: int
 ) -> Iterator[tuple[str, Callable[[int], Any]]]:
-    """Return the parts of one chain by name. Parts for half of the images are timed on all of them."""
+    """Yield the stages of one chain with their names. Stages for half of the images are timed on all of them."""
     whole, n = tuple(images.shape[2:]), len(images)
     view = (14 * cell, 14 * cell)
     crops = [torch.from_numpy(image[:, : view[0], : view[1]].copy()) for image in images]
@@ -76,7 +76,7 @@ def stages(
 
 
 def measure(folder: Path, count: int) -> list[dict[str, Any]]:
-    """Make one record per chain and size."""
+    """Return one record per chain and size."""
     records = []
     for name, kind, cells in (("PEAC", RandPEACViewsd, 19), ("POPAR", RandPOPARViewsd, 14)):
         for cell in (32, 8):

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,9 @@ __all__ = [
 
 #: name of the lock file inside a locked folder
 LOCK_NAME = ".monai_anat.lock"
+
+#: file descriptors of locks are taken early, so they are small numbers
+_MAX_DESCRIPTOR = 1024
 
 
 @contextlib.contextmanager
@@ -139,7 +143,8 @@ class FolderLock:
     """An exclusive lock on an output folder, held by one process at a time.
 
     The operating system releases the lock when its process ends, also after ``kill -9``, so a lock file that was left
-    behind never blocks a later run. ``filelock`` takes the lock (``flock`` on POSIX); the lock file names the holder.
+    behind never blocks a later run. Forked children, such as loading processes, do not keep the lock when they outlive
+    their parent. ``filelock`` takes the lock (``flock`` on POSIX); the lock file names the holder.
 
     Args:
         folder: the folder to lock. It is created if it does not exist.
@@ -178,12 +183,14 @@ class FolderLock:
             raise FolderInUseError(
                 f"{self.folder} is in use by {self._holder()}; wait until it ends, stop it, or choose another folder"
             ) from None
+        _HELD.add(self)
         owner = {"host": socket.gethostname(), "process": os.getpid(), "purpose": self.purpose}
         write_text_atomically(self._owner, json.dumps(owner))
 
     def release(self) -> None:
         """Give the lock back; does nothing if it is not held."""
         if self.is_held:
+            _HELD.discard(self)
             self._owner.unlink(missing_ok=True)
             self._lock.release()
 
@@ -202,6 +209,28 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+#: locks that this process holds
+_HELD: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+
+
+def _close_inherited_locks() -> None:
+    """Close a forked child's copies of the lock files, which would hold the locks as long as the child lives."""
+    held = set()
+    for lock in _HELD:
+        with contextlib.suppress(OSError):
+            status = (lock.folder / LOCK_NAME).stat()
+            held.add((status.st_dev, status.st_ino))
+    for descriptor in range(3, _MAX_DESCRIPTOR) if held else ():
+        with contextlib.suppress(OSError):
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) in held:
+                os.close(descriptor)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
 def _umask() -> int:

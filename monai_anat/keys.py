@@ -1,7 +1,6 @@
-"""What a sample or a batch holds, in one place.
+"""Keys of samples and batches.
 
-Every transform, method and handler spells these keys through the names below, so a typo is an ``AttributeError``
-at import and not a ``KeyError`` after an hour.
+Transforms, methods and handlers use these names, so that a typo fails at import and not after an hour of training.
 
 >>> from monai_anat.keys import VIEW_1
 >>> VIEW_1
@@ -31,39 +30,39 @@ __all__ = [
     "WINDOWS",
 ]
 
-#: the radiograph or volume as it was loaded, (C, H, W[, D])
+#: loaded radiograph or volume (C, H, W[, D])
 IMAGE = "image"
-#: a mask (C, H, W[, D]) or class labels
+#: mask (C, H, W[, D]) or class labels
 LABEL = "label"
-#: what the network sees of the first and the second crop, (C, H, W[, D])
+#: first and second view of an image, as the network sees them (C, H, W[, D])
 VIEW_1 = "view_1"
 VIEW_2 = "view_2"
-#: (V, C, h, w) small crops, which only the student sees
+#: small crops (V, C, h, w) for the student alone
 LOCAL_VIEWS = "local_views"
-#: (P, C, H, W) the parts that the first view consists of, row by row
+#: parts (P, C, H, W) of the first view, row by row
 PARTS = "parts"
-#: the clean, unshuffled first view, which the network restores
+#: clean, unshuffled first view, which the network restores
 TARGET = "target"
-#: the two crops with another contrast, brightness and sharpness, (C, H, W[, D])
+#: the two views with changed contrast, brightness and blur (C, H, W[, D])
 AUGMENTED_1 = "augmented_1"
 AUGMENTED_2 = "augmented_2"
-#: (2 * 2^d, C, h, w[, d]) the quadrants of the first, then of the second crop; in each the first axis runs fastest
+#: quadrants (2 * 2^d, C, h, w[, d]) of the first, then of the second view; the first axis runs fastest
 QUADRANTS = "quadrants"
-#: (2, d) first cell of the window of the first and of the second crop that the network is shown
+#: first cell (2, d) of the visible window of the first and of the second view
 WINDOWS = "windows"
-#: (N,) permutation: position j of the shuffled view shows original cell ``order[j]``
+#: permutation (N,): position j of the shuffled view shows original cell ``order[j]``
 ORDER = "order"
-#: (N,) index in view 2 of the cell that shows the same anatomy as cell i of view 1, or -1
+#: map (N,) from each cell of view 1 to its matching cell in view 2, or to -1
 CORRESPONDENCE = "correspondence"
-#: (N,) True for the cells of the view that are hidden from the network, and (K,) the numbers of those that are not
+#: mask (N,), True for hidden cells, and indices (K,) of visible cells
 MASK = "mask"
 VISIBLE = "visible"
-#: (2,) cells (row, column) from the first cell of a large crop to that of a small one
+#: offset (2,) in cells (row, column) from the first cell of a large crop to that of a small one
 CROP_OFFSET = "crop_offset"
-#: the sample's number in its dataset, and the phase of a phased method; both written by the dataset
+#: index of the sample in its dataset, and phase of a method with phases; both set by ``SeededDataset``
 INDEX = "index"
 PHASE = "phase"
-#: matched pairs per micro-batch, averaged over processes and micro-batches; written by the trainer
+#: matched pairs per micro-batch, averaged over processes and micro-batches; set by the trainer
 PAIR_COUNT = "pair_count"
-#: hidden cells per micro-batch, likewise
+#: hidden cells per micro-batch, averaged in the same way
 MASK_COUNT = "mask_count"

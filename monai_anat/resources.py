@@ -1,4 +1,4 @@
-"""Where the parts of the package that are no code stand: in a source tree and in a wheel."""
+"""Paths and commands of the bundles that ship with the package, in a source tree or a wheel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _bundle_root() -> Path:
 
 
 def bundle_names() -> list[str]:
-    """The bundles that came with the package.
+    """List the names of the bundles that ship with the package.
 
     >>> "cxr_peac_pretraining" in bundle_names()
     True
@@ -25,13 +25,13 @@ def bundle_names() -> list[str]:
 
 
 def bundle_path(name: str) -> Path:
-    """The folder of a bundle, for ``--bundle_root`` and its configuration files.
+    """Return the folder of a bundle, for ``--bundle_root`` and its configuration files.
 
     Args:
-        name: such as "cxr_peac_pretraining".
+        name: name of the bundle, such as "cxr_peac_pretraining".
 
     Raises:
-        ValueError: if there is no such bundle; the message names those there are.
+        ValueError: if there is no such bundle. The message lists the available ones.
 
     >>> bundle_path("cxr_peac_pretraining").name
     'cxr_peac_pretraining'
@@ -42,24 +42,24 @@ def bundle_path(name: str) -> Path:
 
 
 def bundle_command(bundle: str, *files: str, **overrides: str) -> list[str]:
-    """The command that runs a bundle of this package.
+    """Build the command line that runs a bundle of this package.
 
     Args:
-        bundle: its name.
-        files: configuration files in ``configs/``, without ``.json``; later ones override earlier ones.
-        overrides: ``--key value`` pairs.
+        bundle: name of the bundle.
+        files: names of configuration files in ``configs/``, without ``.json``. Later files override earlier ones.
+        overrides: values that override the configuration, as ``--key value``.
 
     Raises:
-        ValueError: if there is no such bundle or file; the message names those there are.
+        ValueError: if there is no such bundle or file. The message lists the available ones.
 
     >>> " ".join(bundle_command("cxr_peac_pretraining", "train")[1:5])
     '-m monai.bundle run --config_file'
     """
     root = bundle_path(bundle)
-    there = sorted(path.stem for path in (root / "configs").glob("*.json"))
+    available = sorted(path.stem for path in (root / "configs").glob("*.json"))
     for file in files:
-        if file not in there:
-            raise ValueError(f"files of {bundle} must be among {', '.join(there)}, got {file!r}")
+        if file not in available:
+            raise ValueError(f"files of {bundle} must be among {', '.join(available)}, got {file!r}")
     configs = [str(root / "configs" / f"{file}.json") for file in files]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--bundle_root", str(root)]
     command += ["--meta_file", str(root / "configs" / "metadata.json")]

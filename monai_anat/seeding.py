@@ -1,7 +1,6 @@
-"""Seeds that depend on where training is and on nothing else.
+"""Random seeds derived from the position in training.
 
-A worker, a process or a resumed run that computes the same position computes the same seed, so no random state is ever
-saved.
+Workers, processes and resumed runs at the same position compute the same seed, so no random state is saved.
 """
 
 from __future__ import annotations
@@ -14,7 +13,10 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*values: int) -> int:
-    """Hash a tuple of integers to 64 bits (splitmix64 finalizer, chained).
+    """Hash integers to 64 bits by chaining the finalizer of splitmix64.
+
+    Args:
+        values: integers, whose order matters.
 
     >>> mix(0, 1) != mix(1, 0)
     True
@@ -29,7 +31,12 @@ def mix(*values: int) -> int:
 
 
 def sample_seed(run_seed: int, epoch: int, index: int) -> int:
-    """Seed of one sample's random transforms, 32 bits, as ``set_random_state(seed)`` takes it.
+    """Compute the 32-bit seed for the random transforms of one sample, for ``set_random_state(seed)``.
+
+    Args:
+        run_seed: random seed of the run.
+        epoch: number of the epoch.
+        index: index of the sample in the dataset.
 
     >>> sample_seed(0, 0, 7) == sample_seed(0, 0, 7)
     True
@@ -38,7 +45,12 @@ def sample_seed(run_seed: int, epoch: int, index: int) -> int:
 
 
 def seed_step(run_seed: int, step: int, rank: int) -> None:
-    """Seed torch (every device) for one optimizer step of one process: dropout and drop-path draw from it.
+    """Seed torch on all devices for one optimizer step of one process. Dropout and drop path draw from it.
+
+    Args:
+        run_seed: random seed of the run.
+        step: number of the optimizer step.
+        rank: rank of the process.
 
     >>> seed_step(0, 5, 0); first = torch.rand(1)
     >>> seed_step(0, 5, 0); bool(torch.rand(1) == first)

@@ -3,10 +3,10 @@
 Run: ``python tools/build_sample.py FOLDER [--contact-sheet sheet.png]``.
 
 FOLDER holds ``manifest.csv`` (file, split, source, source_id, patient_group, view, sex, age, annotation, license, url,
-doi) and ``cxr_seg/datalist.json``. What is taken: every image with lung masks whose license allows redistribution
-and change (never NC or ND), and 200 frontal radiographs of *training* patients for pre-training, one per patient where
-there are enough patients. Images become gray JPEG with a long side of 320 pixels, masks become PNG. The choice depends
-on the source ids alone, so that the same folder always gives the same sample.
+doi) and ``cxr_seg/datalist.json``. The sample takes every image with lung masks that has a license for redistribution
+and modification (never NC or ND), and 200 frontal radiographs of *training* patients for pre-training, one per patient
+if there are enough patients. Images become gray JPEG files with a long side of 320 pixels, masks become PNG files. The
+choice depends on the source ids alone, so the same folder always gives the same sample.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from PIL import Image
 LONG_SIDE = 320
 JPEG_QUALITY = 90
 SAMPLE = Path(__file__).resolve().parents[1] / "monai_anat" / "data" / "sample"
-#: how many pre-training images of each source, and how many at most of one patient
+#: source -> number of pre-training images, and the most of one patient
 PRETRAINING = {"nih": (130, 1), "hannover": (45, 2), "kermany": (25, 1)}
-#: excluded after inspection of the contact sheet: oblique, or hardly any lung visible
+#: found on the contact sheet: oblique views, or hardly any lung visible
 EXCLUDED = frozenset({"00003490_010", "00008691_005", "3a81faf3", "bcb814aa", "1479fa94", "fd389adb"})
-#: view and findings of ChestX-ray14 that can be learned from this few images
+#: findings of ChestX-ray14, and the view, which can be learned from so few images
 CLASSES = (
     *(
         "AP view",
@@ -93,7 +93,7 @@ def write_mask(source: Path, target: Path, size: tuple[int, int]) -> None:
 
 
 def record(row: dict[str, str], file: str, part: str) -> dict[str, str]:
-    """Make one line of attribution.csv."""
+    """Return one row of attribution.csv."""
     kept = {key: row[key] for key in ("source", "source_id", "view", "annotation", "license", "url", "doi")}
     return {"file": file, "part": part, "patient": row["patient_group"], **kept}
 
@@ -135,7 +135,7 @@ def build(folder: Path) -> None:
 
 
 def write_class_labels(rows: list[dict[str, str]], items: list[dict[str, str]]) -> None:
-    """Write classification.csv: view and findings of the NIH images, divided by patient, both views in every part."""
+    """Write classification.csv: view and findings of the NIH images, split by patient, both views in every split."""
     by_stem = {Path(row["file"]).stem: row for row in rows}
     chosen = [(item, by_stem[Path(item["image"]).stem]) for item in items if Path(item["image"]).stem in by_stem]
     chosen.sort(key=lambda pair: hashlib.sha256(pair[1]["patient_group"].encode()).hexdigest())
@@ -154,7 +154,7 @@ def write_class_labels(rows: list[dict[str, str]], items: list[dict[str, str]]) 
 
 
 def contact_sheet(target: Path, tile: int = 96, columns: int = 20) -> None:
-    """Draw all images for inspection, with lungs outlined in red and blue where there are masks."""
+    """Draw all images for visual inspection, the right lungs in red and the left lungs in blue."""
     datalist = json.loads((SAMPLE / "datalist.json").read_text())
     items = [item for part in datalist.values() for item in part]
     sheet = Image.new("RGB", (columns * tile, -(-len(items) // columns) * tile))

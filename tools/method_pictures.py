@@ -1,7 +1,7 @@
-"""Pictures of a method's views, on shipped radiographs: python tools/method_pictures.py lamps [--phase N]
+"""Pictures of the views of a method: python tools/method_pictures.py lamps [--phase N]
 
-One row per radiograph, one column per image that the views transform of the bundle (with its cpu_demo) puts into the
-batch. Written to docs/images/<method>.png.
+A picture has one row per shipped radiograph and one column per image of the batch item that the views transform of the
+bundle (with its cpu_demo) makes. Hidden cells are orange. The tool writes docs/images/<method>.png.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
@@ -19,12 +20,24 @@ from monai_anat import data, resources, visualize
 from monai_anat.keys import MASK, PHASE, TARGET, VIEW_1, VISIBLE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
+#: color of hidden cells, red, green, blue and opacity
+HIDDEN = np.array([0.9, 0.55, 0.1, 1.0])
 
 
 def views_of(
     name: str, phase: int | None, options: dict[str, Any], tokenizer: Path | None
 ) -> list[dict[str, torch.Tensor]]:
-    """Make three samples and return their images by key. Stacks of parts are split."""
+    """Make the images of three samples by title; stacks of parts give one image each.
+
+    Args:
+        name: name of the method in the name of its bundle.
+        phase: stage or phase of the samples; None for methods without.
+        options: replaced entries of the configuration.
+        tokenizer: file with the weights of BEiT's tokenizer, or None.
+
+    Returns:
+        One dictionary per sample.
+    """
     configs = resources.bundle_path(f"cxr_{name}_pretraining") / "configs"
     parser = ConfigParser()
     parser.read_config([str(configs / "train.json"), str(configs / "cpu_demo.json")])
@@ -42,38 +55,36 @@ def views_of(
             elif isinstance(value, torch.Tensor) and value.ndim == 4 and min(value.shape[2:]) > 8:
                 images |= {f"{key} {number + 1}": part for number, part in enumerate(value)}
         if MASK in sample or VISIBLE in sample:
-            images = {VIEW_1: images[VIEW_1], "visible cells": shown_cells(sample, views.cell_size), **images}
+            images = {VIEW_1: images[VIEW_1], "visible cells": visible_cells(sample, views.cell_size), **images}
         if tokenizer is not None:
             network = parser.get_parsed_content("tokenizer")
             network.load_state_dict(torch.load(tokenizer, weights_only=True))
-            tokens = network.tokens(sample[TARGET][None])
+            words = network.tokens(sample[TARGET][None])
             with torch.no_grad():
-                images["decoded tokens"] = network.decode_samples(tokens)[0]
+                images["decoded words"] = network.decode_samples(words)[0]
         samples.append(images)
     return samples
 
 
-def shown_cells(sample: dict[str, torch.Tensor], cell_size: int) -> torch.Tensor:
-    """Return the view with the hidden cells black."""
+def visible_cells(sample: dict[str, torch.Tensor], cell_size: int) -> torch.Tensor:
+    """Replace the hidden cells of a view by NaN."""
     view = sample[VIEW_1]
     rows, columns = (side // cell_size for side in view.shape[1:])
     mask = sample.get(MASK)
     if mask is None:
         mask = torch.ones(rows * columns, dtype=torch.bool).scatter(0, sample[VISIBLE], False)
     pixels = mask.reshape(rows, columns).repeat_interleave(cell_size, 0).repeat_interleave(cell_size, 1)
-    return torch.where(pixels, view.min(), view)
+    return torch.where(pixels, torch.nan, view)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method")
-    parser.add_argument("--phase", type=int, help="stage or phase, for methods with several")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="settings of the bundle to override")
-    parser.add_argument("--keys", nargs="*", help="images to show, in this order; default: all")
-    parser.add_argument(
-        "--tokenizer", type=Path, help="tokenizer.pt of BEiT's demonstration, to show its decoded tokens"
-    )
-    parser.add_argument("--suffix", default="", help="suffix of the file name")
+    parser.add_argument("--phase", type=int, help="stage or phase of a phased method")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="overrides of the bundle's config")
+    parser.add_argument("--keys", nargs="*", help="titles of the images, in order; all by default")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.pt of BEiT's demonstration, to decode the words")
+    parser.add_argument("--suffix", default="", help="added to the file's name")
     arguments = parser.parse_args()
     options = {key: int(value) for key, value in (text.split("=") for text in arguments.set)}
     samples = views_of(arguments.method, arguments.phase, options, arguments.tokenizer)
@@ -81,10 +92,14 @@ def main() -> None:
     figure, axes = visualize.picture_panels(len(samples), len(keys), panel_size=min(2.1, 14 / len(keys)))
     for row, sample in enumerate(samples):
         for column, key in enumerate(keys):
-            visualize.show_gray(axes[row, column], sample[key], key.replace("_", " ") if row == 0 else "")
+            image = sample[key]
+            visualize.show_gray(axes[row, column], image.nan_to_num(), key.replace("_", " ") if row == 0 else "")
+            hidden = image[0].isnan().numpy()
+            if hidden.any():
+                axes[row, column].imshow(np.where(hidden[..., None], HIDDEN, 0.0), interpolation="nearest")
     path = FOLDER / f"{arguments.method}{arguments.suffix}.png"
     figure.savefig(path, dpi=80)
-    Image.open(path).convert("L").quantize(64).save(path, optimize=True)
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
     sys.stdout.write(f"{path}: {path.stat().st_size / 1000:.0f} kB\n")
 
 

@@ -1,11 +1,15 @@
-"""The stateless order of samples: position -> (epoch, index[, step]), and a loader that resumes exactly.
+"""Stateless sampling: position -> (epoch, index[, step]), seeded random transforms, and an exactly resumable loader.
 
-Nothing here keeps a random state. The trainer says how many samples it has consumed; everything else follows from the
-run's seed. Workers, persistent or not, hold nothing, and their number changes nothing.
+This module keeps no random state. The order of samples and every random transform follow from the random seed of the
+run and the number of samples consumed so far. The number of workers does not change the result.
 """
 
 from __future__ import annotations
 
+import copy
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,7 +26,15 @@ __all__ = ["ResumableSampler", "SeededDataset", "permutation", "resumable_loader
 
 
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of ``size`` samples in one epoch.
+    """Draw the order of the samples in one epoch.
+
+    Args:
+        seed: random seed of the run.
+        epoch: number of the epoch.
+        size: number of samples.
+
+    Returns:
+        Permutation of 0 to ``size - 1``.
 
     >>> sorted(permutation(0, 3, 5).tolist())
     [0, 1, 2, 3, 4]
@@ -31,24 +43,23 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 class ResumableSampler(Sampler[tuple[int, ...]]):
-    """Infinite map from position to (epoch, index), strided over the processes.
+    """Infinite sampler of (epoch, index), strided over the processes and resumable at any position.
 
-    An epoch has ``size // batch_size`` whole batches; which samples are left over differs from epoch to epoch.
-    Position ``p`` of the run belongs to process ``p % world_size``, so the samples of one optimizer step are the same
-    ones however many processes share it.
+    An epoch has ``size // batch_size`` full batches. The samples left over differ between epochs. Position ``p`` of the
+    run belongs to process ``p % world_size``, so an optimizer step uses the same samples for any number of processes.
 
     Args:
         size: number of samples in the dataset.
         batch_size: samples per optimizer step, over all processes and micro-batches.
-        seed: the run's seed.
-        shuffle: False keeps the dataset's order.
-        with_step: hand out (epoch, index, step), with the optimizer step that the sample is for.
+        seed: random seed of the run.
+        shuffle: set to False to keep the dataset's order.
+        with_step: yield (epoch, index, step), where step is the optimizer step that uses the sample.
 
     Attributes:
-        consumed: samples that the trainer has consumed, over all processes; the next iterator starts there.
+        consumed: number of samples consumed so far, over all processes. The next iterator starts there.
 
     Raises:
-        ValueError: if the dataset is smaller than a batch, or the processes do not divide the batch.
+        ValueError: if the dataset is smaller than a batch, or the batch is not divisible by the number of processes.
 
     >>> sampler = ResumableSampler(5, batch_size=2, seed=0, shuffle=False)
     >>> stream = iter(sampler)
@@ -75,11 +86,15 @@ class ResumableSampler(Sampler[tuple[int, ...]]):
 
     @property
     def samples_per_epoch(self) -> int:
-        """Samples of one epoch over all processes: whole batches only."""
+        """Number of samples in one epoch over all processes, in full batches."""
         return self.size // self.batch_size * self.batch_size
 
     def local_batch_size(self) -> int:
-        """Samples per optimizer step of this process."""
+        """Return the number of samples per optimizer step of this process.
+
+        Raises:
+            ValueError: if the batch is not divisible by the number of processes.
+        """
         _, world = get_rank_and_world_size()
         if self.batch_size % world:
             raise ValueError(
@@ -105,24 +120,59 @@ class ResumableSampler(Sampler[tuple[int, ...]]):
             position += world
 
 
-class SeededDataset(Dataset[dict[str, Any]]):
-    """A dataset whose random transforms depend on (run seed, epoch, index) alone.
+class _TransformPerThread:
+    """Seeded calls of one transform from several threads.
+
+    Seeding a transform and calling it are two steps, between which another thread must not seed it again. The main
+    thread uses the transform itself, every other thread uses its own copy.
 
     Args:
-        data: a MONAI datalist, or any map-style dataset of dicts (``monai.data.CacheDataset`` with the deterministic
-            loading chain, say).
-        transform: applied to each item; if it is ``Randomizable`` (a views transform, or ``Compose``) it is seeded
-            first.
-        seed: the run's seed.
-        phase: maps the epoch to the phase of a phased method, which is written into the sample before the transform.
-        phase_by: "step" hands ``phase`` the optimizer step that the sample is for, and not the epoch.
+        transform: the transform. It is seeded before each call if it is ``Randomizable``.
+    """
 
-    The sample carries its ``index`` (for the report of a non-finite step), and its ``phase`` if there is one.
+    def __init__(self, transform: Any) -> None:
+        self.transform = transform
+        self._lock, self._copies = threading.Lock(), threading.local()
+
+    def __call__(self, sample: dict[str, Any], seed: int) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            with self._lock:  # no other thread copies the transform while it changes
+                return _call_seeded(self.transform, sample, seed)
+        if not hasattr(self._copies, "transform"):
+            with self._lock:
+                self._copies.transform = copy.deepcopy(self.transform)
+        return _call_seeded(self._copies.transform, sample, seed)
+
+    def __reduce__(self) -> tuple[type[_TransformPerThread], tuple[Any]]:
+        return type(self), (self.transform,)
+
+
+def _call_seeded(transform: Any, sample: dict[str, Any], seed: int) -> Any:
+    if isinstance(transform, Randomizable):
+        transform.set_random_state(seed=seed)
+    return transform(sample)
+
+
+class SeededDataset(Dataset[dict[str, Any]]):
+    """Dataset with random transforms that depend only on (random seed, epoch, index).
+
+    Each sample holds its ``index``, for the report of non-finite steps, and its ``phase`` if the method has phases.
+    Threads may share one dataset: every thread uses its own copy of the transform.
+
+    Args:
+        data: a MONAI datalist, or a map-style dataset of dicts, such as ``monai.data.CacheDataset`` with the
+            deterministic loading chain.
+        transform: transform for each item. If it is ``Randomizable`` (a views transform, ``Compose``), it is seeded
+            before each item.
+        seed: random seed of the run.
+        phase: function from the epoch to the phase of a method with phases. The phase is written into the sample before
+            the transform.
+        phase_by: set to "step" to call ``phase`` with the optimizer step instead of the epoch.
 
     Raises:
-        TypeError: if an item is no dict.
-        ValueError: for another ``phase_by``, or (when asked for an item) if the phase goes by steps and the sampler
-            does not name them.
+        TypeError: if an item is not a dict.
+        ValueError: if ``phase_by`` is unknown; on reading, if the phase depends on the step and the sampler does not
+            yield steps.
 
     >>> dataset = SeededDataset([{"image": 1.0}, {"image": 2.0}])
     >>> dataset[0, 1]["index"]
@@ -138,9 +188,12 @@ class SeededDataset(Dataset[dict[str, Any]]):
         phase_by: Literal["epoch", "step"] = "epoch",
     ) -> None:
         if phase_by not in ("epoch", "step"):
-            raise ValueError(f'phase_by must be "epoch" or "step", got {phase_by!r}; leave phase away for no phases')
+            raise ValueError(
+                f'phase_by must be "epoch" or "step", got {phase_by!r}; omit phase to train without phases'
+            )
         self.data = data
         self.transform: Any = transform
+        self._call = _TransformPerThread(transform)
         self.seed = seed
         self.phase = phase
         self.phase_by = phase_by
@@ -157,13 +210,13 @@ class SeededDataset(Dataset[dict[str, Any]]):
         phase: dict[str, Any] = {} if self.phase is None else {PHASE: self.phase(self._counted(epoch, *step))}
         sample.update(phase)
         if self.transform is not None:
-            if isinstance(self.transform, Randomizable):
-                self.transform.set_random_state(seed=sample_seed(self.seed, epoch, index))
-            sample = self.transform(sample)
+            if self._call.transform is not self.transform:  # exchanged after construction
+                self._call = _TransformPerThread(self.transform)
+            sample = self._call(sample, sample_seed(self.seed, epoch, index))
         return sample | phase | {INDEX: index}
 
     def _counted(self, epoch: int, step: int | None = None) -> int:
-        """What the phase goes by."""
+        """The epoch or the step that determines the phase."""
         if self.phase_by == "epoch":
             return epoch
         if step is None:
@@ -175,8 +228,14 @@ class SeededDataset(Dataset[dict[str, Any]]):
 
 
 def _quiet_worker(worker_id: int) -> None:
-    """One thread per worker: the workers are the parallelism."""
+    """Limit a worker to one thread, because the workers already run in parallel, and leave Ctrl-C to the trainer.
+
+    A terminal sends Ctrl-C to all processes of its group, but the trainer needs its workers to finish the step.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def resumable_loader(
@@ -189,17 +248,17 @@ def resumable_loader(
     pin_memory: bool | None = None,
     prefetch_factor: int | None = None,
 ) -> DataLoader[dict[str, Any]]:
-    """The loader that ``SSLTrainer`` resumes: a ``DataLoader`` over a ``ResumableSampler`` that never ends.
+    """Make the loader that ``SSLTrainer`` resumes: an endless ``DataLoader`` over a ``ResumableSampler``.
 
     Args:
-        dataset: what to load; its random transforms are seeded per sample.
-        batch_size: samples per optimizer step over ALL processes and micro-batches; held when the number of processes
-            changes.
-        seed: the run's seed.
-        shuffle: False keeps the dataset's order.
-        num_workers: loading processes; 0 loads in this one. The number changes nothing in the result.
-        pin_memory: page-locked batches for fast copies to a GPU; the default is True where CUDA is there.
-        prefetch_factor: batches that each worker prepares ahead.
+        dataset: the dataset. Its random transforms are seeded per sample.
+        batch_size: samples per optimizer step over ALL processes and micro-batches. It does not depend on the number of
+            processes.
+        seed: random seed of the run.
+        shuffle: set to False to keep the dataset's order.
+        num_workers: number of loading processes; 0 loads in this process. It does not change the result.
+        pin_memory: use page-locked batches for fast copies to a GPU. The default is True if CUDA is available.
+        prefetch_factor: number of batches that each worker prepares ahead.
 
     >>> loader = resumable_loader(SeededDataset([{"image": float(i)} for i in range(4)]), batch_size=2)
     >>> len(loader)

@@ -14,13 +14,13 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 
 from monai_anat.data.sampling import ResumableSampler
-from monai_anat.distributed import get_rank_and_world_size
+from monai_anat.distributed import explain_lost_process, get_rank_and_world_size
 from monai_anat.engines.stall_watch import StallWatch
 from monai_anat.engines.stop_signals import StopSignals
 from monai_anat.files import FolderLock
 from monai_anat.schedules import Progress
 
-__all__ = ["ResumableTrainer", "Stateful"]
+__all__ = ["LostProcessError", "ResumableTrainer", "Stateful"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ _MEANINGS = {
 }
 #: entries that a checkpoint may lack
 _OPTIONAL = ("images", "optimizer_kinds")
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the run ended or does not answer."""
 
 
 class Stateful(Protocol):
@@ -167,6 +171,8 @@ class ResumableTrainer(SupervisedTrainer):
                 self._fire_event(Events.EXCEPTION_RAISED, e)
             except Exception:  # must not replace the first error
                 logger.exception("A handler failed while the run was being stopped.")
+        if (explanation := explain_lost_process(e)) is not None and not isinstance(e, LostProcessError):
+            raise LostProcessError(explanation) from e
         raise e
 
     # ------------------------------------------------------------------ state

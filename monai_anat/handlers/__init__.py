@@ -3,11 +3,11 @@
 from monai_anat.handlers.best_model import BestModelSaver
 from monai_anat.handlers.bundle_command import check_bundle_arguments, check_choice
 from monai_anat.handlers.checkpoint import Checkpointer
+from monai_anat.handlers.collapse_monitor import CollapseMonitor
 from monai_anat.handlers.encoder_probe import EncoderProbe
 from monai_anat.handlers.epoch_log import EpochLog
 from monai_anat.handlers.guard import NonFiniteGuard
 from monai_anat.handlers.manifest import RunManifest
-from monai_anat.handlers.probes import CollapseMonitor
 from monai_anat.handlers.teacher_ema import TeacherEMA
 from monai_anat.handlers.training_log import TrainingLog
 

@@ -1,9 +1,10 @@
-"""What the encoder knows already, asked every few epochs while it trains."""
+"""Probe of the encoder while it trains."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ignite.engine import Events
 from matplotlib.figure import Figure
@@ -18,22 +19,25 @@ Probe = Callable[[nn.Module], tuple[Mapping[str, float], Figure | None]]
 
 
 class EncoderProbe:
-    """Puts the scores of a probe into ``state.metrics`` and its picture into ``state.pictures``, every few epochs.
+    """Run a probe on the encoder every few epochs: scores go to ``state.metrics``, a picture to ``state.pictures``.
 
-    :class:`TrainingLog`, attached after this handler, writes both. The probe sees the encoder in evaluation mode and
-    must leave its weights alone; it changes nothing in the run. Only the first process asks it. An epoch whose probe
-    would take more than ``max_share`` of the time so far is left out; not so the first probe, whose cost nobody knows
-    yet, and the last epoch, which is always asked. So probes stay under 5 % of the time after the first and before the
-    last; in a short run these two weigh more (6.7 % of a tiny POPAR's eight epochs).
+    :class:`~monai_anat.handlers.training_log.TrainingLog`, attached after this handler, writes both. The probe gets the
+    encoder in evaluation mode and must not change its weights, so the run is the same with and without it. Only the
+    first process runs it.
+
+    A probe is skipped if all probes together would take more than ``max_share`` of the run's time so far. The first
+    probe, whose cost is unknown, and the one after the last epoch always run. The share is thus below 5 % after the
+    first probe and before the last; in a short run these two weigh more (6.7 % of a POPAR run of eight epochs).
 
     Args:
-        probe: encoder -> scores by name, and a picture or None; ``monai_anat.evaluation.TrainingProbe`` is one.
-        every: epochs between two probes; the last epoch is always asked.
-        max_share: of the time so far that all probes together may take, but for the first and the last.
-        prefix: stands before the names of the scores.
+        probe: function that maps an encoder to scores by name and a picture or None, such as
+            ``monai_anat.evaluation.TrainingProbe``.
+        every: epochs between two probes.
+        max_share: share of the run's time for all probes but the first and the last, in (0, 1].
+        prefix: prefix of the names of the scores.
 
     Raises:
-        ValueError: for an interval below 1 or a share outside (0, 1].
+        ValueError: if the interval is below 1 or the share is not in (0, 1].
 
     >>> EncoderProbe(lambda encoder: ({"error": 0.5}, None), every=10).every
     10
@@ -47,29 +51,42 @@ class EncoderProbe:
         self.max_share = max_share
         self.prefix = prefix
         self.seconds = 0.0
-        self._dearest = 0.0
+        self._longest = 0.0
         self._started = 0.0
+        self._earlier = 0.0
 
     def attach(self, engine: SSLTrainer) -> None:
-        """Register with the trainer; only the first process asks."""
+        """Register with the trainer; only the first process runs the probe."""
         if engine.rank == 0:
+            engine.add_state("encoder_probe", self)
             engine.add_event_handler(Events.STARTED, self._start)
-            engine.add_event_handler(Events.EPOCH_STARTED, self._forget)
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._ask)
+            engine.add_event_handler(Events.EPOCH_STARTED, self._clear)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._measure)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time of the run and of its probes, in seconds."""
+        return {"run_seconds": self._run_seconds(), "seconds": self.seconds, "longest": self._longest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self._earlier, self.seconds, self._longest = state["run_seconds"], state["seconds"], state["longest"]
+
+    def _run_seconds(self) -> float:
+        return self._earlier + (time.perf_counter() - self._started if self._started else 0.0)
 
     def _start(self, engine: SSLTrainer) -> None:
-        self._started, self.seconds = time.perf_counter(), 0.0
+        self._started = time.perf_counter()
 
-    def _forget(self, engine: SSLTrainer) -> None:
-        """A score belongs to the epoch at whose end it was measured."""
+    def _clear(self, engine: SSLTrainer) -> None:
+        """Remove the scores of an earlier epoch."""
         for name in [name for name in engine.state.metrics if name.startswith(self.prefix)]:
             del engine.state.metrics[name]
         engine.state.pictures = {}
 
-    def _ask(self, engine: SSLTrainer) -> None:
+    def _measure(self, engine: SSLTrainer) -> None:
         last = engine.state.epoch == engine.state.max_epochs
         started = time.perf_counter()
-        affordable = self.seconds + self._dearest <= self.max_share * (started - self._started)
+        affordable = self.seconds + self._longest <= self.max_share * self._run_seconds()
         if not last and (engine.state.epoch % self.every or not affordable):
             return
         encoder = engine.method.export_networks()["encoder"]
@@ -81,4 +98,4 @@ class EncoderProbe:
             engine.state.pictures = {f"{self.prefix}cases": rasterize(picture, dpi=80)}
         cost = time.perf_counter() - started
         self.seconds += cost
-        self._dearest = max(self._dearest, cost)
+        self._longest = max(self._longest, cost)

@@ -15,7 +15,8 @@ def drop_lines_after(step: int, path: Path) -> None:
     """Remove the lines that a resumed run writes again, and a line that a power cut left incomplete.
 
     Args:
-        step: optimizer step of the checkpoint. Lines with a later ``step``, or without one, are removed.
+        step: optimizer step of the checkpoint. Lines with a later ``step``, without one, or marked ``partial`` are
+            removed.
         path: the file. Nothing happens if it does not exist.
     """
     if path.exists():
@@ -25,7 +26,8 @@ def drop_lines_after(step: int, path: Path) -> None:
 
 def _step_of(line: str) -> float:
     try:
-        step: float = json.loads(line)["step"]
+        content = json.loads(line)
+        step: float = content["step"]
     except (ValueError, TypeError, KeyError):
         return inf
-    return step
+    return inf if "partial" in content else step

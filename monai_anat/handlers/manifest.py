@@ -1,4 +1,4 @@
-"""What a run was: configuration, versions, commit and a fingerprint of its data."""
+"""Manifest of a run: configuration, versions, commit and a fingerprint of its data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ignite.engine import Events
 
 from monai_anat.engines.trainer import SSLTrainer
 from monai_anat.files import write_text_atomically
+from monai_anat.handlers.anonymous import without_paths
 from monai_anat.handlers.bundle_command import command_line_config
 
 __all__ = ["RunManifest", "data_fingerprint"]
@@ -32,7 +33,13 @@ _PACKAGES = ("monai_anat", "monai", "torch", "pytorch-ignite", "numpy", "nibabel
 
 
 def data_fingerprint(data: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 over file names and sizes (or values) of a datalist; it names no file.
+    """Compute a fingerprint of a datalist from file names and sizes, or other values; no name can be read from it.
+
+    Args:
+        data: the datalist.
+
+    Returns:
+        64 hexadecimal digits of a SHA-256 checksum.
 
     >>> data_fingerprint([{"image": "a.png"}]) == data_fingerprint([{"image": "a.png"}])
     True
@@ -48,30 +55,16 @@ def data_fingerprint(data: Sequence[Mapping[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def _without_paths(value: Any) -> Any:
-    """The same structure with local paths taken out: a folder's name may be a person's."""
-    if isinstance(value, Mapping):
-        return {key: _without_paths(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_paths(part) for part in value]
-    if (
-        isinstance(value, str)
-        and not value.startswith(("$", "@", "%"))
-        and (os.sep in value and Path(value).is_absolute())
-    ):
-        return "<local path>"
-    return value
-
-
 class RunManifest:
-    """Writes ``manifest.json`` when training starts: what would be needed to run it again.
+    """Write ``manifest.json`` when training starts: everything that is needed to repeat the run.
 
-    Absolute paths are left out, since folder and file names may name a person; the data are named by a fingerprint.
+    Paths are replaced, since folder and file names may be names of persons; a fingerprint identifies the data. A
+    resumed run adds an entry, and a warning lists the settings in which it differs.
 
     Args:
-        folder: where the manifest goes. A resumed run adds to it, and a warning says in what it differs.
+        folder: folder of the manifest.
         data: the datalist, for its length and fingerprint.
-        config: the configuration; the default is that of the bundle command that is running.
+        config: the configuration; the default is the one of the running bundle command.
 
     >>> RunManifest("out").folder.name
     'out'
@@ -90,15 +83,16 @@ class RunManifest:
     def attach(self, engine: SSLTrainer) -> None:
         """Register with the trainer; only the first process writes."""
         if engine.rank == 0:
+            engine.add_output_folder(self.folder)
             engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: SSLTrainer) -> None:
-        """Write the manifest, one entry per start."""
+        """Write the manifest, with one entry per start."""
         config = command_line_config(sys.argv[1:]) if self.config is None else self.config
         start = {
             "step": engine.state.iteration,
             "method": type(engine.method).__name__,
-            "config": _without_paths(config),
+            "config": without_paths(config),
             "data": {"items": len(self.data), "sha256": data_fingerprint(self.data)},
             "batch_size": engine.batch_size,
             "processes": engine.world_size,
@@ -112,7 +106,7 @@ class RunManifest:
         path = self.folder / "manifest.json"
         starts = _earlier_starts(path)
         if starts and engine.state.iteration:
-            _tell_differences(starts[-1], json.loads(json.dumps(start, default=str)))
+            _warn_of_differences(starts[-1], json.loads(json.dumps(start, default=str)))
         write_text_atomically(path, json.dumps({"starts": [*starts, start]}, indent=2, default=str) + "\n")
 
 
@@ -122,26 +116,26 @@ def _earlier_starts(path: Path) -> list[dict[str, Any]]:
     try:
         starts: list[dict[str, Any]] = json.loads(path.read_text())["starts"]
     except (ValueError, KeyError, TypeError) as error:
-        logger.warning(f"{path} cannot be read ({type(error).__name__}) and is begun again.")
+        logger.warning(f"{path} cannot be read ({type(error).__name__}) and is replaced.")
         return []
     return starts
 
 
-def _tell_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """A run that goes on with other settings or data is not the run that it was: say in what."""
+def _warn_of_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn if a resumed run has other settings or data than before."""
     old, new = (dict(_leaves({key: start.get(key) for key in _SETTINGS})) for start in (before, now))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if changed:
         listed = "; ".join(f"{key.removeprefix('config#')}: {old.get(key)} -> {new.get(key)}" for key in changed[:8])
         logger.warning(
-            f"This run goes on with other settings or data than it was stopped with: {listed}"
-            f"{f' and {len(changed) - 8} more' if len(changed) > 8 else ''}. What the optimizers hold (weight decay, "
-            "betas, a rate without schedule) stays that of the checkpoint."
+            f"This run resumes with other settings or data than before: {listed}"
+            f"{f' and {len(changed) - 8} more' if len(changed) > 8 else ''}. Values that the optimizers hold (weight "
+            "decay, betas, a rate without schedule) stay those of the checkpoint."
         )
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The values inside dicts and lists by their path, ``train#trainer#seed``."""
+    """Yield the values inside dicts and lists by id, ``train#trainer#seed``."""
     if isinstance(value, Mapping | list):
         for name, part in value.items() if isinstance(value, Mapping) else enumerate(value):
             if key != "config" or name not in _FREE:
@@ -158,7 +152,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree; None for an installed package."""
+    """Return the commit of the source tree; None for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

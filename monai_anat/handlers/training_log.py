@@ -1,4 +1,4 @@
-"""What the run says of itself: a progress bar, ``metrics.jsonl``, TensorBoard scalars and pictures of views."""
+"""Training log: progress bar, ``metrics.jsonl``, TensorBoard scalars and pictures of views."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,27 @@ from monai_anat.engines.trainer import SSLTrainer
 from monai_anat.handlers.json_lines import drop_lines_after
 from monai_anat.keys import TARGET, VIEW_1, VIEW_2
 
-__all__ = ["TrainingLog"]
+__all__ = ["TrainingLog", "pictures_of_views"]
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingLog:
-    """Loss terms, rates and time left, every few steps; pictures of the views, every few epochs.
+    """Log loss terms, rates and the time left every few steps, and pictures of the views every few epochs.
 
     A line of ``metrics.jsonl`` holds ``step``, ``epoch``, ``loss`` and each term (means since the last line, over the
-    joint batch of all processes and the steps that had the term),
-    ``grad_norm``, ``lr``, ``samples_per_second``, ``data_wait_share`` (share of the time in which the trainer waited
-    for data), ``seconds_left``, and at the end of an epoch whatever stands in ``state.metrics`` and the method's own
-    metrics. Values are summed on the device and read once per line.
+    joint batch of all processes and the steps that had the term), ``grad_norm``, ``lr``, ``samples_per_second``,
+    ``data_wait_share`` (share of the time in which the trainer waited for data) and ``seconds_left``. At the end of an
+    epoch it also holds ``state.metrics`` and the method's own metrics. Values are summed on the device and read once
+    per line. The sums are part of a checkpoint, so a resumed run writes the values that an uninterrupted one writes. A
+    run that is stopped between two lines ends with a line marked ``partial``, which the resumed run removes.
 
     Args:
-        folder: gets ``metrics.jsonl`` and TensorBoard's event files.
+        folder: folder of ``metrics.jsonl`` and of TensorBoard's event files.
         every: optimizer steps between lines.
         pictures_every: epochs between pictures; 0 draws none.
-        tensorboard: False writes no event files.
-        progress_bar: False draws no bar; lines are logged instead.
+        tensorboard: whether to write event files.
+        progress_bar: whether to draw a progress bar; otherwise lines are logged.
 
     >>> TrainingLog("out", every=20).every
     20
@@ -61,12 +63,17 @@ class TrainingLog:
         self.progress_bar = progress_bar
         self._bar: Any = None
         self._writer: SummaryWriter | None = None
-        self._reset(0)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._first_step = self._step = 0
+        self._start_clock(0)
 
     def attach(self, engine: SSLTrainer) -> None:
         """Register with the trainer; only the first process logs."""
         if engine.rank > 0:
             return
+        engine.add_output_folder(self.folder)
+        engine.add_state("training_log", self)
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._wait)
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._waited)
@@ -75,7 +82,17 @@ class TrainingLog:
         engine.add_event_handler(Events.COMPLETED, self.close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
-    # ------------------------------------------------------------------ life
+    # ------------------------------------------------------------------ start and end
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums since the last line."""
+        sums = {name: value.cpu() for name, value in self._sums.items()}
+        return {"sums": sums, "counts": dict(self._counts), "first_step": self._first_step, "step": self._step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self._first_step, self._step = state["first_step"], state["step"]
 
     def _start(self, engine: SSLTrainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,11 +104,16 @@ class TrainingLog:
             self._bar = tqdm(
                 total=total, initial=engine.state.iteration, unit="step", desc=type(engine.method).__name__
             )
-        self._reset(engine.state.iteration)
+        self._sums = {name: value.to(engine.device) for name, value in self._sums.items()}
+        self._start_clock(engine.state.iteration)
 
     def close(self, engine: SSLTrainer) -> None:
-        """Write what is left and close the files."""
-        self._line(engine)
+        """Write the line of the last steps and close the files.
+
+        Args:
+            engine: the trainer.
+        """
+        self._line(engine, is_partial=not engine.is_complete)
         if self._bar is not None:
             self._bar.close()
         if self._writer is not None:
@@ -99,18 +121,15 @@ class TrainingLog:
         self._bar = self._writer = None
 
     def _fail(self, engine: SSLTrainer, error: BaseException) -> None:
-        with contextlib.suppress(OSError, RuntimeError):  # of a full disk or a failed device: it is told already
+        with contextlib.suppress(OSError, RuntimeError):  # of a full disk or a failed device, which raised the error
             self.close(engine)
 
-    # ------------------------------------------------------------------ counting
+    # ------------------------------------------------------------------ lines
 
-    def _reset(self, step: int) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._first_step = self._step = step
-        self._started = time.perf_counter()
+    def _start_clock(self, step: int) -> None:
+        self._clock_step = step
+        self._started = self._wait_started = time.perf_counter()
         self._waiting = 0.0
-        self._wait_started = self._started
 
     def _wait(self, engine: SSLTrainer) -> None:
         self._wait_started = time.perf_counter()
@@ -128,28 +147,37 @@ class TrainingLog:
         if engine.state.iteration % self.every == 0:
             self._line(engine)
 
-    def _line(self, engine: SSLTrainer, extra: dict[str, float] | None = None) -> None:
-        step, count = self._step, self._step - self._first_step  # a step that failed is none
-        if count < 1 and not extra:
+    def _line(self, engine: SSLTrainer, extra: dict[str, float] | None = None, is_partial: bool = False) -> None:
+        step = self._step
+        if step <= self._first_step and not extra:
             return
         line: dict[str, float | int] = {"step": step, "epoch": engine.state.epoch}
-        if count > 0:
-            seconds = time.perf_counter() - self._started
+        if step > self._first_step:
             sums = torch.stack([value.float() for value in self._sums.values()]).tolist()
             line |= {name: value / self._counts[name] for name, value in zip(self._sums, sums, strict=True)}
             line["lr"] = next(iter(engine.optimizers.values())).param_groups[0]["lr"]
-            line["samples_per_second"] = count * (engine.batch_size or 0) / seconds
-            line["data_wait_share"] = self._waiting / seconds
-            line["seconds_left"] = seconds / count * (engine.progress.max_steps - step)
-            self._reset(step)
+            line |= self._speed(engine, step)
+            self._sums, self._counts, self._first_step = {}, {}, step
+            self._start_clock(step)
         line |= extra or {}
-        self._write(line)
+        self._write(line | ({"partial": 1} if is_partial else {}))
+
+    def _speed(self, engine: SSLTrainer, step: int) -> dict[str, float]:
+        """Speed since the last line, or since the run was resumed."""
+        seconds, count = time.perf_counter() - self._started, step - self._clock_step
+        if count < 1:
+            return {}
+        return {
+            "samples_per_second": count * (engine.batch_size or 0) / seconds,
+            "data_wait_share": self._waiting / seconds,
+            "seconds_left": seconds / count * (engine.progress.max_steps - step),
+        }
 
     def _write(self, line: dict[str, float | int]) -> None:
         with (self.folder / "metrics.jsonl").open("a") as file:
             short = {key: float(f"{value:.8g}") if isinstance(value, float) else value for key, value in line.items()}
             file.write(json.dumps(short) + "\n")
-        if self._writer is not None:
+        if self._writer is not None and "partial" not in line:
             for key, value in line.items():
                 if key not in ("step", "epoch"):
                     self._writer.add_scalar(key, value, int(line["step"]))
@@ -167,19 +195,36 @@ class TrainingLog:
         metrics = {key: float(value) for key, value in found.items()}
         if metrics:
             self._line(engine, metrics)
-        if self._writer is not None:
-            for name, picture in getattr(engine.state, "pictures", {}).items():
-                self._writer.add_image(name, picture, engine.state.iteration)
-        if self._writer is not None and self.pictures_every and engine.state.epoch % self.pictures_every == 0:
-            self._pictures(self._writer, engine)
+        if self._writer is None:
+            return
+        for name, picture in getattr(engine.state, "pictures", {}).items():
+            self._writer.add_image(name, picture, engine.state.iteration)
+        if self.pictures_every and engine.state.epoch % self.pictures_every == 0:
+            for name, pictures in pictures_of_views(engine.state.batch).items():
+                self._writer.add_images(name, pictures, engine.state.iteration)
 
-    def _pictures(self, writer: SummaryWriter, engine: SSLTrainer) -> None:
-        for key in (VIEW_1, VIEW_2, TARGET):
-            views = engine.state.batch.get(key)
-            if not isinstance(views, Tensor):
-                continue
-            views = views[:8].float().cpu()
-            if views.ndim == 5:  # the middle slice of a volume
-                views = views[..., views.shape[-1] // 2]
-            low, high = views.amin((1, 2, 3), keepdim=True), views.amax((1, 2, 3), keepdim=True)
-            writer.add_images(key, ((views - low) / (high - low).clamp_min(1e-6))[:, :1], engine.state.iteration)
+
+def pictures_of_views(batch: Mapping[str, Any], count: int = 8) -> dict[str, Tensor]:
+    """Bring the views of a batch to pictures.
+
+    Args:
+        batch: views and targets by key, (B, C, H, W), or (B, C, H, W, D) for volumes, whose middle slice is shown.
+        count: number of samples.
+
+    Returns:
+        (N, 1, H, W) in [0, 1] by key; keys without images are absent.
+
+    >>> pictures_of_views({"view_1": torch.rand(9, 1, 4, 4)})["view_1"].shape
+    torch.Size([8, 1, 4, 4])
+    """
+    pictures: dict[str, Tensor] = {}
+    for key in (VIEW_1, VIEW_2, TARGET):
+        views = batch.get(key)
+        if not isinstance(views, Tensor) or views.ndim < 4:
+            continue
+        views = views[:count].float().cpu()
+        if views.ndim == 5:
+            views = views[..., views.shape[-1] // 2]
+        low, high = views.amin((1, 2, 3), keepdim=True), views.amax((1, 2, 3), keepdim=True)
+        pictures[key] = ((views - low) / (high - low).clamp_min(1e-6))[:, :1]
+    return pictures

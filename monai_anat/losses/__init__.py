@@ -1,4 +1,7 @@
-"""Loss terms, each a free function over tensors, float32 inside under autocast; and the center and queue they use."""
+"""Loss functions of the pre-training methods, and the modules that hold their state.
+
+Every loss is a function of tensors that computes in at least float32, also under autocast.
+"""
 
 from monai_anat.losses.adversarial import discriminator_loss, generator_loss
 from monai_anat.losses.consistency import global_consistency, matched_consistency
@@ -7,6 +10,16 @@ from monai_anat.losses.correlation import correlation_agreement, correlation_red
 from monai_anat.losses.cross_entropy import LabelCrossEntropyLoss, label_cross_entropy
 from monai_anat.losses.distillation import DistillationCenter, self_distillation
 from monai_anat.losses.matching import matching_cross_entropy
+from monai_anat.losses.modules import (
+    CompositionLoss,
+    DecompositionLoss,
+    GlobalConsistencyLoss,
+    MatchingLoss,
+    OrderLoss,
+    RedundancyReductionLoss,
+    RestorationLoss,
+    VarianceCovarianceLoss,
+)
 from monai_anat.losses.multi_view import distinct_pairs, multi_view_distillation
 from monai_anat.losses.ordering import order_cross_entropy
 from monai_anat.losses.part_whole import composition_distance, decomposition_distance
@@ -15,9 +28,17 @@ from monai_anat.losses.smooth import smooth_l1
 from monai_anat.losses.vicreg import variance_covariance, vicreg_covariance, vicreg_invariance, vicreg_variance
 
 __all__ = [
+    "CompositionLoss",
+    "DecompositionLoss",
     "DistillationCenter",
+    "GlobalConsistencyLoss",
     "KeyQueue",
     "LabelCrossEntropyLoss",
+    "MatchingLoss",
+    "OrderLoss",
+    "RedundancyReductionLoss",
+    "RestorationLoss",
+    "VarianceCovarianceLoss",
     "batch_info_nce",
     "composition_distance",
     "correlation_agreement",

@@ -1,4 +1,4 @@
-"""Would an expert take the restored image for a real one: the two sides of a game with a discriminator."""
+"""Adversarial loss terms of a discriminator and a restoring network."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ _Criterion = Literal["least_squares", "bce"]
 
 
 def generator_loss(restored_scores: Tensor, criterion: _Criterion = "least_squares") -> Tensor:
-    r"""Say how far the discriminator is from taking restored images for real ones.
+    r"""Compute the adversarial loss of the restoring network.
 
+    It is small if the discriminator takes restored images for real ones.
     Least squares: :math:`E[(D(\hat x) - 1)^2]` (Mao et al., ICCV 2017, arXiv:1611.04076, equation 9 with c = 1), the
     adversarial term of DiRA (Haghighi et al., CVPR 2022, arXiv:2204.10437). Cross-entropy:
-    :math:`-E[\log \sigma(D(\hat x))]` (Goodfellow et al., arXiv:1406.2661, the form that does not saturate), which is
-    what the paper writes.
+    :math:`-E[\log \sigma(D(\hat x))]` (Goodfellow et al., arXiv:1406.2661, the non-saturating form), as written in the
+    paper.
 
-    MONAI's ``PatchAdversarialLoss`` with ``no_activation_leastsq=True`` has the same values in float32; its ``bce``
-    takes the logarithm of a sigmoid and has no half precision, so the two are written out here.
+    MONAI's ``PatchAdversarialLoss`` with ``no_activation_leastsq=True`` gives the same values in float32. Its ``bce``
+    takes the logarithm of a sigmoid, which overflows in half precision, so both are written out here.
 
     Args:
-        restored_scores: scores of the discriminator for restored images, of any shape; no sigmoid applied. Take them
-            from a discriminator whose weights are held fixed.
+        restored_scores: discriminator logits for restored images, of any shape. Freeze the weights of the
+            discriminator while computing them.
         criterion: "least_squares" or "bce".
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: for another criterion.
+        ValueError: if the criterion is unknown.
 
     >>> generator_loss(torch.full((2, 1, 4, 4), 0.5)).item()
     0.25
@@ -44,21 +45,21 @@ def generator_loss(restored_scores: Tensor, criterion: _Criterion = "least_squar
 
 
 def discriminator_loss(real_scores: Tensor, restored_scores: Tensor, criterion: _Criterion = "least_squares") -> Tensor:
-    r"""Say how far the discriminator is from telling real from restored images.
+    r"""Compute the loss of the discriminator.
 
     Least squares: :math:`\tfrac12 (E[(D(x) - 1)^2] + E[D(\hat x)^2])`; cross-entropy:
     :math:`-\tfrac12 (E[\log \sigma(D(x))] + E[\log(1 - \sigma(D(\hat x)))])`. Sources as in :func:`generator_loss`.
 
     Args:
-        real_scores: scores for real images, of any shape; no sigmoid applied.
-        restored_scores: scores for restored images that carry no gradient, of any shape.
+        real_scores: discriminator logits for real images, of any shape.
+        restored_scores: discriminator logits for restored images, of any shape. Detach the images first.
         criterion: "least_squares" or "bce".
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: for another criterion.
+        ValueError: if the criterion is unknown.
 
     >>> discriminator_loss(torch.ones(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)).item()
     0.0
@@ -68,7 +69,7 @@ def discriminator_loss(real_scores: Tensor, restored_scores: Tensor, criterion: 
 
 def _distance(scores: Tensor, label: float, criterion: _Criterion) -> Tensor:
     if criterion not in ("least_squares", "bce"):
-        raise ValueError(f'criterion must be "least_squares" or "bce", got {criterion!r}; DiRA has least squares')
+        raise ValueError(f'criterion must be "least_squares" or "bce", got {criterion!r}; DiRA uses least squares')
     scores = at_least_float32(scores)
     if criterion == "least_squares":
         return (scores - label).square().mean()

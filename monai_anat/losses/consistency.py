@@ -1,4 +1,4 @@
-"""The same anatomy, seen twice, has the same embedding: of the whole crop, and cell by cell."""
+"""Consistency of embeddings of the same anatomy in two views, per crop and per cell."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["global_consistency", "matched_consistency"]
 
 
 def global_consistency(embeddings_1: Tensor, embeddings_2: Tensor) -> Tensor:
-    """Say how far two embeddings of the same patient point apart: the mean over the batch of ``2 - 2 cos``.
+    """Compute the mean over the batch of ``2 - 2 cos`` of two embeddings of the same image.
 
-    It is 0 for equal directions, 2 for orthogonal and 4 for opposite ones, whatever the lengths and the width D. The
-    global consistency of PEAC (Zhou et al., BMVC 2023, arXiv:2312.00335) divides by D and then weights by 1e5; both
-    are one factor, 1e5 / D, here. The squared difference of the unit vectors is taken, which is the same number but
-    keeps its precision where the two nearly agree.
+    It is 0 for equal, 2 for orthogonal and 4 for opposite directions, independent of the lengths and of the width D.
+    The global consistency of PEAC (Zhou et al., BMVC 2023, arXiv:2312.00335) divides by D and multiplies by 1e5. Here
+    both are one weight of the term, 1e5 / D. The loss is computed as the squared difference of the unit vectors, which
+    is the same number but stays accurate where the two nearly agree.
 
     Args:
-        embeddings_1: (B, D); a gradient flows wherever it requires one, so detach the teacher's.
-        embeddings_2: (B, D).
+        embeddings_1: embeddings (B, D). Detach the teacher's embeddings, since gradients flow into both arguments.
+        embeddings_2: embeddings (B, D) of the same images.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the two are not of one shape (B, D).
+        ValueError: if the two do not have the same shape (B, D).
 
     >>> a = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     >>> global_consistency(a, 3 * a).item(), global_consistency(a, -a).item()
@@ -51,27 +51,27 @@ def matched_consistency(
     *,
     normalize: bool = False,
 ) -> Tensor:
-    """Say how far the embeddings of cells that show the same anatomy lie apart.
+    """Compute the mean squared difference between the embeddings of matching cells.
 
-    The squared differences over all matched cells of the batch together, divided by (pairs x D): the local
-    consistency of PEAC in one direction (Zhou et al., BMVC 2023, arXiv:2312.00335). Pairs are pooled over the batch,
-    not averaged per sample, and samples that take no part (shuffled ones) have -1 everywhere. Without any pair the
-    result is 0 and still has a gradient path.
+    This is the local consistency of PEAC in one direction (Zhou et al., BMVC 2023, arXiv:2312.00335): the sum of the
+    squared differences over all matched cells of the batch, divided by (pairs x D). Pairs are pooled over the batch
+    instead of averaged per sample. Shuffled samples have -1 everywhere and do not contribute. Without any pair the loss
+    is 0 and still differentiable.
 
     Args:
         tokens_1: (B, N, D) tokens of view 1, row-major.
-        tokens_2: (B, M, D) tokens of view 2; M is N wherever both views have the same grid.
-        correspondence: (B, N) int64, the index in view 2 of the cell that shows the same anatomy as cell i of view 1,
-            or -1.
-        pair_count: divide by this number of pairs and not by those of this batch: the mean over the processes and
-            micro-batches that share one optimizer step, so that the mean of their losses is that of the joint batch.
-        normalize: compare directions, i.e. scale each token to unit length first.
+        tokens_2: (B, M, D) tokens of view 2. M equals N if both views have the same grid.
+        correspondence: (B, N) int64, a map from each cell of view 1 to its matching cell in view 2, or -1 if there is
+        none. pair_count: number of pairs to divide by instead of the number in this batch. Pass the mean over all
+        processes and
+            micro-batches of one optimizer step, so that the mean of their losses equals the loss of the joint batch.
+        normalize: whether to scale each token to unit length first.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not match.
 
     >>> tokens = torch.tensor([[[1.0], [2.0]]])
     >>> moved = torch.tensor([[[2.0], [9.0]]])
@@ -81,7 +81,8 @@ def matched_consistency(
     if tokens_1.ndim != 3 or tokens_2.ndim != 3 or tokens_1.shape[::2] != tokens_2.shape[::2]:
         raise ValueError(
             "tokens_1 and tokens_2 must be (B, N, D) and (B, M, D), "
-            f"got {tuple(tokens_1.shape)} and {tuple(tokens_2.shape)}; networks.to_tokens makes them of a feature map"
+            f"got {tuple(tokens_1.shape)} and {tuple(tokens_2.shape)}; to_tokens of the networks makes them from "
+            f"a feature map"
         )
     if correspondence.shape != tokens_1.shape[:2]:
         raise ValueError(
@@ -92,9 +93,8 @@ def matched_consistency(
     if normalize:
         tokens_1, tokens_2 = F.normalize(tokens_1, dim=2), F.normalize(tokens_2, dim=2)
     matched = correspondence >= 0
-    # A fixed-size gather and a mask instead of boolean indexing: no copy of the mask to the host, and one graph for
-    # torch.compile. Unmatched cells read token 0 and are masked before the square, so that they add exactly 0 to its
-    # gradient.
+    # Gather with a fixed size and mask afterwards. Boolean indexing would copy the mask to the host and break the graph
+    # of torch.compile. Unmatched cells read token 0; they are masked before squaring, so their gradient is exactly 0.
     index = correspondence.clamp(min=0).unsqueeze(2).expand(-1, -1, tokens_2.shape[2])  # (B, N, D)
     difference = tokens_1 - tokens_2.gather(1, index)
     total = difference.masked_fill(~matched.unsqueeze(2), 0.0).square().sum()

@@ -1,4 +1,4 @@
-"""Contrast with a queue of keys or with the batch: InfoNCE, its pruned form, and the queue."""
+"""InfoNCE with a queue or within a batch, pruning of negatives, and the key queue."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ def pruned_info_nce(
     temperature: float,
     prune_threshold: float | Tensor | None = None,
 ) -> Tensor:
-    r"""InfoNCE against a queue, without the negatives that show the same anatomy as the query.
+    r"""Compute InfoNCE against a queue, without negatives that show the same anatomy as the query.
 
     .. math:: -\frac{1}{B} \sum_b \log \frac{e^{q_b k_b / \tau}}{e^{q_b k_b / \tau} +
         \sum_{j: q_b n_j < \theta} e^{q_b n_j / \tau}}
 
     MoCo (He et al., CVPR 2020, arXiv:1911.05722), equation 1; the purposive pruner of Adam (Hosseinzadeh Taher et al.,
-    MICCAI DART 2023, arXiv:2309.15358) keeps the negatives whose cosine is strictly below the threshold. The pruning
-    has no gradient. Where every negative is pruned the loss is exactly 0.
+    MICCAI DART 2023, arXiv:2309.15358) keeps the negatives whose cosine similarity is strictly below the threshold. No
+    gradient flows through the pruning. If every negative is pruned, the loss is exactly 0.
 
     Args:
-        query: (B, D), unit length.
-        key: (B, D), unit length, without a gradient.
-        queue: (K, D), unit length: the negatives.
-        temperature: .2 in MoCo v2 and Adam.
-        prune_threshold: cosine from which on a row of the queue is no negative, a number or a scalar on the device;
-            None keeps all.
+        query: embeddings (B, D) of unit length.
+        key: embeddings (B, D) of unit length, the positives. They receive no gradient.
+        queue: embeddings (K, D) of unit length, the negatives.
+        temperature: temperature of the softmax; 0.2 in MoCo v2 and Adam.
+        prune_threshold: cosine similarity at and above which a row of the queue is not a negative; a number, or a
+        scalar
+            tensor on the device. None keeps all negatives.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the shapes do not fit, or the temperature is not positive.
+        ValueError: if the shapes do not match, or the temperature is not positive.
 
     >>> q = torch.eye(2)
     >>> pruned_info_nce(q, q, q, 0.2, prune_threshold=-1.0).item()
@@ -54,9 +55,9 @@ def pruned_info_nce(
             f"got {tuple(query.shape)}, {tuple(key.shape)} and {tuple(queue.shape)}"
         )
     if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}; MoCo v2 and Adam have 0.2")
+        raise ValueError(f"temperature must be positive, got {temperature}; MoCo v2 and Adam use 0.2")
     query, key, queue = same_precision(query, key.detach(), queue.detach())
-    # cosines come as close as 1.6e-5 to the threshold: not in the half precision of autocast
+    # cosines lie as close as 1.6e-5 to the threshold, which the half precision of autocast cannot resolve
     with torch.autocast(query.device.type, enabled=False):
         positive = (query * key).sum(1, keepdim=True)  # (B, 1)
         negative = query @ queue.T  # (B, K)
@@ -67,23 +68,23 @@ def pruned_info_nce(
 
 
 def batch_info_nce(query: Tensor, keys: Tensor, positives: Tensor, temperature: float) -> Tensor:
-    r"""InfoNCE within a batch: of its keys one shows the same image as the query, the others are the negatives.
+    r"""Compute InfoNCE within a batch: one key shows the image of the query, all others are negatives.
 
     .. math:: -\frac{1}{B} \sum_b \log \frac{e^{q_b k_{p_b} / \tau}}{\sum_j e^{q_b k_j / \tau}}
 
     MoCo v3 (Chen, Xie and He, ICCV 2021, arXiv:2104.02057), equation 1.
 
     Args:
-        query: (B, D), unit length.
-        keys: (M, D), unit length, without a gradient: those of all processes.
-        positives: (B,), the row of ``keys`` that shows the image of each query.
-        temperature: .2 in MoCo v3.
+        query: embeddings (B, D) of unit length.
+        keys: embeddings (M, D) of unit length, from all processes. They receive no gradient.
+        positives: (B,), index of the key that shows the image of each query.
+        temperature: temperature of the softmax; 0.2 in MoCo v3.
 
     Returns:
-        A scalar, float32 or wider; ln M if all scores are alike.
+        A scalar, float32 or wider. It is ln M if all scores are equal.
 
     Raises:
-        ValueError: if the shapes do not fit, or the temperature is not positive.
+        ValueError: if the shapes do not match, or the temperature is not positive.
 
     >>> batch_info_nce(torch.zeros(2, 3), torch.zeros(4, 3), torch.tensor([0, 2]), 0.2).exp()
     tensor(4.)
@@ -94,7 +95,7 @@ def batch_info_nce(query: Tensor, keys: Tensor, positives: Tensor, temperature: 
             f"got {tuple(query.shape)}, {tuple(keys.shape)} and {tuple(positives.shape)}"
         )
     if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}; MoCo v3 has 0.2")
+        raise ValueError(f"temperature must be positive, got {temperature}; MoCo v3 uses 0.2")
     query, keys = same_precision(query, keys.detach())
     with torch.autocast(query.device.type, enabled=False):
         logits = query @ keys.T / temperature  # (B, M)
@@ -102,15 +103,18 @@ def batch_info_nce(query: Tensor, keys: Tensor, positives: Tensor, temperature: 
 
 
 class KeyQueue(nn.Module):
-    """First-in, first-out memory of keys from earlier steps, kept in the state dict.
+    """First-in, first-out queue of keys from earlier steps, part of the state dict.
 
-    The forward passes of one optimizer step (micro-batches) hand in their keys with :meth:`observe`; :meth:`update`
-    enqueues those of all processes at once, from ``after_step``. Nothing is enqueued in evaluation, nor where a key is
+    Each forward pass (micro-batch) of an optimizer step adds its keys with :meth:`observe`. :meth:`update`, called from
+    ``after_step``, enqueues the keys of all processes at once. Nothing is enqueued in evaluation mode or if a key is
     not finite.
 
     Args:
-        size: rows K; the batch over all processes must divide it.
-        num_features: width D.
+        size: number of keys K, a multiple of the batch size over all processes.
+        num_features: width D of a key.
+
+    Raises:
+        ValueError: if an argument is below 1.
 
     >>> queue = KeyQueue(4, 2)
     >>> queue.observe(torch.tensor([[0.0, 1.0]]))
@@ -133,16 +137,16 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def observe(self, keys: Tensor) -> None:
-        """Remember unit keys (B, D) for the next :meth:`update`; only in training."""
+        """Collect unit-length keys (B, D) for the next :meth:`update`, in training mode only."""
         if self.training:
             self._seen.append(keys.detach().to(self.keys.dtype))
 
     @torch.no_grad()
     def update(self) -> int:
-        """Replace the oldest rows by what was observed since the last call, in the order of the joint batch.
+        """Replace the oldest keys with those observed since the last call, in the order of the joint batch.
 
         Returns:
-            How many keys that were, of all processes.
+            The number of new keys from all processes.
 
         Raises:
             ValueError: if the number of keys does not divide the queue.
@@ -155,7 +159,7 @@ class KeyQueue(nn.Module):
         if size % count:
             raise ValueError(
                 f"the size of the queue must be a multiple of the batch over all processes, got a queue of {size} for "
-                f"a batch of {count}; nearest is {max(1, round(size / count)) * count}"
+                f"a batch of {count}; the nearest size is {max(1, round(size / count)) * count}"
             )
         rows = (self.pointer + torch.arange(count, device=keys.device)) % size
         kept = torch.where(torch.isfinite(keys).all(), keys, self.keys[rows])

@@ -1,4 +1,4 @@
-"""Cross-entropy of class labels some of which are unknown."""
+"""Cross-entropy with unknown labels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ __all__ = ["LabelCrossEntropyLoss", "label_cross_entropy"]
 def label_cross_entropy(
     logits: Tensor, labels: Tensor, weight: Tensor | None = None, exclusive: bool = False
 ) -> Tensor:
-    """Cross-entropy of the labels that are known; unknown ones (NaN) have no part in it.
+    """Compute the cross-entropy over the known labels. Unknown labels (NaN) are ignored.
 
-    Of findings, the binary cross-entropy of every known label, averaged over all of them; of exclusive classes, the
-    cross-entropy of every image with a known class. Without a known label it is 0, with a gradient path.
+    For findings, this is the mean binary cross-entropy over all known labels. For exclusive classes, it is the mean
+    cross-entropy over all images with a known class. Without any known label the loss is 0 and still differentiable.
 
     Args:
-        logits: (B, C).
-        labels: (B, C) in [0, 1], NaN where unknown; rows with one 1 for exclusive classes.
-        weight: (C,) of the positives (findings), or of the classes, which then also divide the sum (exclusive).
-        exclusive: whether exactly one class holds for an image.
+        logits: scores (B, C).
+        labels: (B, C) in [0, 1], NaN where unknown; one-hot rows for exclusive classes.
+        weight: (C,), weight of the positive labels (findings) or of the classes (exclusive). Class weights also
+        normalize
+            the mean.
+        exclusive: whether each image belongs to exactly one class.
+
 
     Returns:
-        Scalar, at least float32.
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: if the shapes differ.
 
     >>> label_cross_entropy(torch.zeros(1, 2), torch.tensor([[1.0, float("nan")]])).item()  # ln 2
     0.6931471824645996
@@ -34,7 +40,7 @@ def label_cross_entropy(
     if logits.shape != labels.shape:
         raise ValueError(
             f"labels must have the shape of logits, one column per class, got {tuple(labels.shape)} and "
-            f"{tuple(logits.shape)}; read them by data.read_class_labels"
+            f"{tuple(logits.shape)}; read them with data.read_class_labels"
         )
     logits, known = at_least_float32(logits), ~labels.isnan()
     labels = torch.where(known, labels, 0.0).to(logits.dtype)
@@ -48,11 +54,11 @@ def label_cross_entropy(
 
 
 class LabelCrossEntropyLoss(nn.Module):
-    """:func:`label_cross_entropy` with its weights.
+    """Module form of :func:`label_cross_entropy`.
 
     Args:
-        weight: (C,), for instance of ``data.class_weights``; None weighs all alike.
-        exclusive: whether exactly one class holds for an image.
+        weight: (C,), such as ``data.class_weights`` returns; None gives all classes the same weight.
+        exclusive: whether each image belongs to exactly one class.
 
     >>> LabelCrossEntropyLoss(exclusive=True)(torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 0.0, 0.0]])).item()  # ln 4
     1.3862943649291992
@@ -66,5 +72,5 @@ class LabelCrossEntropyLoss(nn.Module):
         self.exclusive = exclusive
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Scalar of logits (B, C) and labels (B, C)."""
+        """Compute the loss of logits (B, C) and labels (B, C)."""
         return label_cross_entropy(logits, labels, self.weight, self.exclusive)

@@ -1,4 +1,4 @@
-"""Self-distillation between many views of an image: which teacher view leads which student view is an argument."""
+"""Self-distillation over pairs of teacher and student views."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["distinct_pairs", "multi_view_distillation"]
 
 
 def distinct_pairs(teacher_views: int, student_views: int) -> list[tuple[int, int]]:
-    """Pair every view of the teacher with every view of the student except itself, as DINO does.
+    """Pair every teacher view with every student view except itself, as DINO does.
 
-    Views are numbered alike on both sides: the student sees the teacher's views first, then its own.
+    Both sides number the views in the same way: the student sees the teacher's views first, then its own.
 
     Args:
-        teacher_views: how many the teacher sees.
-        student_views: how many the student sees.
+        teacher_views: number of views of the teacher.
+        student_views: number of views of the student.
 
     Returns:
-        (teacher view, student view) each.
+        Pairs (teacher view, student view).
 
     >>> distinct_pairs(2, 3)
     [(0, 1), (0, 2), (1, 0), (1, 2)]
@@ -40,32 +40,32 @@ def multi_view_distillation(
     teacher_temperature: float,
     pairs: Sequence[tuple[int, int]],
 ) -> Tensor:
-    r"""Self-distillation over pairs of views: the mean over the pairs and the batch.
+    r"""Compute the mean self-distillation loss over pairs of views.
 
     .. math:: -\frac{1}{|P| B} \sum_{(u, v) \in P} \sum_b
         \mathrm{softmax}((t_{ub} - c) / \tau_t) \cdot \log \mathrm{softmax}(s_{vb} / \tau_s)
 
     Equation 3 of DINO (Caron et al., ICCV 2021, arXiv:2104.14294) and the localizability of Adam-v2 (Hosseinzadeh
-    Taher et al., CVPR 2024, arXiv:2404.15672). It is the mean of :func:`self_distillation` over the pairs; the softmax
-    of each view is computed once. No gradient flows into the teacher's side.
+    Taher et al., CVPR 2024, arXiv:2404.15672). It equals the mean of :func:`self_distillation` over the pairs, but
+    computes the softmax of each view once. The teacher receives no gradient.
 
-    Differs from the released code: the pairs are given. There, the pair of number 0 with number 0 is always left out,
-    also where the two are different images (Adam-v2 with the whole as the teacher's one view).
+    Differs from the released code: the pairs are an argument. The released code always omits the pair (0, 0), even if
+    its two views are different images (Adam-v2, where the whole is the only view of the teacher).
 
     Args:
-        student_logits: (S, B, K), or S tensors (B, K).
-        teacher_logits: (T, B, K), or T tensors (B, K).
+        student_logits: prototype scores (S, B, K) of the student, or S tensors (B, K).
+        teacher_logits: prototype scores (T, B, K) of the teacher, or T tensors (B, K).
         center: (K,), running mean of the teacher's logits, see :class:`DistillationCenter`.
-        student_temperature: .1 in DINO.
-        teacher_temperature: .04 to .07 in DINO; the lower, the sharper the target.
-        pairs: (teacher view, student view) each; :func:`distinct_pairs` for DINO.
+        student_temperature: temperature of the student; 0.1 in DINO.
+        teacher_temperature: temperature of the teacher; 0.04 to 0.07 in DINO. A lower value sharpens the target.
+        pairs: pairs (teacher view, student view); :func:`distinct_pairs` for DINO.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: for logits of different shapes, a temperature that is not positive, no pairs, or a pair of views
-            that are not there.
+        ValueError: if the shapes differ, a temperature is not positive, there are no pairs, or a pair names a view that
+            does not exist.
 
     >>> logits = torch.zeros(2, 3, 4)  # two views of three images
     >>> round(multi_view_distillation(logits, logits, torch.zeros(4), 0.1, 0.04, distinct_pairs(2, 2)).item(), 4)
@@ -75,14 +75,14 @@ def multi_view_distillation(
     shapes = {tuple(logits.shape) for logits in (*student, *teacher)}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
         raise ValueError(
-            "student_logits and teacher_logits must hold (B, K) for each view, all of one shape, got "
+            "student_logits and teacher_logits must hold (B, K) for each view, all of the same shape, got "
             f"{[tuple(logits.shape) for logits in student]} and {[tuple(logits.shape) for logits in teacher]}"
         )
     check_temperatures(student_temperature=student_temperature, teacher_temperature=teacher_temperature)
     if not pairs or any(not (0 <= t < len(teacher) and 0 <= s < len(student)) for t, s in pairs):
         raise ValueError(
             f"pairs must name at least one (teacher view, student view) of {len(teacher)} and {len(student)} views, "
-            f"got {list(pairs)}; distinct_pairs({len(teacher)}, {len(student)}) is DINO's"
+            f"got {list(pairs)}; distinct_pairs({len(teacher)}, {len(student)}) gives those of DINO"
         )
     center, *views = same_precision(center, *teacher, *student)
     targets = [F.softmax((logits.detach() - center) / teacher_temperature, 1) for logits in views[: len(teacher)]]

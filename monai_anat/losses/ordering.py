@@ -1,4 +1,4 @@
-"""Where does a patch belong: the anatomy around it is the only way to know."""
+"""Patch order prediction loss."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["order_cross_entropy"]
 
 
 def order_cross_entropy(logits: Tensor, order: Tensor) -> Tensor:
-    """Score the prediction of every patch's original place, as the mean over batch and positions.
+    """Compute the mean cross-entropy of the predicted original position of every patch.
 
-    Position j of the shuffled image shows original patch ``order[j]``, and that number is the class (POPAR, Pang et
-    al., DART 2022; PEAC, arXiv:2312.00335). Unshuffled samples take part with the identity. Uniform logits cost ln N,
-    5.278 at 14 x 14 patches.
+    Position j of the shuffled image shows the original patch ``order[j]``, and this index is the class (POPAR, Pang et
+    al., DART 2022; PEAC, arXiv:2312.00335). For unshuffled samples the order is the identity. Uniform logits give a
+    loss of ln N, which is 5.278 for 14 x 14 patches.
 
     Args:
-        logits: (B, N, N) one row of N class scores per position.
-        order: (B, N) int64 permutation of 0..N-1.
+        logits: (B, N, N), one row of N class scores per position.
+        order: (B, N) int64, permutations of 0..N-1.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not match.
 
     >>> import torch
     >>> order = torch.tensor([[2, 0, 1]])

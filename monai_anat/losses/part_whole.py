@@ -1,4 +1,4 @@
-"""Parts and wholes: what is predicted of one from the other points the way of what a teacher sees."""
+"""Composition and decomposition losses between parts and wholes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["composition_distance", "decomposition_distance"]
 
 
 def composition_distance(composed: Tensor, whole: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    r"""Say how far the whole that is composed of its parts points away from the whole itself.
+    r"""Compute the squared distance between the directions of a composed and an observed whole.
 
     .. math:: \frac{1}{B} \sum_b \Big\lVert \frac{c_b}{\lVert c_b \rVert} - \frac{w_b}{\lVert w_b \rVert} \Big\rVert^2
         = \frac{1}{B} \sum_b (2 - 2 \cos(c_b, w_b))
 
-    The composability of Adam-v2 (Hosseinzadeh Taher et al., CVPR 2024, arXiv:2404.15672), from 0 to 4.
+    This is the composability term of Adam-v2 (Hosseinzadeh Taher et al., CVPR 2024, arXiv:2404.15672), from 0 to 4.
 
-    Differs from the released code: the squares are summed over the D entries of an embedding. There, their mean is
-    taken (``reduction="mean"``), which is at most 4 / D and hardly pulls at the backbone beside the localizability of
-    about ln 65536.
+    Differs from the released code: the squares are summed over the D entries of an embedding. The released code takes
+    their mean (``reduction="mean"``), which is at most 4 / D. Beside the localizability term of about ln 65536, such a
+    value hardly affects the backbone.
 
     Args:
-        composed: (B, D), predicted by the student from the parts.
-        whole: (B, D), the teacher's; without a gradient.
+        composed: (B, D), the student's prediction of the whole from its parts.
+        whole: (B, D), the teacher's embedding of the whole. It receives no gradient.
         reduction: "sum" or "mean" over D.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the two are not of one shape (B, D), or the reduction is unknown.
+        ValueError: if the two do not have the same shape (B, D), or the reduction is unknown.
 
     >>> import torch
     >>> a = torch.tensor([[1.0, 0.0]])
@@ -43,33 +43,34 @@ def composition_distance(composed: Tensor, whole: Tensor, reduction: Literal["su
     if composed.ndim != 2 or composed.shape != whole.shape:
         raise ValueError(
             f"composed and whole must both be (B, D), got {tuple(composed.shape)} and {tuple(whole.shape)}; "
-            "CompositionHead makes one embedding of all parts"
+            "CompositionHead computes one embedding from all parts"
         )
     return _mean_distance(composed, whole, reduction)
 
 
 def decomposition_distance(decomposed: Tensor, parts: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    r"""Say how far the parts that a whole is decomposed into point away from the parts themselves.
+    r"""Compute the squared distance between the directions of decomposed and observed parts.
 
     .. math:: \frac{1}{BP} \sum_{b,i}
         \Big\lVert \frac{d_{bi}}{\lVert d_{bi} \rVert} - \frac{p_{bi}}{\lVert p_{bi} \rVert} \Big\rVert^2
 
-    The decomposability of Adam-v2 (Hosseinzadeh Taher et al., CVPR 2024, arXiv:2404.15672), from 0 to 4.
+    This is the decomposability term of Adam-v2 (Hosseinzadeh Taher et al., CVPR 2024, arXiv:2404.15672), from 0 to 4.
 
-    Differs from the released code: every predicted part has unit length. There, all P of them together have, so that
-    even a perfect prediction scores :math:`(1 - 1/\sqrt{P})^2` per part: with P = 4 and their mean over D = 2048,
-    1.22e-4, a fifth of the value at random initialization. And the sum over D, as in :func:`composition_distance`.
+    Differs from the released code: every predicted part is scaled to unit length. The released code scales all P parts
+    together, so that even a perfect prediction scores :math:`(1 - 1/\sqrt{P})^2` per part. With P = 4 and the mean
+    over D = 2048, this is 1.22e-4, a fifth of the value at random initialization. The squares are summed over D, as in
+    :func:`composition_distance`.
 
     Args:
-        decomposed: (B, P, D), predicted by the student from the whole.
-        parts: (B, P, D), the teacher's; without a gradient.
+        decomposed: (B, P, D), the student's prediction of the parts from the whole.
+        parts: (B, P, D), the teacher's embeddings of the parts. They receive no gradient.
         reduction: "sum" or "mean" over D.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the two are not of one shape (B, P, D), or the reduction is unknown.
+        ValueError: if the two do not have the same shape (B, P, D), or the reduction is unknown.
 
     >>> import torch
     >>> parts = torch.eye(4)[None]
@@ -79,13 +80,13 @@ def decomposition_distance(decomposed: Tensor, parts: Tensor, reduction: Literal
     if decomposed.ndim != 3 or decomposed.shape != parts.shape:
         raise ValueError(
             f"decomposed and parts must both be (B, P, D), got {tuple(decomposed.shape)} and {tuple(parts.shape)}; "
-            "DecompositionHead makes one embedding for each part"
+            "DecompositionHead computes one embedding for each part"
         )
     return _mean_distance(decomposed, parts, reduction)
 
 
 def _mean_distance(predicted: Tensor, target: Tensor, reduction: str) -> Tensor:
-    """Squared distance of the unit vectors along the last axis, averaged over all others."""
+    """Squared distance of the unit vectors along the last axis, averaged over all other axes."""
     if reduction not in ("sum", "mean"):
         raise ValueError(f'reduction must be "sum" or "mean" (over the entries of an embedding), got {reduction!r}')
     predicted, target = (F.normalize(x, dim=-1) for x in same_precision(predicted, target.detach()))

@@ -1,4 +1,4 @@
-"""What did the tissue look like before it was distorted, moved or hidden."""
+"""Restoration losses for distorted, shuffled and masked images."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ __all__ = ["masked_cross_entropy", "masked_l1", "masked_patch_mse", "restoration
 
 
 def restoration_mse(restored: Tensor, target: Tensor) -> Tensor:
-    """Compare a restored image with the clean one: the mean squared error over all pixels.
+    """Compute the mean squared error between restored and clean images, over all pixels.
 
-    The appearance-recovery term of POPAR (Pang et al., DART 2022) and PEAC (arXiv:2312.00335). No pixel is masked.
+    This is the appearance recovery term of POPAR (Pang et al., DART 2022) and PEAC (arXiv:2312.00335). No pixel is
+    masked.
 
     Args:
-        restored: (B, C, H, W[, D]) output of the restoration head, in units of the normalized image.
-        target: the clean, unshuffled, normalized view, of the same shape.
+        restored: (B, C, H, W[, D]), output of the restoration head, in units of the normalized image.
+        target: clean, unshuffled, normalized view of the same shape.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the shapes differ (they are never broadcast).
+        ValueError: if the shapes differ; there is no broadcasting.
 
     >>> restoration_mse(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)).item()
     4.0
     """
     if restored.shape != target.shape:
         raise ValueError(
-            f"restored and target must have one shape, got {tuple(restored.shape)} and {tuple(target.shape)}; "
+            f"restored and target must have the same shape, got {tuple(restored.shape)} and {tuple(target.shape)}; "
             "check cell_size and out_channels of the restoration head"
         )
     restored, target = same_precision(restored, target)
@@ -39,22 +40,23 @@ def restoration_mse(restored: Tensor, target: Tensor) -> Tensor:
 
 
 def masked_l1(restored: Tensor, target: Tensor, mask: Tensor, mask_count: Tensor | float | None = None) -> Tensor:
-    """Compare what was restored with what was hidden: the mean absolute difference over the pixels of hidden cells.
+    """Compute the mean absolute difference over the pixels of hidden cells.
 
-    SimMIM (Xie et al., CVPR 2022, arXiv:2111.09886, equation 2). Cells that the network was shown do not count.
+    SimMIM (Xie et al., CVPR 2022, arXiv:2111.09886), equation 2. Visible cells do not contribute.
 
     Args:
-        restored: (B, N, ...) the pixels of each cell, as :func:`monai_anat.transforms.split_cells` returns them.
-        target: of the same shape.
+        restored: (B, N, ...), pixels of each cell, as returned by :func:`monai_anat.transforms.split_cells`.
+        target: clean pixels of the same shape.
         mask: (B, N) bool, True for a hidden cell.
-        mask_count: divide by this number of hidden cells and not by that of this batch: the mean over the processes and
-            micro-batches that share one optimizer step, so that the mean of their losses is that of the joint batch.
+        mask_count: number of hidden cells to divide by instead of the number in this batch. Pass the mean over all
+            processes and micro-batches of one optimizer step, so that the mean of their losses equals the loss of the
+            joint batch.
 
     Returns:
-        A scalar, float32 or wider; 0 with a gradient path if nothing is hidden.
+        A scalar, float32 or wider. It is 0 and still differentiable if nothing is hidden.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not match.
 
     >>> cells = torch.tensor([[[1.0], [5.0]]])
     >>> masked_l1(cells, torch.zeros(1, 2, 1), torch.tensor([[True, False]])).item()
@@ -73,25 +75,24 @@ def masked_patch_mse(
     normalize: bool = True,
     eps: float = 1e-6,
 ) -> Tensor:
-    """Compare predicted patches with hidden ones: the mean squared error, each patch on a scale of its own.
+    """Compute the mean squared error over hidden patches, each normalized by its own statistics.
 
-    MAE (He et al., CVPR 2022, arXiv:2111.06377, section 3, "Reconstruction target"): the mean of a patch's pixels is
-    subtracted and the rest divided by their deviation (over all P pixels, not P - 1), so that what counts is structure
-    and not gray level.
+    MAE (He et al., CVPR 2022, arXiv:2111.06377), section 3, "Reconstruction target". Each target patch is shifted by
+    its mean and divided by its (biased) standard deviation, so the loss depends on structure and not on intensity.
 
     Args:
-        predicted: (B, N, P).
-        patches: (B, N, P) the pixels of each patch, of all channels.
+        predicted: predicted patches (B, N, P).
+        patches: (B, N, P), pixels of each patch, over all channels.
         mask: (B, N) bool, True for a hidden patch.
         mask_count: as in :func:`masked_l1`.
-        normalize: False compares the pixels as they are.
-        eps: added to the variance of a patch.
+        normalize: whether to normalize the target patches.
+        eps: constant added to the variance of a patch.
 
     Returns:
-        A scalar, float32 or wider; 0 with a gradient path if nothing is hidden.
+        A scalar, float32 or wider. It is 0 and still differentiable if nothing is hidden.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not match.
 
     >>> patches, hidden = torch.tensor([[[1.0, 3.0], [9.0, 9.0]]]), torch.tensor([[True, False]])
     >>> round(masked_patch_mse(torch.tensor([[[-1.0, 1.0], [0.0, 0.0]]]), patches, hidden).item(), 6)
@@ -107,23 +108,23 @@ def masked_patch_mse(
 def masked_cross_entropy(
     logits: Tensor, classes: Tensor, mask: Tensor, mask_count: Tensor | float | None = None
 ) -> Tensor:
-    r"""Name what was hidden: the cross-entropy of the classes of hidden cells, averaged over these.
+    r"""Compute the mean cross-entropy of the classes of hidden cells.
 
     .. math:: -\frac{1}{|M|} \sum_{j \in M} \log p_{j, z_j}
 
     BEiT (Bao et al., ICLR 2022, arXiv:2106.08254, equation 1), whose classes :math:`z` are visual tokens.
 
     Args:
-        logits: (B, N, K) scores of K classes for each cell.
-        classes: (B, N) int64.
+        logits: (B, N, K), scores of K classes for each cell.
+        classes: (B, N) int64, class of each cell.
         mask: (B, N) bool, True for a hidden cell.
         mask_count: as in :func:`masked_l1`.
 
     Returns:
-        A scalar, float32 or wider; ln K for uniform logits, 0 with a gradient path if nothing is hidden.
+        A scalar, float32 or wider. It is ln K for uniform logits, and 0 if nothing is hidden.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not match.
 
     >>> classes, hidden = torch.tensor([[1, 0]]), torch.tensor([[True, False]])
     >>> masked_cross_entropy(torch.zeros(1, 2, 4), classes, hidden).exp()
@@ -133,27 +134,27 @@ def masked_cross_entropy(
         raise ValueError(
             "logits must be (B, N, K), classes (B, N) and mask (B, N) bool, got "
             f"{tuple(logits.shape)}, {tuple(classes.shape)} and {tuple(mask.shape)} of {mask.dtype}; "
-            "the network that names cells must have as many as the one that learns"
+            "the tokenizer and the network must divide the image into the same number of cells"
         )
-    # the cells in front: classes on the second axis would be a strided copy of all logits
+    # cells first: cross_entropy with classes on the second axis would copy all logits
     per_cell = F.cross_entropy(at_least_float32(logits).flatten(0, 1), classes.flatten(), reduction="none")
     return _masked_mean(per_cell.view(mask.shape), mask, mask_count)
 
 
 def _cells_of(predicted: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float32 at least, once their shapes are found to fit."""
+    """Check the shapes and convert both to at least float32."""
     if predicted.shape != target.shape or mask.shape != predicted.shape[:2] or mask.dtype != torch.bool:
         raise ValueError(
             "prediction and target must both be (B, N, ...) and mask (B, N) bool, got "
             f"{tuple(predicted.shape)}, {tuple(target.shape)} and {tuple(mask.shape)} of {mask.dtype}; "
-            "split_cells makes cells of an image"
+            "split_cells divides an image into cells"
         )
     predicted, target = same_precision(predicted, target)
     return predicted, target
 
 
 def _masked_mean(per_cell: Tensor, mask: Tensor, mask_count: Tensor | float | None) -> Tensor:
-    """The mean of (B, N) over the hidden cells."""
+    """Mean of (B, N) over the hidden cells."""
     total = per_cell.masked_fill(~mask, 0.0).sum()
     count = torch.as_tensor(mask.sum() if mask_count is None else mask_count, device=total.device).to(total.dtype)
     return total / torch.where(count > 0, count, torch.ones_like(count))

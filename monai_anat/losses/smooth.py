@@ -1,4 +1,4 @@
-"""The smooth L1 distance: squared for small differences, absolute for large ones."""
+"""Smooth L1 loss with a mask."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ __all__ = ["smooth_l1"]
 
 
 def smooth_l1(predicted: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
-    r"""Average :math:`d^2 / 2` where :math:`|d| < 1`, else :math:`|d| - 1/2`, over all entries or those that count.
+    r"""Compute the mean of :math:`d^2 / 2` where :math:`|d| < 1`, else :math:`|d| - 1/2`, over the selected embeddings.
 
-    Lamps (arXiv 2512.22872) compares embeddings by it: the context decoder's tokens, with the missing cells counted,
-    composed wholes and decomposed parts.
+    Lamps (arXiv:2512.22872) uses it for the missing tokens of the context decoder, for composed wholes and for
+    decomposed parts.
 
-    Differs from the released code: the mean over the missing tokens is over these alone. There, the tokens that the
-    network was shown add zeros to it, which makes it 75/196 of this value for 75 missing of 196 cells.
+    Differs from the released code: the mean is over the missing tokens alone. In the released code the visible tokens
+    add zeros, which scales the loss by 75/196 for 75 missing cells out of 196.
 
     Args:
-        predicted: (B, ..., D).
-        target: of the same shape; a gradient flows wherever it requires one, so detach the teacher's.
-        counted: of the shape without D, True where an embedding counts; None counts all. 0 if none counts.
+        predicted: predicted embeddings (B, ..., D).
+        target: target embeddings of the same shape. Detach the teacher's, since gradients flow into both arguments.
+        counted: (B, ...) bool, True for embeddings to include; None includes all. The loss is 0 if none is included.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not match.
 
     >>> import torch
     >>> smooth_l1(torch.zeros(2, 1), torch.tensor([[1.0], [3.0]]), torch.tensor([True, False])).item()
@@ -36,7 +36,7 @@ def smooth_l1(predicted: Tensor, target: Tensor, counted: Tensor | None = None) 
     """
     if predicted.shape != target.shape:
         raise ValueError(
-            f"predicted and target must have one shape, got {tuple(predicted.shape)} and {tuple(target.shape)}"
+            f"predicted and target must have the same shape, got {tuple(predicted.shape)} and {tuple(target.shape)}"
         )
     predicted, target = same_precision(predicted, target)
     if counted is None:

@@ -1,4 +1,4 @@
-"""Variance, invariance, covariance: embeddings of two views agree, and use all of their dimensions."""
+"""Variance, invariance and covariance terms of VICReg."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["variance_covariance", "vicreg_covariance", "vicreg_invariance", "vic
 
 
 def vicreg_invariance(z_1: Tensor, z_2: Tensor) -> Tensor:
-    """Say how far the embeddings of two views lie apart: the mean squared difference over images and dimensions.
+    """Compute the mean squared difference between the embeddings of two views.
 
-    VICReg (Bardes et al., ICLR 2022, arXiv:2105.04906), equation 5, divided by D as in its loss.
+    VICReg (Bardes et al., ICLR 2022, arXiv:2105.04906), equation 5, divided by D as in its code.
 
     Args:
-        z_1: (B, D).
-        z_2: (B, D).
+        z_1: embeddings (B, D) of view 1.
+        z_2: embeddings (B, D) of view 2.
 
     Returns:
         A scalar, float32 or wider.
 
     Raises:
-        ValueError: if the two are not of one shape (B, D).
+        ValueError: if the two do not have the same shape (B, D).
 
     >>> vicreg_invariance(torch.zeros(2, 4), torch.full((2, 4), 3.0)).item()
     9.0
@@ -37,21 +37,21 @@ def vicreg_invariance(z_1: Tensor, z_2: Tensor) -> Tensor:
 
 
 def vicreg_variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
-    r"""Hold the spread of every dimension over the batch at 1 or more: a hinge against collapse, mean over the views.
+    r"""Compute a hinge loss that keeps the standard deviation of every dimension at 1 or more, averaged over views.
 
     .. math:: v(z) = \frac1D \sum_d \max\bigl(0, 1 - \sqrt{\mathrm{Var}(z_d) + \epsilon}\bigr)
 
     VICReg (arXiv:2105.04906), equations 1 and 2, with the unbiased variance (B - 1).
 
     Args:
-        embeddings: (B, D) of each view, B at least 2.
-        eps: keeps the root differentiable at 0.
+        embeddings: embeddings (B, D) of each view, with B at least 2.
+        eps: constant added to the variance, so that the square root is differentiable at 0.
 
     Returns:
-        The mean of v over the views: a scalar, float32 or wider.
+        The mean of v over the views, a scalar, float32 or wider.
 
     Raises:
-        ValueError: if a view is not (B, D) or has one row.
+        ValueError: if a view is not (B, D) or has only one row.
 
     >>> vicreg_variance(torch.tensor([[1.0, 5.0], [1.0, -5.0]])).item()  # the first dimension is constant
     0.4950000047683716
@@ -62,22 +62,22 @@ def vicreg_variance(*embeddings: Tensor, eps: float = 1e-4) -> Tensor:
 
 
 def vicreg_covariance(*embeddings: Tensor) -> Tensor:
-    r"""Say how far the dimensions repeat each other: squared covariances off the diagonal, summed over the views.
+    r"""Compute the sum of the squared off-diagonal covariances, summed over views.
 
     .. math:: c(z) = \frac1D \sum_{i \ne j} C_{ij}^2, \qquad C = \frac{1}{B - 1} \bar z^\top \bar z
 
-    VICReg (arXiv:2105.04906), equations 3 and 4. Where the batch is smaller than D, the D x D matrix is never made:
-    :math:`\lVert \bar z^\top \bar z \rVert_F = \lVert \bar z \bar z^\top \rVert_F`, and the diagonal of C is the
-    variance. The value is the same, at a cost of B * B * D instead of B * D * D.
+    VICReg (arXiv:2105.04906), equations 3 and 4. If the batch is smaller than D, the D x D matrix is not computed,
+    since :math:`\lVert \bar z^\top \bar z \rVert_F = \lVert \bar z \bar z^\top \rVert_F` and the diagonal of C is the
+    variance. This costs B * B * D operations instead of B * D * D.
 
     Args:
-        embeddings: (B, D) of each view, B at least 2.
+        embeddings: embeddings (B, D) of each view, with B at least 2.
 
     Returns:
-        The sum of c over the views: a scalar, float32 or wider.
+        The sum of c over the views, a scalar, float32 or wider.
 
     Raises:
-        ValueError: if a view is not (B, D) or has one row.
+        ValueError: if a view is not (B, D) or has only one row.
 
     >>> vicreg_covariance(torch.tensor([[1.0, 1.0], [-1.0, -1.0]])).item()  # C is 2 everywhere
     4.0
@@ -94,21 +94,21 @@ def variance_covariance(
     covariance_weight: float = 1,
     eps: float = 1e-4,
 ) -> Tensor:
-    """Add up the three terms of VICReg.
+    """Compute the weighted sum of the three terms of VICReg.
 
     ``invariance_weight * vicreg_invariance(z_1, z_2) + variance_weight * vicreg_variance(z_1, z_2) + covariance_weight
     * vicreg_covariance(z_1, z_2)``: VICReg (Bardes et al., ICLR 2022, arXiv:2105.04906), equation 6, as MLVICX
-    (arXiv:2403.11504) uses it on its global and on its local embedding. The variance averages the views, the
-    covariance sums them, as in the code of both. The statistics are those of the rows given: with several processes
-    hand in the rows of all (:func:`monai_anat.processes.gather_rows`).
+    (arXiv:2403.11504) applies it to its global and to its local embedding. The variance is averaged over views and the
+    covariance is summed, as in the code of both. The statistics are those of the given rows, so gather the rows of all
+    processes first (:func:`monai_anat.distributed.gather_rows`).
 
     Args:
-        z_1: (B, D), B at least 2.
-        z_2: (B, D).
-        invariance_weight: of the squared difference.
-        variance_weight: of the hinge on the spread.
-        covariance_weight: of the squared covariances.
-        eps: added to the variance under the root.
+        z_1: embeddings (B, D) of view 1, with B at least 2.
+        z_2: embeddings (B, D) of view 2.
+        invariance_weight: weight of the invariance term.
+        variance_weight: weight of the variance term.
+        covariance_weight: weight of the covariance term.
+        eps: constant added to the variance under the square root.
 
     Returns:
         A scalar, float32 or wider.
@@ -116,7 +116,7 @@ def variance_covariance(
     Raises:
         ValueError: if the shapes differ or there is only one row.
 
-    >>> round(variance_covariance(torch.ones(2, 4), torch.ones(2, 4)).item(), 4)  # collapsed: 25 * (1 - .01)
+    >>> round(variance_covariance(torch.ones(2, 4), torch.ones(2, 4)).item(), 4)  # collapsed: 25 * (1 - 0.01)
     24.75
     """
     return (
@@ -127,17 +127,17 @@ def variance_covariance(
 
 
 def _off_diagonal(z: Tensor) -> Tensor:
-    """The sum of the squared entries of the covariance matrix (D, D) of z (B, D) off its diagonal."""
+    """Sum of the squared off-diagonal entries of the covariance matrix (D, D) of z (B, D)."""
     rows, width = z.shape
     z = z - z.mean(0)
-    # the squares of sums over the batch: not in the half precision of autocast
+    # autocast's half precision is too coarse for squares of sums over the batch
     with torch.autocast(z.device.type, enabled=False):
         if rows >= width:
             matrix = z.T @ z / (rows - 1)  # (D, D)
             return matrix.fill_diagonal_(0.0).square().sum()
         gram = z @ z.T / (rows - 1)  # (B, B)
     diagonal = z.square().sum(0) / (rows - 1)  # (D,)
-    # a difference of two sums: rounding may leave it below 0, where the true value (and gradient) is 0
+    # rounding may leave this difference of two sums below 0, where the true value (and gradient) is 0
     return (gram.square().sum() - diagonal.square().sum()).clamp(min=0.0)
 
 
@@ -145,6 +145,7 @@ def _check_rows(term: str, embeddings: tuple[Tensor, ...]) -> None:
     shapes = [tuple(z.shape) for z in embeddings]
     if not shapes or any(len(shape) != 2 or shape[0] < 2 for shape in shapes):
         raise ValueError(
-            f"{term} must get (B, D) with at least 2 rows for each view, got {shapes}; it is a statistic over the "
-            "batch: use a batch of 2 images or more (and so micro_batch_size), and far more to learn from"
+            f"{term} needs (B, D) with at least 2 rows for each view, got {shapes}; it is a batch statistic: use "
+            f"a batch "
+            "(and a micro_batch_size) of at least 2 images, and many more to learn from"
         )

@@ -1,4 +1,4 @@
-"""Pre-training methods: one file each, with the networks, the loss terms and the views of its paper."""
+"""Self-supervised pre-training methods and their views transforms; one file per method."""
 
 from monai_anat.methods.ace import ACEMethod, RandACEViewsd
 from monai_anat.methods.adam import AdamMethod, RandAdamViewsd

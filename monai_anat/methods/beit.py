@@ -74,31 +74,32 @@ class BEiTMethod(MaskedImageMethod):
 
     The method has two stages, of which ``Progress.stage`` says the current one (``stage_epochs`` of the trainer):
 
-    - Stage 0 trains the tokenizer, an autoencoder :math:`d(q(e(x)))` with a codebook: "reconstruction" is the mean of
-      :math:`(d(q(e(x))) - x)^2`, "commitment" that of :math:`(e(x) - q(e(x)))^2`, which moves the encoder only (van den
-      Oord et al., arXiv:1711.00937, equation 3). The codebook follows the encodings, see
+    - Stage 0 trains the tokenizer, an autoencoder :math:`d(q(e(x)))` with a codebook. "reconstruction" is the mean of
+      :math:`(d(q(e(x))) - x)^2`. "commitment" is the mean of :math:`(e(x) - q(e(x)))^2`, with gradients for the encoder
+      alone (van den Oord et al., arXiv:1711.00937, equation 3). The codebook is a moving average of the encodings, see
       :class:`~monai_anat.networks.JointQuantizer`. The tokenizer has an optimizer of its own, ``tokenizer``.
-    - From stage 1 on it is a frozen teacher. A learned token replaces the hidden patches :math:`M` of a view; a linear
-      head says which of the K words :math:`z_j` of the clean view each of them was. "prediction" is
+    - From stage 1 on, the tokenizer is frozen. A learned token replaces the hidden patches :math:`M` of a view. A
+      linear head predicts the visual word :math:`z_j` (one of K) of each hidden patch of the clean view. "prediction"
+      is
 
       .. math:: -\frac{1}{|M|} \sum_{j \in M} \log p(z_j \mid x^M)
 
     (Bao et al., "BEiT: BERT Pre-Training of Image Transformers", ICLR 2022, arXiv:2106.08254, equation 1).
 
-    Differs from the paper: its vocabulary comes from a discrete variational autoencoder of photographs; this one is a
-    vector-quantized autoencoder (MONAI's) trained on the same radiographs, and sees the view at its own size and not at
-    half of it.
+    Differs from the paper: the paper's vocabulary comes from a discrete variational autoencoder of photographs; this
+    tokenizer is a vector-quantized autoencoder (MONAI's), trained on the same radiographs, and gets the view at full
+    and not at half size.
 
     Args:
         backbone: a 2D :class:`~monai_anat.networks.ViTBackbone`, built for ``image_size``; ViT-B/16 in the paper.
-        tokenizer: gives a word to each patch of the backbone.
+        tokenizer: tokenizer with one visual word per patch of the backbone.
         image_size: side of the view in pixels, a multiple of the patch size; one number or one per axis.
-        commitment_weight: of "commitment".
+        commitment_weight: weight of "commitment".
 
     Raises:
-        TypeError: for another backbone than a ViT, or another tokenizer.
-        ValueError: if backbone, tokenizer and view do not fit together, for a weight that is not positive, or (when
-            called) without stages or for a view or mask of another size.
+        TypeError: if a token of the backbone is not one patch, or the tokenizer is not a ``VisualTokenizer``.
+        ValueError: if backbone, tokenizer and view do not fit together, or the weight is not positive; when called, if
+            the run has no stages, or a view or mask has another size.
 
     >>> import torch
     >>> from monai_anat.networks import ViTBackbone
@@ -127,7 +128,7 @@ class BEiTMethod(MaskedImageMethod):
         _check_networks(backbone, tokenizer)
         if not commitment_weight > 0:
             raise ValueError(
-                f"commitment_weight must be positive, got {commitment_weight}; without it encodings leave their codes"
+                f"commitment_weight must be positive, got {commitment_weight}; otherwise encodings drift from codes"
             )
         super().__init__(backbone, image_size=image_size, cell_size=backbone.patch_size)
         self.loss_weights = {"reconstruction": 1.0, "commitment": commitment_weight, "prediction": 1.0}
@@ -138,18 +139,18 @@ class BEiTMethod(MaskedImageMethod):
         """Compute the terms of ``view_1``, ``target`` (B, C, H, W) and ``mask`` (B, N).
 
         Args:
-            batch: what :class:`RandBEiTViewsd` makes, collated; with ``mask_count`` "prediction" divides by it.
-            progress: its ``stage`` says whether the tokenizer learns or teaches.
+            batch: collated items of :class:`RandBEiTViewsd`; "prediction" divides by ``mask_count``, if given.
+            progress: current position; its ``stage`` selects tokenizer or backbone.
 
         Returns:
             "reconstruction" and "commitment", or "prediction".
 
         Raises:
             KeyError: if a key is missing.
-            ValueError: without stages, or if a view or mask has another size than the method was built for.
+            ValueError: if the run has no stages, or a view or mask has another size than the method was built for.
         """
         view, target = self.get_tensors(batch, VIEW_1, TARGET)
-        mask = self.take_mask(batch)
+        mask = self.get_mask(batch)
         check_view(TARGET, target, self.image_size, self.views_name)
         if progress.stage_steps == 0:
             raise ValueError(
@@ -164,20 +165,20 @@ class BEiTMethod(MaskedImageMethod):
         return {"prediction": masked_cross_entropy(logits, words, mask, batch.get(MASK_COUNT))}
 
     def after_step(self, progress: Progress) -> None:
-        """Move the codebook to what it has seen: to nothing when it was a teacher."""
+        """Move the codebook to the encodings of this step; a frozen tokenizer does not move."""
         self.tokenizer.codebook.update()
 
     def metrics(self) -> dict[str, Tensor]:
-        """Say how many words are in use."""
+        """Compute the perplexity of the codebook, the effective number of words in use."""
         return {"codebook_perplexity": self.tokenizer.codebook.perplexity()}
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Give the tokenizer groups of its own, for the optimizer ``tokenizer`` and without decay."""
+        """Separate the tokenizer into groups of the optimizer ``tokenizer``, without decay."""
         groups = super().param_groups(weight_decay)
         return split_groups(groups, self.tokenizer, "tokenizer", optimizer="tokenizer", weight_decay=0.0, decayed=False)
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the backbone, and the tokenizer for another run with the same words."""
+        """Return the backbone, and the tokenizer for further runs with the same words."""
         return {"encoder": self.backbone, "tokenizer": self.tokenizer}
 
 

@@ -1,4 +1,4 @@
-"""Two views of one image for methods that contrast images: cropped, flipped if asked, changed in appearance."""
+"""Two random views of one image, for contrastive and other joint-embedding methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ __all__ = ["RandContrastViewsd", "ViewDraw", "alter_view", "asymmetric_appearanc
 
 @dataclass(frozen=True, eq=False)
 class ViewDraw:
-    """One draw of a view: its ``box`` (2, d) in the image, then what is done to the crop."""
+    """Draw of one view.
+
+    Attributes:
+        box: corner and sides (2, d) of the crop in pixels of the image.
+        flipped: whether the crop is flipped from left to right.
+        appearance: change of brightness, contrast, blur and the like.
+        distortion: distortion of the crop after that.
+    """
 
     box: npt.NDArray[np.int64]
     flipped: bool = False
@@ -36,43 +43,43 @@ class ViewDraw:
 def cut_view(
     pixels: Tensor, draw: ViewDraw, size: int | Sequence[int], mode: Literal["bilinear", "bicubic"] = "bilinear"
 ) -> Tensor:
-    """Apply the geometry of a draw: crop, resampled to one size, and flip; pure.
+    """Apply the geometry of a draw: crop, resize and flip.
 
     Args:
-        pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        pixels: image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         draw: the draw.
-        size: of the view in pixels, one number or one per axis.
-        mode: of the resampling.
+        size: side of the view in pixels, one number or one per axis.
+        mode: interpolation.
 
     Returns:
-        (C, h, w[, d]), floating point in [0, 1]; flipped along the columns, left to right.
+        The crop (C, h, w[, d]), floating point in [0, 1].
     """
     crop = resized_crop(pixels, draw.box, size, mode)
     return crop.flip(2) if draw.flipped else crop
 
 
 def alter_view(crop: Tensor, draw: ViewDraw) -> Tensor:
-    """Apply what a draw changes of the gray levels: appearance, then distortion; pure.
+    """Apply the changes of gray levels of a draw: appearance, then distortion.
 
     Args:
-        crop: what :func:`cut_view` made.
+        crop: crop of :func:`cut_view`.
         draw: the same draw.
 
     Returns:
-        The view as the network sees it, before normalization, in [0, 1].
+        The view in [0, 1], before normalization.
     """
     return plain_tensor(distort(change_appearance(crop, draw.appearance), draw.distortion))
 
 
 def check_area(name: str, area: tuple[float, float]) -> None:
-    """Raise unless an argument is two shares of the image, the smaller first.
+    """Check that an argument is a range of shares of the image.
 
     Args:
-        name: of the argument.
-        area: its value.
+        name: name of the argument.
+        area: value of the argument.
 
     Raises:
-        ValueError: for shares outside (0, 1], or the larger one first.
+        ValueError: if a share is outside (0, 1], or the first is larger than the second.
     """
     if not 0 < area[0] <= area[1] <= 1:
         raise ValueError(f"{name} must be two shares of the image in (0, 1], the smaller first, got {area}")
@@ -81,14 +88,14 @@ def check_area(name: str, area: tuple[float, float]) -> None:
 def asymmetric_appearances(
     blur_sigma: tuple[float, float] = (0.1, 2.0),
 ) -> tuple[RandAppearance, RandAppearance]:
-    """The two augmentations of BYOL (arXiv:2006.07733), which VICReg and Barlow Twins share, on gray images.
+    """Make the two appearance changes of BYOL (arXiv:2006.07733), VICReg and Barlow Twins for gray images.
 
     Args:
-        blur_sigma: smallest and largest standard deviation of the blur in pixels; published for views of 224.
+        blur_sigma: smallest and largest standard deviation of the blur in pixels; published for views of 224 pixels.
 
     Returns:
-        Brightness and contrast by up to 40 % with probability .8 in both; the first view is always blurred and never
-        solarised, the second is blurred with probability .1 and solarised with probability .2.
+        One change per view. Both change brightness and contrast by up to 40 % with probability 0.8. The first always
+        blurs and never solarizes; the second blurs with probability 0.1 and solarizes with probability 0.2.
     """
     return (
         RandAppearance(blur_sigma=blur_sigma, blur_prob=1.0),
@@ -97,28 +104,28 @@ def asymmetric_appearances(
 
 
 class RandContrastViewsd(RandViewsd):
-    """Make two views of one image, each by its own draws: the augmentation of MoCo v2 on gray images.
+    """Make two independent views of one image: the augmentation of MoCo v2 for gray images.
 
     A random box is cut out and resampled, flipped with ``flip_prob``, changed in brightness and contrast, blurred, and
-    distorted if a ``distorter`` is given (Chen et al., 2020, arXiv:2003.04297). Saturation, hue and grayscale do
-    nothing on one channel. The published flip probability is .5; here it is 0, since the heart is on the left. With
-    the distorter of an anatomy method, a comparison with that method is one of objectives and not of augmentation.
+    distorted if a ``distorter`` is given (Chen et al., 2020, arXiv:2003.04297). Saturation, hue and grayscale have no
+    effect on one channel and are left out. The published flip probability is 0.5; the default here is 0, because the
+    heart lies on the left. Give the ``distorter`` of an anatomy method to compare objectives with equal augmentation.
 
-    The sample gets ``view_1`` and ``view_2``, each (C, h, w[, d]) and normalized.
+    The item holds ``view_1`` and ``view_2``, (C, h, w[, d]) each and normalized.
 
     Args:
-        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         image_size: side of a view in pixels, one number or one per axis.
-        area: smallest and largest share of the image that a view shows.
-        flip_prob: probability of exchanging left and right, for each view by itself.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
-        appearance: what else changes, for both views or one for each; the jitter and blur of MoCo v2 by default.
-        distorter: what distorts the views after that; nothing by default.
-        mode: of the resampling, "bilinear" or "bicubic".
+        area: smallest and largest share of the image in a view.
+        flip_prob: probability of flipping each view from left to right.
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
+        appearance: change of appearance, one for both views or one per view; that of MoCo v2 by default.
+        distorter: distortion of the views; none by default.
+        mode: interpolation, "bilinear" or "bicubic".
 
     Raises:
-        ValueError: for a probability outside [0, 1], or shares outside (0, 1].
+        ValueError: if a probability is outside [0, 1], or a share is outside (0, 1].
 
     >>> views = RandContrastViewsd(image_size=32).set_random_state(0)
     >>> sample = views({"image": np.zeros((1, 80, 64), np.uint8)})
@@ -152,7 +159,7 @@ class RandContrastViewsd(RandViewsd):
         self.draws: tuple[ViewDraw, ...] = ()
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw both views of an image of spatial shape ``data``; the draws are kept as ``draws``."""
+        """Draw both views of an image of spatial shape ``data`` into ``draws``."""
         self.draws = tuple(
             self.draw_view(data, appearance, self.area, self.image_size) for appearance in self.appearances
         )
@@ -167,10 +174,10 @@ class RandContrastViewsd(RandViewsd):
         """Draw one view.
 
         Args:
-            spatial_shape: of the image.
-            appearance: what else changes.
-            area: smallest and largest share of the image that the view shows.
-            size: of the view in pixels, one number or one per axis.
+            spatial_shape: spatial shape of the image.
+            appearance: change of appearance.
+            area: smallest and largest share of the image in the view.
+            size: side of the view in pixels, one number or one per axis.
 
         Returns:
             The draw.
@@ -185,13 +192,20 @@ class RandContrastViewsd(RandViewsd):
         )
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make the two views of one image."""
+        """Draw and make the two views of one image."""
         self.randomize(tuple(pixels.shape[1:]))
         crops = [cut_view(pixels, draw, self.image_size, self.mode) for draw in self.draws]
         return self.entries(crops)
 
     def entries(self, crops: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Make the batch item of the clean crops."""
+        """Make the batch item from the clean crops.
+
+        Args:
+            crops: one crop per draw, before any change of gray levels.
+
+        Returns:
+            The views by key.
+        """
         names = (VIEW_1, VIEW_2)
         return {
             name: self.normalize(alter_view(crop, draw))

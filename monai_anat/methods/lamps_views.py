@@ -1,4 +1,4 @@
-"""The views of Lamps: what each of its objectives needs, cut out of one deformed image."""
+"""Views of Lamps: crops, quadrants, windows and orders from one deformed image."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ from monai_anat.transforms.windows import split_quadrants
 
 __all__ = ["OBJECTIVES", "LampsDraw", "RandLampsViewsd", "check_objectives", "source_region"]
 
-#: in the order in which they take turns by default
+#: names of the objectives, in the default order of their turns
 OBJECTIVES = ("consistency", "extrapolation", "order", "hierarchy")
 
 
 @dataclass(frozen=True, eq=False)
 class LampsDraw:
-    """What is drawn for one image; what the phase does not need is None or empty.
+    """Draw of one image; entries that its phase does not need are None or empty.
 
     Attributes:
-        canvas: pixels of the plane on which the views lie.
-        box: (2, d) part of the image that is resampled to the canvas; None leaves the image as it is.
-        deformation: of the canvas, before anything is cut from it.
-        crops: where the views lie on the canvas.
-        appearances: of the two augmented views, then of all quadrants.
-        windows: (2, d), first cell of the kept window of each view.
-        order: (N,), in which the cells of both views are shuffled.
+        canvas: spatial shape in pixels of the canvas on which the views lie.
+        box: corner and sides (2, d) of the part of the image that is resampled to the canvas; None for no resampling.
+        deformation: deformation of the canvas, applied before anything is cut from it.
+        crops: positions of the views on the canvas.
+        appearances: changes of appearance of the two augmented views, then of all quadrants.
+        windows: first cell (2, d) of the kept window of each view.
+        order: order (N,) in which the cells of both views are shuffled.
     """
 
     canvas: tuple[int, ...]
@@ -67,47 +67,48 @@ class LampsDraw:
 
 
 class RandLampsViewsd(RandViewsd):
-    """Make the batch item of :class:`LampsMethod`: two overlapping views on one grid, and what the phase needs of them.
+    """Make the batch item of :class:`LampsMethod`: two overlapping views on one grid, and the inputs of its objectives.
 
-    A box of the image (RandomResizedCrop) is resampled to a canvas of ``grid_size + margin + 1`` cells, and with some
-    probability deformed by ONE displacement field in the same resampling; only then are the views and their quadrants
-    cut, as :class:`RandPEACViewsd` places them, so that part and whole stay in register. Contrast, brightness and
-    sharpness of each augmented view and quadrant change by themselves. No flip: the heart is on the left. Lamps (arXiv
+    A random box of the image (RandomResizedCrop) is resampled to a canvas of ``grid_size + margin + 1`` cells. The same
+    resampling applies one random deformation. Views and quadrants are cut after that, at the positions of
+    :class:`RandPEACViewsd`, so that parts and wholes stay registered. Contrast, brightness and blur of each augmented
+    view and quadrant change independently. There is no flip, because the heart lies on the left. Lamps (arXiv
     2512.22872).
 
-    The sample gets ``view_1`` and ``view_2``, clean, each (C, h, w[, d]), and by objective
+    The item holds the clean ``view_1`` and ``view_2``, (C, h, w[, d]) each, and for the objective
 
-    - consistency: ``augmented_1``, ``augmented_2`` and ``correspondence`` (N,), the cell of view 2 that shows the same
-      anatomy as cell i of view 1, or -1;
+    - consistency: ``augmented_1``, ``augmented_2`` and ``correspondence`` (N,), which maps each cell of view 1 to its
+      matching cell in view 2, or to -1;
     - extrapolation: ``windows`` (2, d), the first cell of the kept window of each view;
-    - order: ``order`` (N,), in which the cells of both views are to be shuffled;
+    - order: ``order`` (N,), the order in which the method shuffles the cells of both views;
     - hierarchy: ``augmented_1``, ``augmented_2`` and ``quadrants`` (2 * 2^d, C, h/2, w/2[, d/2]), those of view 1, then
       those of view 2, in the order of :func:`~monai_anat.transforms.split_quadrants`.
 
-    A ``phase`` in the sample (see :class:`~monai_anat.schedules.TurnPhase`) is the index of the one objective that is
-    served; without it all are.
+    The ``phase`` of a sample (see :class:`~monai_anat.schedules.TurnPhase`) is the index of its objective. Samples
+    without a phase get the inputs of all objectives.
 
-    Differs from the released code: one elastic deformation for everything that is cut from an image (there, quadrants
-    and views were deformed apart, and part and whole misregistered by up to 20 pixels); one resampling, linear, not an
-    enlargement to 1,024 pixels and a reduction to 608; only what the phase needs is made.
+    Differs from the released code: one elastic deformation per image (there, quadrants and views were deformed
+    separately, which misregistered parts and wholes by up to 20 pixels); one linear resampling instead of an
+    enlargement to 1,024 pixels and a reduction to 608; only the inputs of the current objective are made.
 
     Args:
-        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         grid_size: cells per side of a view, one number or one per axis.
-        cell_size: pixels per side of a cell, the last stride of the backbone.
-        margin: how many cells the two views may be apart along an axis, less than ``grid_size``.
-        kept: cells per side of the window that the network is shown for extrapolation.
-        objectives: those of the method, in the same order.
-        area: smallest and largest share of the image in the box; None resamples nothing but deformed images.
+        cell_size: side of a cell in pixels, the last stride of the backbone.
+        margin: largest offset between the two views along an axis, in cells; less than ``grid_size``.
+        kept: cells per side of the window that the student sees for extrapolation.
+        objectives: objectives of the method, in the same order.
+        area: smallest and largest share of the image in the box; None resamples deformed images only.
         ratio: smallest and largest aspect ratio of the box.
-        elastic: the deformation; that of the paper by default.
-        appearance: the change of appearance; that of the paper by default.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
+        elastic: deformation; that of the paper by default.
+        appearance: change of appearance; that of the paper by default.
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
 
     Raises:
-        ValueError: for a margin that lets the views lie apart, a window that leaves no cell missing, an odd grid for
-            quadrants, unknown objectives, or (when called) an image smaller than the grid or a phase that is none.
+        ValueError: if the margin allows views without overlap, the window leaves no cell missing, the grid is odd and
+            quadrants are needed, or an objective is unknown; when called, if the image is smaller than the grid, or the
+            phase is not an objective.
 
     >>> views = RandLampsViewsd(grid_size=4, cell_size=8, margin=1, kept=3).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 48, 48), "phase": 3})
@@ -149,7 +150,18 @@ class RandLampsViewsd(RandViewsd):
         self.drawn: LampsDraw | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace the image of a sample by what its phase needs."""
+        """Make the batch item of a sample's phase.
+
+        Args:
+            data: the sample, with its ``phase`` if the objectives alternate; it is not changed.
+
+        Returns:
+            The views and the inputs of the objective, and nothing else of the sample.
+
+        Raises:
+            KeyError: if the sample has no image.
+            ValueError: if the phase is not the index of an objective, or the image is smaller than the grid.
+        """
         phase = data.get(PHASE)
         if phase is not None and not 0 <= phase < len(self.objectives):
             raise ValueError(
@@ -160,7 +172,7 @@ class RandLampsViewsd(RandViewsd):
         return super().__call__(data)
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw for an image of spatial shape ``data`` what the phase needs; the draw is kept as ``drawn``."""
+        """Draw the inputs of the phase for an image of spatial shape ``data`` into ``drawn``."""
         R, dims = self.R, len(data)
         grid = np.asarray(per_axis(self.grid_size, dims, "grid_size"))
         canvas = data
@@ -182,7 +194,7 @@ class RandLampsViewsd(RandViewsd):
         self.drawn = LampsDraw(tuple(canvas), box, deformation, crops, appearances, windows, order)
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make what the phase needs of one image."""
+        """Draw and make the inputs of the phase from one image."""
         shape = tuple(pixels.shape[1:])
         dims = len(shape)
         needed = required_shape(self.grid_size, self.cell_size, self.margin, dims)
@@ -190,7 +202,7 @@ class RandLampsViewsd(RandViewsd):
             raise ValueError(
                 f"image must have a spatial shape of at least {needed} for grid_size={self.grid_size}, "
                 f"cell_size={self.cell_size} and margin={self.margin}, got {shape}; grow it first with its aspect "
-                "kept, or take a smaller cell_size or margin"
+                "kept, or use a smaller cell_size or margin"
             )
         self.randomize(shape)
         draw = self.drawn
@@ -222,15 +234,15 @@ class RandLampsViewsd(RandViewsd):
 
 
 def source_region(pixels: Tensor, draw: LampsDraw, shape: Sequence[int]) -> Tensor:
-    """Cut the grid that holds both views out of an image: resampled and deformed in one step, or as it is.
+    """Cut the grid that holds both views out of an image, with resampling and deformation in one step.
 
     Args:
-        pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
-        draw: its box, deformation and place of the grid.
-        shape: pixels of the grid.
+        pixels: image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        draw: the draw, with box, deformation and position of the grid.
+        shape: spatial shape of the grid in pixels.
 
     Returns:
-        (C, *shape); codes stay codes where nothing is resampled.
+        The grid (C, *shape); the data type does not change if nothing is resampled.
     """
     if draw.box is None and draw.deformation is None:
         window = (slice(at, at + side) for at, side in zip(draw.crops.origin, shape, strict=True))
@@ -247,15 +259,15 @@ def source_region(pixels: Tensor, draw: LampsDraw, shape: Sequence[int]) -> Tens
 
 
 def check_objectives(objectives: Sequence[str], grid: int | Sequence[int], kept: int | Sequence[int]) -> None:
-    """Raise unless the objectives are known and the grid suits them.
+    """Check that the objectives are known and that the grid suits them.
 
     Args:
-        objectives: which take part.
+        objectives: names of objectives.
         grid: cells per side of a view.
-        kept: cells per side of the window that is shown for extrapolation.
+        kept: cells per side of the window for extrapolation.
 
     Raises:
-        ValueError: naming what was given and the way out.
+        ValueError: if an objective is unknown, the window leaves no cell missing, or a grid with quadrants is odd.
     """
     unknown = [objective for objective in objectives if objective not in OBJECTIVES]
     if unknown or not objectives:
@@ -269,10 +281,10 @@ def check_objectives(objectives: Sequence[str], grid: int | Sequence[int], kept:
     if "hierarchy" in objectives and (cells % 2).any():
         raise ValueError(
             f"quadrants need an even number of cells per side, got a grid of {grid}; change image_size or the cells by "
-            'one, or leave "hierarchy" out of the objectives'
+            'one, or remove "hierarchy" from the objectives'
         )
 
 
 def _appearance() -> RandAppearance:
-    """The change of appearance of the paper: blur by the kernels of 3 to 7 pixels."""
+    """Make the change of appearance of the paper, with blur kernels of 3 to 7 pixels."""
     return RandAppearance(brightness=0.2, contrast=0.2, jitter_prob=0.5, blur_sigma=(0.8, 1.4), blur_prob=0.5)

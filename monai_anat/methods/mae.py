@@ -66,30 +66,31 @@ class RandMAEViewsd(RandMaskedViewsd):
 
 
 class MAEMethod(SSLMethod):
-    r"""A masked autoencoder: the encoder is given the visible patches only, the decoder a token in place of the others.
+    r"""Masked autoencoder: the encoder sees the visible patches, a light decoder restores the hidden ones.
 
-    The term "restoration" is the mean squared error of the hidden patches, each normalized by the mean and deviation of
-    its own pixels (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, arXiv:2111.06377, section
-    3). Every sample hides equally many patches, so plain means over micro-batches are those of the joint batch.
+    The term "restoration" is the mean squared error of the hidden patches, each normalized by the mean and standard
+    deviation of its own pixels (He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022,
+    arXiv:2111.06377, section 3). Every sample hides the same number of patches, so means over micro-batches equal the
+    mean of the joint batch.
 
-    ``monai.networks.nets.MaskedAutoEncoderViT`` is the oracle of the tests and not the network: its encoder would be no
-    backbone of the contract, and it draws the mask in the forward pass, so that two processes would not see what one
-    does. With its weights and the same mask ours predicts the same. One thing differs: the decoder's class token is
-    its own and not the encoder's.
+    ``monai.networks.nets.MaskedAutoEncoderViT`` is not used, because its encoder is not a backbone of this package and
+    it draws the mask in the forward pass, where several processes could not reproduce one. Tests check that this method
+    predicts the same with its weights and mask. One thing differs: the decoder has its own class token and not the
+    encoder's.
 
     Args:
         backbone: a :class:`~monai_anat.networks.ViTBackbone`, built for ``image_size``; ViT-B/16, L/16 and H/14 in
             the paper.
         image_size: side of the view in pixels, a multiple of the patch size; one number or one per axis.
         decoder_dim: channels of the decoder.
-        decoder_depth: its blocks.
-        decoder_heads: its attention heads.
-        normalize_patches: False compares the pixels as they are.
-        fixed_positions: put fixed sine-cosine positions into the backbone, as published. False leaves those that it
-            has, for a backbone that comes with weights.
+        decoder_depth: blocks of the decoder.
+        decoder_heads: attention heads of the decoder.
+        normalize_patches: normalize the pixels of each patch before the comparison.
+        fixed_positions: replace the positions of the backbone by fixed sine-cosine positions, as published. Use False
+            for a backbone with pre-trained weights.
 
     Raises:
-        TypeError: for another backbone than a ViT.
+        TypeError: if the backbone cannot encode visible patches alone.
         ValueError: if the patches do not tile the view, the heads do not divide the channels, or (when called) the view
             has another size.
 
@@ -117,7 +118,7 @@ class MAEMethod(SSLMethod):
         super().__init__()
         if not (backbone.supports_visible and backbone.supports_fixed_positions):
             raise TypeError(
-                "backbone must be a ViTBackbone, whose tokens do without their neighbors, got "
+                "backbone must be a ViTBackbone, which can encode some patches without the others, got "
                 f"{type(backbone).__name__}; SimMIM takes a Swin"
             )
         self.grid = token_grid(backbone, image_size)
@@ -135,11 +136,11 @@ class MAEMethod(SSLMethod):
         """Compute "restoration" of ``view_1``, ``target`` (B, C, H, W[, D]) and ``visible`` (B, K).
 
         Args:
-            batch: what :class:`RandMAEViewsd` makes, collated.
+            batch: collated items of :class:`RandMAEViewsd`.
             progress: not used.
 
         Returns:
-            The one term.
+            The unweighted term.
 
         Raises:
             KeyError: if a key is missing.
@@ -151,7 +152,7 @@ class MAEMethod(SSLMethod):
             raise ValueError(
                 f"{VISIBLE} must be (B, K) with at least one of {prod(self.grid)} patches visible and one hidden, got "
                 f"{tuple(visible.shape)}; give {self.views_name} cell_size={self.backbone.patch_size} and "
-                f"mask_ratio=.75"
+                "mask_ratio=0.75"
             )
         predicted = self.restore(view, visible)
         patches = split_cells(target, self.backbone.patch_size, len(self.grid)).flatten(2)  # (B, N, P)
@@ -159,11 +160,19 @@ class MAEMethod(SSLMethod):
         return {"restoration": masked_patch_mse(predicted, patches, hidden, normalize=self.normalize_patches)}
 
     def restore(self, view: Tensor, visible: Tensor) -> Tensor:
-        """Predict all patches (B, N, P), channel by channel and row by row, from the visible ones (B, K) of a view."""
+        """Predict all patches of a view from the visible ones.
+
+        Args:
+            view: view (B, C, H, W[, D]).
+            visible: indices of the visible patches (B, K).
+
+        Returns:
+            The pixels of all patches (B, N, P), channel by channel and row by row.
+        """
         tokens = self.decoder_embed(self.backbone.forward_visible(view, visible))  # (B, K, decoder_dim)
         predicted: Tensor = self.patch_head(self.decoder(tokens, visible))
         return predicted
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the backbone."""
+        """Return the backbone."""
         return {"encoder": self.backbone}

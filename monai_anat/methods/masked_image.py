@@ -1,4 +1,4 @@
-"""What the methods share that put a learned token in place of the hidden cells of a view."""
+"""Base class of methods that replace hidden cells by a learned token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["MaskedImageMethod"]
 
 
 class MaskedImageMethod(SSLMethod):
-    """A backbone that sees a learned token where cells are hidden, and a count of these: SimMIM and BEiT.
+    """A backbone with a learned mask token, and the number of hidden cells as denominator: SimMIM and BEiT.
 
     Args:
         backbone: a :class:`~monai_anat.networks.SwinBackbone` or :class:`~monai_anat.networks.ViTBackbone`.
@@ -45,11 +45,11 @@ class MaskedImageMethod(SSLMethod):
         self.mask_token = MaskToken(backbone.channels[0])
 
     def masked_map(self, view: Tensor, mask: Tensor) -> Tensor:
-        """Send a view through the backbone without its hidden cells.
+        """Compute the last feature map of a view with its hidden cells masked.
 
         Args:
-            view: (B, C, H, W[, D]).
-            mask: (B, N) bool, True for a hidden cell.
+            view: view (B, C, H, W[, D]).
+            mask: mask (B, N) bool, True for hidden cells.
 
         Returns:
             The last feature map (B, D, h, w[, d]).
@@ -61,18 +61,18 @@ class MaskedImageMethod(SSLMethod):
         patches = self.mask_token(self.backbone.embed_patches(view), mask, list(self.grid))  # (B, h, w, E)
         return self.backbone.forward_patches(patches)[-1]
 
-    def take_mask(self, batch: Mapping[str, Any]) -> Tensor:
+    def get_mask(self, batch: Mapping[str, Any]) -> Tensor:
         """Read the mask (B, N) of a batch.
 
         Args:
-            batch: what the views transform makes, collated.
+            batch: collated items of the views transform.
 
         Returns:
-            The mask.
+            The mask, True for hidden cells.
 
         Raises:
-            KeyError: if there is none.
-            ValueError: if it is of another grid than the method was built for.
+            KeyError: if the batch has no mask.
+            ValueError: if the mask is for another grid than the method was built for.
         """
         (mask,) = self.get_tensors(batch, MASK)
         if mask.ndim != 2 or mask.shape[1] != prod(self.grid):
@@ -84,9 +84,9 @@ class MaskedImageMethod(SSLMethod):
         return mask
 
     def loss_denominators(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Count the hidden cells of the batch, by which the term about them divides."""
-        return {MASK_COUNT: self.take_mask(batch).sum()}
+        """Count the hidden cells of the batch, the denominator of the term over them."""
+        return {MASK_COUNT: self.get_mask(batch).sum()}
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the backbone."""
+        """Return the backbone."""
         return {"encoder": self.backbone}

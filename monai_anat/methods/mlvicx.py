@@ -1,4 +1,4 @@
-"""MLVICX: two views agree and use all dimensions, in the pooled last stage and in the maps of all stages together."""
+"""MLVICX: multi-level variance, invariance and covariance."""
 
 from __future__ import annotations
 
@@ -25,36 +25,37 @@ from monai_anat.transforms.distortions import RandDistort
 
 __all__ = ["MLVICXMethod", "RandMLVICXViewsd"]
 
-#: share of the image that a view shows, and the probability that it is flipped
+#: smallest and largest share of the image in a view, and probability of a flip
 PRESETS: dict[str, tuple[tuple[float, float], float]] = {"published": ((0.08, 1.0), 0.5), "anatomy": ((0.4, 1.0), 0.0)}
 
 
 class RandMLVICXViewsd(RandContrastViewsd):
-    """Make the batch item of :class:`MLVICXMethod`: VICReg's asymmetric pair of views on a gray image.
+    """Make the batch item of :class:`MLVICXMethod`: the asymmetric pair of views of VICReg for gray images.
 
-    Each view is a random crop, resampled by cubic interpolation, flipped, and changed in brightness and contrast; view
-    1 is always blurred and never solarised, view 2 is blurred once in ten times and solarised once in five (MLVICX,
-    arXiv:2403.11504, after VICReg, arXiv:2105.04906). Saturation, hue and grayscale do nothing on one channel.
+    Each view is a random crop, resampled by cubic interpolation, flipped, and changed in brightness and contrast. View
+    1 is always blurred and never solarized. View 2 is blurred with probability 0.1 and solarized with probability 0.2
+    (MLVICX, arXiv:2403.11504, after VICReg, arXiv:2105.04906). Saturation, hue and grayscale have no effect on one
+    channel and are left out.
 
-    The published settings are those of photographs: crops of 8 to 100 % of the area, and flips, which exchange the
-    sides of the heart. The preset "anatomy" is a suggestion: crops of 40 to 100 %, no flip.
+    The published settings are those of photographs: crops of 8 to 100 % of the area, and flips, which move the heart to
+    the right. The preset "anatomy" is a suggestion of this package: crops of 40 to 100 %, no flip.
 
-    The sample gets ``view_1`` and ``view_2``, each (C, H, W) and normalized.
+    The item holds ``view_1`` and ``view_2``, (C, H, W) each and normalized.
 
     Args:
-        keys: the key of the image, (C, H, W), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W), uint8, uint16, or floating point in [0, 1].
         image_size: side of a view in pixels, one number or one per axis.
-        preset: "published" or "anatomy", for the two arguments that follow.
-        area: smallest and largest share of the image that a view shows; the preset's if not given.
-        flip_prob: probability of exchanging left and right, for each view by itself; the preset's if not given.
-        blur_sigma: smallest and largest standard deviation of the blur in pixels; published for views of 224.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
-        distorter: what distorts the views after that; nothing by default.
+        preset: "published" or "anatomy", defaults of the next two arguments.
+        area: smallest and largest share of the image in a view; that of the preset if None.
+        flip_prob: probability of flipping each view from left to right; that of the preset if None.
+        blur_sigma: smallest and largest standard deviation of the blur in pixels; published for views of 224 pixels.
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
+        distorter: distortion of the views; none by default.
 
     Raises:
-        ValueError: for an unknown preset, a probability outside [0, 1] or shares outside (0, 1]; when called, for a
-            volume.
+        ValueError: if the preset is unknown, a probability is outside [0, 1], or a share is outside (0, 1]; when
+            called, if the image is a volume.
 
     >>> sample = RandMLVICXViewsd(image_size=32).set_random_state(0)({"image": torch.rand(1, 80, 64)})
     >>> {key: tuple(value.shape) for key, value in sample.items()}
@@ -93,10 +94,10 @@ class RandMLVICXViewsd(RandContrastViewsd):
 
 
 class MLVICXMethod(SSLMethod):
-    r"""Multi-level variance-covariance exploration: VICReg on a global and on a multi-level embedding.
+    r"""Multi-level variance-covariance exploration: VICReg terms of a global and of a multi-level embedding.
 
-    One network sees both views; there is no teacher. Of each view, the global embedding is that of the pooled last map,
-    the local one that of the maps of all stages (:class:`~monai_anat.networks.FusionHead`). The map of every stage
+    One network sees both views; there is no teacher. The global embedding of a view comes from the pooled last map. The
+    local embedding comes from the maps of all stages (:class:`~monai_anat.networks.FusionHead`). The map of each stage
     passes a gate before the next stage (:class:`~monai_anat.networks.GatedBackbone`). With
 
     .. math:: V(z_1, z_2) = 25\, s(z_1, z_2) + 25\, \tfrac12 [v(z_1) + v(z_2)] + c(z_1) + c(z_2)
@@ -104,33 +105,33 @@ class MLVICXMethod(SSLMethod):
     (:func:`~monai_anat.losses.vicreg_invariance`, :func:`~monai_anat.losses.vicreg_variance`,
     :func:`~monai_anat.losses.vicreg_covariance`) the loss is :math:`V_{global} + \lambda V_{local}` (MLVICX,
     arXiv:2403.11504). The terms are "global_invariance", "global_variance", "global_covariance" and the same of
-    "local". Variance and covariance are statistics of the batch: they are taken over the rows of all processes, and
-    micro-batches change them.
+    "local". Variance and covariance are statistics of the batch over the rows of all processes; micro-batches change
+    them.
 
-    Differs from the released code: the convolutions of the fusion learn (there they are made anew in every forward
-    pass); the gates belong to the exported encoder (there fine-tuning drops them); widths are read from the backbone,
-    so that ResNet-50, Swin and ViT work (there only networks of basic blocks do); pooling goes before projection, and
-    the covariance is taken from the Gram matrix where the batch is smaller than the embedding: the same values.
-    The paper writes a weight of the local part without its value; the code has 1.
+    Differs from the released code: the convolutions of the fusion are trained (there, they are created anew in every
+    forward pass); the gates belong to the exported encoder (there, fine-tuning drops them); widths are read from the
+    backbone, so that ResNet-50, Swin and ViT work (there, only networks of basic blocks do). Pooling precedes the
+    projection, and the covariance term is computed from the Gram matrix if the batch is smaller than the embedding,
+    both with the same values. The paper does not give the weight of the local part; the code has 1.
 
     Args:
-        backbone: a backbone of this package in 2D, with gates or without. ResNet-18 in the paper.
-        gates: put gates between the stages of a backbone that has none. False leaves them away, here and in the
-            exported encoder; then any backbone of the contract works, a MONAI network too.
+        backbone: 2D backbone of this package, with or without gates; ResNet-18 in the paper.
+        gates: add gates between the stages of a backbone that has none. False trains and exports the plain backbone;
+            then any 2D backbone works, MONAI networks included.
         global_dim: width of the global embedding and of its head.
         local_dim: width of the local embedding and of its head.
-        fused_channels: common width of the maps of the local head.
-        fused_size: common side of the maps.
-        pooled_size: positions per side of the fused map that the local embedding is made of.
-        local_weight: :math:`\lambda`; 0 leaves the local head away.
-        invariance_weight: of both invariance terms.
-        variance_weight: of both variance terms.
-        covariance_weight: of both covariance terms.
-        final_norm: end both heads with a BatchNorm, as the paper's code does and VICReg does not.
+        fused_channels: channels to which the local head maps the map of each stage.
+        fused_size: side to which the local head resizes the map of each stage.
+        pooled_size: positions per side of the pooled fused map, from which the local embedding is computed.
+        local_weight: :math:`\lambda`; 0 disables the local terms and their head.
+        invariance_weight: weight of both invariance terms.
+        variance_weight: weight of both variance terms.
+        covariance_weight: weight of both covariance terms.
+        final_norm: end both heads with batch normalization, as in the paper's code and unlike VICReg.
 
     Raises:
-        TypeError: if gates are asked for on a backbone that cannot have them.
-        ValueError: for a volumetric backbone, ``gates=False`` with a gated backbone, or weights that leave no term.
+        TypeError: if the backbone cannot have gates and ``gates`` is True.
+        ValueError: if the backbone is 3D, ``gates=False`` is combined with a gated backbone, or all weights are 0.
 
     >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4)
@@ -166,7 +167,7 @@ class MLVICXMethod(SSLMethod):
             )
         gated = isinstance(backbone, GatedBackbone)
         if gated and not gates:
-            raise ValueError("gates=False needs a backbone without gates, got a GatedBackbone; give its .backbone")
+            raise ValueError("gates=False needs a backbone without gates, got a GatedBackbone; pass its .backbone")
         self.loss_weights = used_terms(
             global_invariance=invariance_weight,
             global_variance=variance_weight,
@@ -191,7 +192,7 @@ class MLVICXMethod(SSLMethod):
         """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W).
 
         Args:
-            batch: what :class:`RandMLVICXViewsd` makes, collated.
+            batch: collated items of :class:`RandMLVICXViewsd`.
             progress: not used.
 
         Returns:
@@ -199,7 +200,7 @@ class MLVICXMethod(SSLMethod):
 
         Raises:
             KeyError: if a key is missing.
-            ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
+            ValueError: if the views differ in shape, or the batch of all processes holds one image.
         """
         view_1, view_2 = self.get_view_pair(batch, at_least=2)
         maps_1, maps_2 = self._maps(view_1, view_2)
@@ -216,11 +217,11 @@ class MLVICXMethod(SSLMethod):
         return terms
 
     def export_networks(self) -> dict[str, torch.nn.Module]:
-        """Keep the backbone, gates included."""
+        """Return the backbone, gates included."""
         return {"encoder": self.backbone}
 
     def _maps(self, view_1: Tensor, view_2: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The maps of all stages of each view, in one forward pass where no layer sees the batch."""
+        """Compute the maps of all stages of each view, in one forward pass if no layer uses batch statistics."""
         if uses_batch_statistics(self.backbone):
             return self.backbone.forward_stages(view_1), self.backbone.forward_stages(view_2)
         joint = [feature_map.chunk(2) for feature_map in self.backbone.forward_stages(torch.cat([view_1, view_2]))]

@@ -1,4 +1,4 @@
-"""MoCo v3: tell the images of a batch apart, a prediction against keys of a moving average, without a queue."""
+"""MoCo v3: momentum contrast within the batch."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ __all__ = ["MoCoV3Method"]
 
 
 class MoCoV3Method(TeacherStudentMethod):
-    r"""Momentum contrast within the batch, made for vision transformers.
+    r"""Momentum contrast within the batch, for vision transformers.
 
-    The student's backbone, projection and prediction make queries :math:`q_1, q_2` of two views, the moving average of
-    backbone and projection makes keys :math:`k_1, k_2`, all of unit length. The term "contrast" is
+    The student's backbone, projection and prediction compute queries :math:`q_1, q_2` of two views. The moving averages
+    of backbone and projection compute keys :math:`k_1, k_2`. All have unit length. The term "contrast" is
 
     .. math:: 2 \tau \,\big[\mathrm{ctr}(q_1, k_2) + \mathrm{ctr}(q_2, k_1)\big], \qquad
         \mathrm{ctr}(q, k) = -\frac{1}{B} \sum_b \log \frac{e^{q_b k_b / \tau}}{\sum_j e^{q_b k_j / \tau}}
 
-    with the images j of the batches of all processes: Chen, Xie and He, "An Empirical Study of Training Self-Supervised
+    where j runs over the images of all processes: Chen, Xie and He, "An Empirical Study of Training Self-Supervised
     Vision Transformers", ICCV 2021, arXiv:2104.02057, equation 1 and algorithm 1. The views are
-    :class:`RandContrastViewsd` with ``appearance=asymmetric_appearances()``. Negatives are images of the same batch,
-    and micro-batches change them; the heads normalize by the batch over all processes, that of the teacher too.
+    :class:`RandContrastViewsd` with ``appearance=asymmetric_appearances()``. Negatives are images of the same batch, so
+    micro-batches change them. All heads, the teacher's included, normalize by the batch over all processes.
 
     Differs from the paper: the embedding of a ViT is the mean of its patches and not a class token; batch normalization
     inside the teacher's backbone (ResNet) uses running statistics.
 
     Args:
-        backbone: any backbone of the contract, 2D or 3D; ViT in the paper.
+        backbone: any backbone, 2D or 3D; ViT in the paper.
         embedding_dim: width of queries and keys.
         hidden_dim: width of the hidden layers, two of the projection and one of the prediction.
         temperature: :math:`\tau`.
-        frozen_patch_embedding: leave the embedding of patches of a ViT as it was drawn, which makes training stable
-            (section 4.2 of the paper).
-        fixed_positions: put fixed sine-cosine positions into a ViT, as published. False leaves those that it has, for
-            one that comes with weights.
+        frozen_patch_embedding: do not train the patch embedding of a ViT, which stabilizes training (section 4.2 of the
+            paper).
+        fixed_positions: replace the positions of a ViT by fixed sine-cosine positions, as published. Use False for a
+            backbone with pre-trained weights.
 
     Raises:
-        ValueError: for a temperature that is not positive, a width below 1, a backbone without an embedding of patches
-            or positions to fix, or (when called) views of different shapes or a batch of one.
+        ValueError: if the temperature is not positive, a width is below 1, or the backbone has no patch embedding to
+            freeze or no positions to fix; when called, if the views differ in shape or the batch holds one image.
 
     >>> from monai_anat.networks import ViTBackbone
     >>> backbone = ViTBackbone(image_size=32, embed_dim=24, depth=1, num_heads=3)
@@ -100,18 +100,18 @@ class MoCoV3Method(TeacherStudentMethod):
         """Compute "contrast" of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
 
         Args:
-            batch: what :class:`RandContrastViewsd` makes, collated.
+            batch: collated items of :class:`RandContrastViewsd`.
             progress: not used.
 
         Returns:
-            The one term.
+            The unweighted term.
 
         Raises:
             KeyError: if a view is missing.
-            ValueError: if the views differ in shape, or for a batch of one.
+            ValueError: if the views differ in shape, or the batch of all processes holds one image.
         """
         view_1, view_2 = self.get_view_pair(batch, at_least=2)
-        # the heads one view after the other: each is normalized by its own statistics
+        # heads get one view at a time: each is normalized by its own statistics
         q_1, q_2 = (
             _unit(self.prediction(self.projection(mean_token(feature_map))))
             for feature_map in self.forward_together(self.backbone, view_1, view_2)
@@ -127,12 +127,12 @@ class MoCoV3Method(TeacherStudentMethod):
         return {"contrast": 2 * self.temperature * contrast}
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the student's backbone."""
+        """Return the student's backbone."""
         return {"encoder": self.backbone}
 
 
 def _head(in_features: int, out_features: int, hidden_features: tuple[int, ...]) -> ExpanderHead:
-    """Linear and BatchNorm in every layer; the last one has no ReLU, and a normalization without weight and bias."""
+    """Make a head of linear layers with batch normalization; the last has no ReLU and no affine norm."""
     head = ExpanderHead(
         in_features, out_features, hidden_features, bias=False, final_norm=True, running_statistics=False
     )
@@ -141,5 +141,5 @@ def _head(in_features: int, out_features: int, hidden_features: tuple[int, ...])
 
 
 def _unit(embedding: Tensor) -> Tensor:
-    """(B, D) -> unit vectors, float32 also under autocast."""
+    """Scale embeddings (B, D) to unit length, in float32 even under autocast."""
     return F.normalize(at_least_float32(embedding), dim=1)

@@ -1,4 +1,4 @@
-"""PEAC: the same anatomy in two overlapping crops has the same embedding, as a whole and cell by cell."""
+"""PEAC: anatomical consistency of the embeddings of two overlapping crops."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ __all__ = ["PEACMethod", "RandPEACViewsd", "check_margin"]
 
 
 def check_margin(margin: int | Sequence[int], grid_size: int | Sequence[int]) -> None:
-    """Raise unless two views on one grid overlap wherever they are placed.
+    """Check that two views on one grid overlap at every offset.
 
     Args:
-        margin: how many cells they may be apart along an axis.
+        margin: largest offset between the views along an axis, in cells.
         grid_size: cells per side of a view.
 
     Raises:
-        ValueError: naming both and the way out.
+        ValueError: if the margin is negative, or not less than the grid size.
     """
     if not (np.min(margin) >= 0 and (np.asarray(margin) < np.asarray(grid_size)).all()):
         raise ValueError(
@@ -51,34 +51,34 @@ def check_margin(margin: int | Sequence[int], grid_size: int | Sequence[int]) ->
 
 
 class RandPEACViewsd(RandViewsd):
-    """Make the batch item of :class:`PEACMethod`: two overlapping crops on one grid, and which cells match.
+    """Make the batch item of :class:`PEACMethod`: two overlapping crops on one grid, and their matching cells.
 
-    A grid of ``grid_size + margin`` cells is placed uniformly over all that fit into the image; each crop starts at a
-    cell of it, 0 to ``margin`` along each axis, independently. No resampling, no flip: the heart is on the left. With
-    probability ``distort_prob`` view 1 goes through the distortion chain, else its cells are shuffled; never both.
-    View 2 stays clean. PEAC (Zhou et al., BMVC 2023, arXiv:2312.00335); PEAC^-1 is ``margin=3, corrupt="both"``.
+    A grid of ``grid_size + margin`` cells is placed at a uniformly random position in the image. Each crop starts at a
+    random cell of it, 0 to ``margin`` along each axis. Nothing is resampled or flipped, because the heart lies on the
+    left. View 1 is either distorted (with probability ``distort_prob``) or its cells are shuffled. View 2 is clean.
+    PEAC (Zhou et al., BMVC 2023, arXiv:2312.00335); PEAC^-1 has ``margin=3, corrupt="both"``.
 
-    The sample gets ``view_1`` (what the network sees), ``view_2``, ``target`` (clean view 1), each (C, h, w[, d]) and
-    normalized; ``order`` (N,), the identity where nothing is shuffled; ``correspondence`` (N,), the cell of view 2 that
-    shows the same anatomy as cell i of view 1 or -1, and -1 throughout where view 1 is shuffled.
+    The item holds ``view_1`` (distorted or shuffled), ``view_2`` and ``target`` (clean view 1), (C, h, w[, d]) each and
+    normalized; ``order`` (N,), the identity if view 1 is not shuffled; ``correspondence`` (N,), which maps each cell of
+    view 1 to its matching cell in view 2, or to -1. All entries are -1 if view 1 is shuffled.
 
     Differs from the released code: rows and columns are not exchanged in the correspondence.
 
     Args:
-        keys: the key of the image, (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        keys: key of the image (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         grid_size: cells per side of a view, one number or one per axis.
-        cell_size: pixels per side of a cell, the last stride of the backbone.
-        margin: how many cells the two views may be apart along an axis, less than ``grid_size``.
-        distort_prob: probability of distorting and not shuffling.
-        corrupt: "first" leaves view 2 clean; "both" distorts it too (by a draw of its own) or shuffles it by the same
-            order, as PEAC^-1 does.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
-        distorter: the distortion chain; the papers' by default.
+        cell_size: side of a cell in pixels, the last stride of the backbone.
+        margin: largest offset between the two views along an axis, in cells; less than ``grid_size``.
+        distort_prob: probability of distorting view 1; otherwise its cells are shuffled.
+        corrupt: "first" for a clean view 2. "both" also distorts view 2 (with a draw of its own) or shuffles it in the
+            same order, as PEAC^-1 does.
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
+        distorter: distortion; that of the papers by default.
 
     Raises:
-        ValueError: for a margin that lets the views lie apart, an unknown ``corrupt``, a probability outside [0, 1],
-            or (when called) an image that is smaller than the grid.
+        ValueError: if the margin allows views without overlap, ``corrupt`` is unknown, or a probability is outside
+            [0, 1]; when called, if the image is smaller than the grid.
 
     >>> views = RandPEACViewsd(grid_size=4, cell_size=8, margin=1).set_random_state(0)
     >>> sample = views({"image": torch.rand(1, 48, 48)})
@@ -114,7 +114,7 @@ class RandPEACViewsd(RandViewsd):
         self.corruptions = (Corruption(), Corruption())
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw for an image of spatial shape ``data``; the draws are kept as ``crops`` and ``corruptions``."""
+        """Draw for an image of spatial shape ``data`` into ``crops`` and ``corruptions``."""
         self.crops = draw_grid_crops(self.R, data, self.grid_size, self.cell_size, self.margin)
         view = required_shape(self.grid_size, self.cell_size, 0, len(data))
         cells = prod(per_axis(self.grid_size, len(data), "grid_size"))
@@ -125,7 +125,7 @@ class RandPEACViewsd(RandViewsd):
         self.corruptions = (first, second)
 
     def views(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Draw, and make the two views, the target, the order and the correspondence of one image."""
+        """Draw and make views, target, order and correspondence of one image."""
         self.randomize(tuple(pixels.shape[1:]))
         crops, (first, second) = self.crops, self.corruptions
         crop_1, crop_2 = (
@@ -138,42 +138,43 @@ class RandPEACViewsd(RandViewsd):
             VIEW_2: self.normalize(corrupt(crop_2, second, self.cell_size)),
             TARGET: self.normalize(crop_1),
             ORDER: order_of(first, len(correspondence)),
-            # the cells of a shuffled view are not where the correspondence looks for them
+            # the correspondence does not apply to shuffled cells
             CORRESPONDENCE: correspondence if first.order is None else torch.full_like(correspondence, -1),
         }
 
 
 class PEACMethod(TeacherStudentMethod):
-    r"""Patch embedding of anatomical consistency: POPAR on view 1, and consistency of a student with its teacher.
+    r"""Patch embedding of anatomical consistency: POPAR on view 1, and consistency of student and teacher.
 
     With student :math:`s`, teacher :math:`t` and views 1 and 2, the terms are
 
-    - "order" and "restoration": those of :class:`POPARMethod` on view 1;
+    - "order" and "restoration": the terms of :class:`POPARMethod` on view 1;
     - "global_consistency": :math:`d(s_1, t_2) + d(s_2, t_1)` with :math:`d = 2 - 2 \cos` of the global embeddings;
-    - "local_consistency": :math:`[m(s_1, t_2) + m(s_2, t_1)] / 2` with :math:`m` the mean squared difference of the
-      local embeddings of matched cells, over the samples that are not shuffled
+    - "local_consistency": :math:`[m(s_1, t_2) + m(s_2, t_1)] / 2` with the mean squared difference :math:`m` of the
+      local embeddings of matched cells, over samples that are not shuffled
 
     (Zhou et al., "Learning Anatomically Consistent Embedding for Chest Radiography", BMVC 2023, arXiv:2312.00335).
-    Student and teacher see each view once: two concatenated forwards wherever the normalization layers allow it.
+    Student and teacher see each view once, in one concatenated forward pass each where the normalization layers allow
+    it.
 
     Differs from the released code: cells are matched by their true overlap (there, rows and columns are exchanged and
-    85 % of the pairs show different anatomy); the teacher is always in evaluation mode and leaves out what no term
+    85 % of the pairs show different anatomy); the teacher is always in evaluation mode and computes only what a term
     uses. The weights of the released multi-GPU script are ``global_weight=0.5e5 / 8192, local_weight=2.0``.
 
     Args:
-        backbone: any backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
+        backbone: any backbone; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
         image_size: side of a view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
         global_dim: width of the global head and its embedding.
         local_dim: width of the local head and its embeddings.
-        order_weight: of "order". A weight of 0 leaves the term and its head away, here and below.
-        restoration_weight: of "restoration".
-        global_weight: of "global_consistency", per direction and in units of 2 - 2 cos; the default is the published
-            1e5 on the mean over 8192 entries, whatever ``global_dim`` is.
-        local_weight: of "local_consistency"; 0 is PEAC^-1.
-        normalize_local: compare the directions of the local embeddings instead of the embeddings.
+        order_weight: weight of "order"; 0 disables the term and its head, here and below.
+        restoration_weight: weight of "restoration".
+        global_weight: weight of "global_consistency", per direction and in units of 2 - 2 cos. The default is the
+            published 1e5 of the mean over 8192 entries, for every ``global_dim``.
+        local_weight: weight of "local_consistency"; 0 is PEAC^-1.
+        normalize_local: scale local embeddings to unit length before they are compared.
 
     Raises:
-        ValueError: if the cells do not tile the view, a weight is negative, or no consistency term is left.
+        ValueError: if the cells do not tile the view, a weight is negative, or both consistency weights are 0.
 
     >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
@@ -234,7 +235,7 @@ class PEACMethod(TeacherStudentMethod):
         """Compute the terms of ``view_1``, ``view_2``, ``target`` (B, C, H, W[, D]), ``order``, ``correspondence``.
 
         Args:
-            batch: what :class:`RandPEACViewsd` makes, collated; with ``pair_count`` the local term divides by it.
+            batch: collated items of :class:`RandPEACViewsd`; the local term divides by ``pair_count``, if given.
             progress: not used.
 
         Returns:
@@ -265,13 +266,13 @@ class PEACMethod(TeacherStudentMethod):
         return terms
 
     def loss_denominators(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Count the matched cells of the batch, by which "local_consistency" divides."""
+        """Count the matched cells of the batch, the denominator of "local_consistency"."""
         if "local_consistency" not in self.loss_weights:
             return {}
         return {PAIR_COUNT: (self.get_cells(batch, CORRESPONDENCE, self.grid) >= 0).sum()}
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the student's backbone."""
+        """Return the student's backbone."""
         return {"encoder": self.backbone}
 
     def _views(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -300,7 +301,7 @@ class PEACMethod(TeacherStudentMethod):
         with torch.no_grad():
             head = self.teacher["local_head"]
             t1, t2 = self.forward_together(head, to_tokens(teacher_1), to_tokens(teacher_2))
-        # the correspondence leads from view 1 to view 2, so view 1 stands first in both directions
+        # the correspondence maps view 1 to view 2, so view 1 is the first argument in both directions
         to_2 = matched_consistency(s1, t2, correspondence, pair_count, normalize=self.normalize_local)
         to_1 = matched_consistency(t1, s2, correspondence, pair_count, normalize=self.normalize_local)
         return (to_2 + to_1) / 2

@@ -1,4 +1,4 @@
-"""POPAR: say where every patch belongs, and what the tissue looked like before it was distorted."""
+"""POPAR: patch order prediction and appearance recovery."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ __all__ = ["Corruption", "POPARMethod", "RandPOPARViewsd", "corrupt", "draw_corr
 
 @dataclass(frozen=True, eq=False)
 class Corruption:
-    """What a view undergoes: a distortion, or an order (N,) in which its cells are shuffled, never both."""
+    """Corruption of a view, which is distorted or shuffled, never both.
+
+    Attributes:
+        distortion: the distortion, or None.
+        order: order (N,) in which the cells are shuffled, or None.
+    """
 
     distortion: Distortion | None = None
     order: Tensor | None = None
@@ -42,17 +47,17 @@ class Corruption:
 def draw_corruption(
     R: np.random.RandomState, spatial_shape: Sequence[int], cells: int, distort_prob: float, distorter: RandDistort
 ) -> Corruption:
-    """Toss the coin of POPAR and PEAC: heads distorts, tails shuffles.
+    """Draw the corruption of POPAR and PEAC: a distortion or a shuffled order.
 
     Args:
-        R: generator.
-        spatial_shape: shape of the view without channels.
-        cells: number of its cells N.
-        distort_prob: probability of heads.
-        distorter: draws the distortion.
+        R: random generator.
+        spatial_shape: spatial shape of the view.
+        cells: number of cells N of the view.
+        distort_prob: probability of a distortion; otherwise an order is drawn.
+        distorter: distribution of the distortion.
 
     Returns:
-        The draw; orders are uniform over all permutations.
+        The draw; all permutations are equally likely.
     """
     if R.random_sample() < distort_prob:
         return Corruption(distortion=distorter.draw(R, spatial_shape))
@@ -60,15 +65,15 @@ def draw_corruption(
 
 
 def corrupt(pixels: Tensor, corruption: Corruption, cell_size: int | Sequence[int]) -> Tensor:
-    """Apply a draw to a view; pure.
+    """Apply a corruption to a view.
 
     Args:
-        pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
-        corruption: what to apply.
-        cell_size: pixels per side of a cell.
+        pixels: view (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
+        corruption: the corruption.
+        cell_size: side of a cell in pixels.
 
     Returns:
-        The view as the network sees it, before normalization: codes stay codes where it is shuffled.
+        The corrupted view before normalization; shuffling does not change the data type.
     """
     if corruption.distortion is not None:
         return plain_tensor(distort(pixels, corruption.distortion))
@@ -78,25 +83,25 @@ def corrupt(pixels: Tensor, corruption: Corruption, cell_size: int | Sequence[in
 
 
 class RandPOPARViewsd(RandViewsd):
-    """Make the batch item of :class:`POPARMethod` of a whole image: distorted or shuffled, and clean.
+    """Make the batch item of :class:`POPARMethod`: the whole image distorted or shuffled, and clean.
 
-    With probability ``distort_prob`` the network sees the image through the distortion chain, else its cells in a
-    uniformly random order; never both. No flip: the heart is on the left. The sample gets ``view_1`` (what the network
-    sees), ``target`` (the clean image), both (C, H, W[, D]) and normalized, and ``order`` (N,), the identity where
-    nothing is shuffled. POPAR, section 2 (Pang et al., DART 2022, PMC9728135).
+    The image is either distorted (with probability ``distort_prob``) or its cells are shuffled in a uniformly random
+    order. There is no flip, because the heart lies on the left. The item holds ``view_1`` (distorted or shuffled) and
+    ``target`` (clean), (C, H, W[, D]) each and normalized, and ``order`` (N,), the identity if nothing is shuffled.
+    POPAR, section 2 (Pang et al., DART 2022, PMC9728135).
 
     Args:
-        keys: the key of the image: (C, H, W[, D]) of ``grid_size * cell_size`` pixels, uint8, uint16, or floating
-            point in [0, 1].
+        keys: key of the image (C, H, W[, D]) of ``grid_size * cell_size`` pixels, uint8, uint16, or floating point in
+            [0, 1].
         grid_size: cells per side, one number or one per axis.
-        cell_size: pixels per side of a cell, the last stride of the backbone.
-        distort_prob: probability of distorting and not shuffling.
-        mean: of the gray levels in [0, 1], for normalization.
-        std: of the gray levels in [0, 1].
-        distorter: the distortion chain; the papers' by default.
+        cell_size: side of a cell in pixels, the last stride of the backbone.
+        distort_prob: probability of distorting the image; otherwise its cells are shuffled.
+        mean: mean of the gray levels in [0, 1], for normalization.
+        std: standard deviation of the gray levels in [0, 1], for normalization.
+        distorter: distortion; that of the papers by default.
 
     Raises:
-        ValueError: if a probability lies outside [0, 1], or (when called) the image has another size.
+        ValueError: if a probability is outside [0, 1], or (when called) the image has another size.
 
     >>> sample = RandPOPARViewsd(grid_size=2, cell_size=4).set_random_state(0)({"image": torch.rand(1, 8, 8)})
     >>> sorted(sample), tuple(sample["view_1"].shape)
@@ -150,23 +155,24 @@ def order_of(corruption: Corruption, cells: int) -> Tensor:
 
 
 class POPARMethod(SSLMethod):
-    """Patch order prediction and appearance recovery, from one view that is either distorted or shuffled.
+    """Patch order prediction and appearance recovery from a view that is distorted or shuffled.
 
-    The loss is half the cross-entropy of the patches' original places plus half the mean squared error of the restored
-    image, over all samples (Pang et al., "POPAR: Patch Order Prediction and Appearance Recovery for Self-supervised
-    Medical Image Analysis", DART 2022, PMC9728135; Medical Image Analysis 2025, 103720). There is no teacher.
+    The loss is half the cross-entropy of the patches' original positions plus half the mean squared error of the
+    restored image, over all samples (Pang et al., "POPAR: Patch Order Prediction and Appearance Recovery for
+    Self-supervised Medical Image Analysis", DART 2022, PMC9728135; Medical Image Analysis 2025, 103720). There is no
+    teacher.
 
-    Differs from the released code: float32 or bf16 instead of float64; one channel by default, so the pixel shuffle
-    makes no color noise.
+    Differs from the released code: float32 or bfloat16 instead of float64; one channel by default, so that shuffling
+    pixels makes no color noise.
 
     Args:
-        backbone: any backbone of the contract; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
+        backbone: any backbone; 14 x 14 tokens of 32 pixels in the paper (Swin-B).
         image_size: side of the view in pixels, a multiple of ``backbone.strides[-1]``; one number or one per axis.
-        order_weight: of the term "order"; 0 leaves the term and its head away.
-        restoration_weight: of the term "restoration"; 0 leaves the term and its head away.
+        order_weight: weight of "order"; 0 disables the term and its head.
+        restoration_weight: weight of "restoration"; 0 disables the term and its head.
 
     Raises:
-        ValueError: if the cells do not tile the view, a weight is negative, or no term is left.
+        ValueError: if the cells do not tile the view, a weight is negative, or both weights are 0.
 
     >>> from monai_anat.networks import SwinBackbone
     >>> backbone = SwinBackbone(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, patch_size=2)
@@ -206,7 +212,7 @@ class POPARMethod(SSLMethod):
         """Compute "order" and "restoration" of ``view_1``, ``target`` (B, C, H, W[, D]) and ``order`` (B, N).
 
         Args:
-            batch: what :class:`RandPOPARViewsd` makes, collated.
+            batch: collated items of :class:`RandPOPARViewsd`.
             progress: not used.
 
         Returns:
@@ -228,5 +234,5 @@ class POPARMethod(SSLMethod):
         return terms
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the backbone."""
+        """Return the backbone."""
         return {"encoder": self.backbone}

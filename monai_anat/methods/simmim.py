@@ -1,4 +1,4 @@
-"""SimMIM: restore the pixels of the cells that a learned token hides."""
+"""SimMIM: restoration of the pixels of masked cells."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["SimMIMMethod"]
 
 
 class SimMIMMethod(MaskedImageMethod):
-    r"""Masked image modeling in its simplest form: hidden cells, a linear head, the absolute difference.
+    r"""Masked image modeling with a linear head and the absolute difference.
 
-    A learned token replaces the embedded patches of the hidden cells, and a 1x1 convolution with PixelShuffle paints
-    the view from the last feature map. With :math:`M` the pixels of the hidden cells, the term "restoration" is
+    A learned token replaces the embedded patches of hidden cells. A 1x1 convolution with PixelShuffle restores the view
+    from the last feature map. With the pixels :math:`M` of the hidden cells, the term "restoration" is
 
     .. math:: \frac{1}{|M|} \lVert y_M - x_M \rVert_1
 
     (Xie et al., "SimMIM: A Simple Framework for Masked Image Modeling", CVPR 2022, arXiv:2111.09886, equation 2). The
     views are :class:`RandMaskedViewsd`. There is no teacher.
 
-    ``monai.networks.nets.ViTAutoEnc`` is not used: it hides pixels and not patches, and has no Swin.
+    ``monai.networks.nets.ViTAutoEnc`` is not used, because it hides pixels and not patches, and has no Swin.
 
     Args:
         backbone: a :class:`~monai_anat.networks.SwinBackbone` or :class:`~monai_anat.networks.ViTBackbone`; Swin-B with
@@ -38,7 +38,7 @@ class SimMIMMethod(MaskedImageMethod):
         cell_size: pixels per side of a cell, a multiple of ``backbone.patch_size`` and a divisor of ``image_size``.
 
     Raises:
-        TypeError: for a backbone without patches.
+        TypeError: if the backbone does not support masking.
         ValueError: if patches, cells and view do not tile each other, or (when called) a view or mask has another size.
 
     >>> import torch
@@ -66,18 +66,18 @@ class SimMIMMethod(MaskedImageMethod):
         """Compute "restoration" of ``view_1``, ``target`` (B, C, H, W[, D]) and ``mask`` (B, N).
 
         Args:
-            batch: what :class:`RandMaskedViewsd` makes, collated; with ``mask_count`` the term divides by it.
+            batch: collated items of :class:`RandMaskedViewsd`; the term divides by ``mask_count``, if given.
             progress: not used.
 
         Returns:
-            The one term.
+            The unweighted term.
 
         Raises:
             KeyError: if a key is missing.
             ValueError: if the view or the mask has another size than the method was built for.
         """
         view, target = self.get_tensors(batch, VIEW_1, TARGET)
-        mask = self.take_mask(batch)
+        mask = self.get_mask(batch)
         restored = self.restoration_head(self.masked_map(view, mask))  # (B, C, H, W)
         painted, clean = (split_cells(image, self.cell_size, len(self.grid)) for image in (restored, target))
         return {"restoration": masked_l1(painted, clean, mask, batch.get(MASK_COUNT))}

@@ -1,4 +1,4 @@
-"""VICReg: two views have one embedding, whose dimensions all vary and do not repeat each other."""
+"""VICReg: variance, invariance and covariance of the embeddings of two views."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ __all__ = ["VICRegMethod"]
 
 
 class VICRegMethod(SSLMethod):
-    r"""Variance, invariance, covariance: a joint embedding without negatives, teacher or predictor.
+    r"""Joint embedding by variance, invariance and covariance, without negatives, teacher or predictor.
 
     With the embeddings :math:`z_1, z_2` of two views, the terms are "invariance" :math:`s(z_1, z_2)`, "variance"
     :math:`\tfrac12 [v(z_1) + v(z_2)]` and "covariance" :math:`c(z_1) + c(z_2)` of
     :mod:`monai_anat.losses`, weighted 25, 25 and 1: Bardes, Ponce and LeCun, "VICReg", ICLR 2022, arXiv:2105.04906,
-    equation 6. Variance and covariance are statistics of the batch: they and the BatchNorms of the expander are over
-    all processes, and micro-batches change them.
+    equation 6. Variance and covariance are statistics of the batch. They and the batch normalization of the expander
+    are over all processes; micro-batches change them.
 
-    The views are :class:`RandContrastViewsd` with ``appearance=asymmetric_appearances()``, as published without color.
-    :class:`MLVICXMethod` is the same on two levels of the network.
+    The views are :class:`RandContrastViewsd` with ``appearance=asymmetric_appearances()``, as published except for
+    color. :class:`MLVICXMethod` applies the same terms at two levels of the network.
 
-    Differs from the released code: the covariance is taken from the Gram matrix where the batch is smaller than the
-    embedding: the same values.
+    Differs from the released code: the covariance term is computed from the Gram matrix if the batch is smaller than
+    the embedding, with the same value.
 
     Args:
-        backbone: any backbone of the contract; ResNet-50 in the paper.
+        backbone: any backbone; ResNet-50 in the paper.
         embedding_dim: width of the three layers of the expander.
-        invariance_weight: of "invariance".
-        variance_weight: of "variance".
-        covariance_weight: of "covariance".
+        invariance_weight: weight of "invariance"; 0 disables the term, here and below.
+        variance_weight: weight of "variance".
+        covariance_weight: weight of "covariance".
 
     Raises:
-        ValueError: for a width below 1, weights that leave no term, or (when called) views of different shapes or a
-            batch of one.
+        ValueError: if a width is below 1 or all weights are 0; when called, if the views differ in shape or the batch
+            holds one image.
 
     >>> import torch
     >>> from monai_anat.networks import ResNetBackbone
@@ -74,7 +74,7 @@ class VICRegMethod(SSLMethod):
         """Compute the terms of ``view_1`` and ``view_2`` (B, C, H, W[, D]).
 
         Args:
-            batch: what :class:`RandContrastViewsd` makes, collated.
+            batch: collated items of :class:`RandContrastViewsd`.
             progress: not used.
 
         Returns:
@@ -82,11 +82,11 @@ class VICRegMethod(SSLMethod):
 
         Raises:
             KeyError: if a view is missing.
-            ValueError: if the views differ in shape, or there is only one image in the batch of all processes.
+            ValueError: if the views differ in shape, or the batch of all processes holds one image.
         """
         view_1, view_2 = self.get_view_pair(batch, at_least=2)
         maps = self.forward_together(self.backbone, view_1, view_2)
-        # one after the other: each view is normalized by its own statistics
+        # one view at a time: each is normalized by its own statistics
         z_1, z_2 = (gather_rows(at_least_float32(self.expander(mean_token(feature_map)))) for feature_map in maps)
         terms = {
             term.__name__.removeprefix("vicreg_"): term
@@ -95,5 +95,5 @@ class VICRegMethod(SSLMethod):
         return {name: term(z_1, z_2) for name, term in terms.items() if name in self.loss_weights}
 
     def export_networks(self) -> dict[str, nn.Module]:
-        """Keep the backbone."""
+        """Return the backbone."""
         return {"encoder": self.backbone}

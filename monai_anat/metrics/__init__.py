@@ -1,4 +1,4 @@
-"""What a pre-trained encoder is measured by, as free functions of arrays and tensors."""
+"""Metrics of encoders and classifiers, as functions of arrays and tensors."""
 
 from monai_anat.metrics.calibration import Reliability, reliability
 from monai_anat.metrics.classification import area_under_pr, area_under_roc

@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say?"""
+"""Calibration of predicted probabilities."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predicted and observed shares of positives, bin by bin.
+    """Predicted and observed frequencies of positives per bin.
 
     Attributes:
-        predicted: (K,) mean probability in each bin that is not empty, ascending.
-        observed: (K,) share of positives among its images.
-        counts: (K,) its images.
-        error: expected calibration error: the mean over images of |predicted - observed| of their bin.
+        predicted: (K,) mean probability of each non-empty bin, ascending.
+        observed: (K,) share of positives in each bin.
+        counts: (K,) number of images in each bin.
+        error: expected calibration error, the mean over images of |predicted - observed| of their bin.
     """
 
     predicted: Floats
@@ -30,17 +30,21 @@ class Reliability:
 
 
 def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> Reliability:
-    """Compare probabilities with how often they came true (Guo et al., arXiv:1706.04599, equations 2 and 3).
+    """Compute a reliability curve and the expected calibration error.
 
-    Bins hold equally many images each: those of equal width are mostly empty for rare findings.
+    Guo et al., arXiv:1706.04599, equations 2 and 3. All bins hold the same number of images, since bins of equal width
+    are mostly empty for rare findings.
 
     Args:
-        labels: (N,) of 0 and 1; NaN is left out.
-        probabilities: (N,) in [0, 1].
-        bins: how many at most.
+        labels: (N,) labels 0 and 1; NaN is ignored.
+        probabilities: (N,) probabilities in [0, 1].
+        bins: largest number of bins.
+
+    Returns:
+        The curve, one entry per non-empty bin.
 
     Raises:
-        ValueError: for no known label, fewer than one bin, or numbers outside [0, 1].
+        ValueError: if no label is known, ``bins`` is below 1, or a number is out of range.
 
     >>> curve = reliability([0, 0, 1, 1], [0.1, 0.1, 0.6, 1.0], bins=2)
     >>> curve.predicted.round(3).tolist(), curve.observed.tolist(), round(curve.error, 3)
@@ -52,9 +56,9 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
     if not len(truth) or bins < 1 or not np.isin(truth, (0, 1)).all() or values.min() < 0 or values.max() > 1:
         raise ValueError(
             "labels must be 0, 1 or NaN and not all NaN, probabilities in [0, 1] and bins at least 1, got "
-            f"{len(truth)} known labels and bins={bins}; logits become probabilities by a sigmoid or softmax"
+            f"{len(truth)} known labels and bins={bins}; apply a sigmoid or softmax to logits first"
         )
-    # equal probabilities belong to one bin: bins end between different values
+    # equal probabilities share a bin, since bins end between different values
     edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf"))
     bin_of = np.searchsorted(edges, values, side="left")
     counts = np.bincount(bin_of)

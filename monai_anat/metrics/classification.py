@@ -1,4 +1,4 @@
-"""Areas under curves with weights, many sets of weights at once, as a bootstrap over patients needs them."""
+"""Weighted areas under the ROC and precision-recall curves, for many bootstrap resamples at once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ Floats = NDArray[np.float64]
 
 
 def area_under_roc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """Probability that a positive scores above a negative; ties count half.
+    """Compute the area under the ROC curve; ties count half.
 
     Args:
-        labels: (N,) of 0 and 1.
-        scores: (N,) larger for positives.
-        weights: (R, N) sets of weights; one set of ones by default.
+        labels: (N,) labels 0 and 1.
+        scores: (N,) scores, larger for positives.
+        weights: (R, N), weights of the samples in each of R resamples; a single set of ones by default.
 
     Returns:
-        (R,) areas; NaN for a set in which one of the classes has no weight.
+        (R,) areas; NaN for a resample without positives or without negatives.
+
+    Raises:
+        ValueError: if the shapes differ or a label is not 0 or 1.
 
     >>> area_under_roc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8]).tolist()
     [0.875]
@@ -31,15 +34,18 @@ def area_under_roc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | No
 
 
 def area_under_pr(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """Average precision: precision at each score, weighted by the recall that it adds.
+    """Compute the average precision: the precision at each score, weighted by the increase in recall.
 
     Args:
-        labels: (N,) of 0 and 1.
-        scores: (N,) larger for positives.
-        weights: (R, N) sets of weights; one set of ones by default.
+        labels: (N,) labels 0 and 1.
+        scores: (N,) scores, larger for positives.
+        weights: (R, N), weights of the samples in each of R resamples; a single set of ones by default.
 
     Returns:
-        (R,) areas; NaN for a set without positives or without negatives.
+        (R,) areas; NaN for a resample without positives or without negatives.
+
+    Raises:
+        ValueError: if the shapes differ or a label is not 0 or 1.
 
     >>> area_under_pr([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]).round(4).tolist()
     [0.8333]
@@ -54,12 +60,12 @@ def area_under_pr(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | Non
 
 
 def _by_score(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
-    """Weight of positives and of negatives at each distinct score, ascending, (R, T) each, and their sums (R, 2)."""
+    """Sum the weights of positives and negatives at each distinct score, ascending: (R, T) each, and totals (R, 2)."""
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or truth.ndim != 1 or not np.isin(truth, (0, 1)).all():
         raise ValueError(
-            f"labels must be (N,) of 0 and 1 and scores (N,), got shapes {truth.shape} and {values.shape}; "
-            "leave out uncertain labels first"
+            f"labels must be (N,) with values 0 and 1 and scores (N,), got shapes {truth.shape} and {values.shape}; "
+            "drop uncertain labels first"
         )
     weight = np.ones((1, len(values))) if weights is None else np.asarray(weights, dtype=np.float64)
     order = np.argsort(values, kind="stable")

@@ -1,16 +1,19 @@
-"""Clusters of directions, and how well clusters match structures."""
+"""Clustering of unit vectors, and assignment of clusters to structures."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 __all__ = ["MOST_ASSIGNMENTS", "assign_clusters", "spherical_kmeans"]
 
-#: ways to give clusters to structures that are tried at most
+#: largest number of assignments that are tried
 MOST_ASSIGNMENTS = 10**6
 
 Floats = NDArray[np.float64]
@@ -19,20 +22,23 @@ Floats = NDArray[np.float64]
 def spherical_kmeans(
     features: ArrayLike, clusters: int, *, restarts: int = 10, iterations: int = 50, seed: int = 0
 ) -> Floats:
-    """k-means of unit vectors by cosine (Dhillon and Modha, Machine Learning 2001).
+    """Cluster unit vectors by direction with scikit-learn's ``KMeans``.
+
+    For unit vectors the squared Euclidean distance is ``2 - 2 cos``, so k-means groups them by cosine similarity
+    (compare Dhillon and Modha, Machine Learning 2001).
 
     Args:
         features: (N, D) unit vectors.
-        clusters: k.
-        restarts: from other starts (k-means++); the one with the highest mean cosine is kept.
-        iterations: at most so many per start.
-        seed: of the starts.
+        clusters: number of clusters k.
+        restarts: number of k-means++ starts; the best result is kept.
+        iterations: largest number of iterations per start.
+        seed: random seed of the starts.
 
     Returns:
-        (k, D) unit vectors, the centers.
+        (k, D) unit vectors, the directions of the cluster centers.
 
     Raises:
-        ValueError: fewer vectors than clusters.
+        ValueError: if there are fewer vectors than clusters.
 
     >>> rows = np.array([[1.0, 0], [0.995, 0.0998], [0, 1.0], [0.0998, 0.995]])
     >>> centers = spherical_kmeans(rows, 2)
@@ -42,39 +48,29 @@ def spherical_kmeans(
     rows = np.asarray(features, dtype=np.float64)
     if not 1 <= clusters <= len(rows):
         raise ValueError(f"clusters must be between 1 and the number of features {len(rows)}, got {clusters}")
-    generator = np.random.default_rng(seed)
-    best, kept = -np.inf, np.empty(0)
-    for _ in range(restarts):
-        centers = _start(rows, clusters, generator)
-        previous = -np.inf
-        for _ in range(iterations):
-            similarity = rows @ centers.T
-            label = similarity.argmax(axis=1)
-            score = float(similarity.max(axis=1).mean())
-            if score <= previous + 1e-9:
-                break
-            previous = score
-            sums = np.eye(clusters)[label].T @ rows
-            length = np.linalg.norm(sums, axis=1, keepdims=True)
-            centers = np.where(length > 1e-12, sums / np.maximum(length, 1e-12), centers)  # an empty cluster stays
-        if previous > best:
-            best, kept = previous, centers
-    return kept
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct vectors than clusters
+        fitted = KMeans(clusters, n_init=restarts, max_iter=iterations, random_state=seed).fit(rows)
+    length = np.linalg.norm(fitted.cluster_centers_, axis=1, keepdims=True)
+    centers: Floats = fitted.cluster_centers_ / np.maximum(length, 1e-12)
+    return centers
 
 
 def assign_clusters(overlap: ArrayLike) -> NDArray[np.int64]:
-    """Give every cluster to a structure so that the mean IoU of the structures is highest; many clusters may share one.
+    """Assign every cluster to a structure so that the mean IoU of the structures is highest.
+
+    Several clusters may belong to one structure. All assignments are tried.
 
     Args:
-        overlap: (clusters, structures) pixels in common; the first structure is the background, whose IoU is not
-            counted. Every assignment is tried, so there may be no more than ``MOST_ASSIGNMENTS``: 12 clusters for two
-            structures and the background.
+        overlap: (clusters, structures), number of pixels in common. The first structure is the background, whose IoU is
+            excluded from the mean.
 
     Returns:
         (clusters,) structure of each cluster.
 
     Raises:
-        ValueError: for more.
+        ValueError: if there are more than ``MOST_ASSIGNMENTS`` assignments, which are 12 clusters for two structures
+            and the background.
 
     >>> assign_clusters([[90, 5, 0], [10, 50, 0], [5, 0, 40]]).tolist()
     [0, 1, 2]
@@ -93,15 +89,3 @@ def assign_clusters(overlap: ArrayLike) -> NDArray[np.int64]:
         score += common / np.maximum(truth[structure] + chosen @ size - common, 1e-12)
     best: NDArray[np.int64] = tried[score.argmax()]
     return best
-
-
-def _start(rows: Floats, clusters: int, generator: np.random.Generator) -> Floats:
-    """k-means++: each further center is drawn by its distance from those before it."""
-    chosen = [int(generator.integers(len(rows)))]
-    distance = np.maximum(1 - rows @ rows[chosen[0]], 0)
-    while len(chosen) < clusters:
-        total = distance.sum()
-        share = distance / total if total > 1e-12 else np.full(len(rows), 1 / len(rows))
-        chosen.append(int(generator.choice(len(rows), p=share)))
-        distance = np.minimum(distance, np.maximum(1 - rows @ rows[chosen[-1]], 0))
-    return rows[chosen]

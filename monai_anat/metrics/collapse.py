@@ -1,4 +1,4 @@
-"""Signs of collapse: embeddings that no longer differ between images, or differ in few directions only."""
+"""Effective rank and spread of embeddings, which show a collapse."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ __all__ = ["effective_rank", "feature_spread"]
 
 
 def effective_rank(embeddings: Tensor, center: bool = True) -> float:
-    r"""How many directions a set of embeddings really uses.
+    r"""Compute the effective number of dimensions that a set of embeddings uses.
 
-    The exponential of the entropy of the normalized singular values :math:`p_k = \sigma_k / \sum_j \sigma_j`
+    This is the exponential of the entropy of the normalized singular values :math:`p_k = \sigma_k / \sum_j \sigma_j`
     (Roy and Vetterli, EUSIPCO 2007; RankMe, arXiv:2210.02885, equation 1):
 
     .. math:: \exp\Bigl(-\sum_k p_k \log p_k\Bigr)
 
-    It lies between 1 (one direction) and ``min(N, D)`` (all directions equally); equal embeddings give 0. RankMe does
-    not center; here the mean is subtracted by default, because a large component that all images share is itself a
-    sign of collapse and must not hide the rest.
+    It lies between 1 (one direction) and ``min(N, D)`` (all directions equally). Equal embeddings give 0. RankMe does
+    not center the embeddings. Here the mean is subtracted by default, because a large component that all images share
+    is itself a sign of collapse and would hide the rest.
 
     Args:
         embeddings: (N, D), one row per image or token.
-        center: subtract the mean embedding first.
+        center: whether to subtract the mean embedding first.
 
     Raises:
-        ValueError: for another number of dimensions, or for numbers that are not finite.
+        ValueError: if the embeddings are not (N, D) or not finite.
 
     >>> effective_rank(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
     2.0
@@ -37,7 +37,7 @@ def effective_rank(embeddings: Tensor, center: bool = True) -> float:
     if center:
         rows = rows - rows.mean(dim=0)
     singular = torch.linalg.svdvals(rows)
-    # rounding in the storage format is no direction: without the floor, equal embeddings would seem to use them all
+    # rounding errors of the storage format are no directions; without this floor equal embeddings would use them all
     floor = largest * max(rows.shape) * torch.finfo(_precision(embeddings)).eps
     singular = singular[singular > floor]
     if singular.numel() == 0:
@@ -47,7 +47,7 @@ def effective_rank(embeddings: Tensor, center: bool = True) -> float:
 
 
 def feature_spread(embeddings: Tensor) -> float:
-    r"""How far unit-length embeddings stand apart: about 1 when they point everywhere, 0 when they are equal.
+    r"""Compute the spread of unit-length embeddings: about 1 for isotropic directions, 0 for equal embeddings.
 
     :math:`\sqrt{D}` times the mean over dimensions of the standard deviation of :math:`z / \lVert z \rVert` (SimSiam,
     arXiv:2011.10566, section 4.1, where :math:`1/\sqrt{D}` is the value of an isotropic Gaussian).
@@ -56,7 +56,7 @@ def feature_spread(embeddings: Tensor) -> float:
         embeddings: (N, D), one row per image or token.
 
     Raises:
-        ValueError: for another number of dimensions, or for numbers that are not finite.
+        ValueError: if the embeddings are not (N, D) or not finite.
 
     >>> round(feature_spread(torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))), 2)
     1.0
@@ -73,7 +73,7 @@ def _precision(embeddings: Tensor) -> torch.dtype:
 
 
 def _checked(embeddings: Tensor) -> Tensor:
-    """The embeddings in double precision, detached, on the CPU."""
+    """Check the embeddings and return them detached, in double precision, on the CPU."""
     if embeddings.ndim != 2 or embeddings.numel() == 0:
         raise ValueError(
             f"embeddings must be (N, D) with one row per image, got shape {tuple(embeddings.shape)}; "
@@ -81,5 +81,5 @@ def _checked(embeddings: Tensor) -> Tensor:
         )
     rows = embeddings.detach().to("cpu", torch.float64)
     if not torch.isfinite(rows).all():
-        raise ValueError("embeddings must be finite, got NaN or infinity; the network that made them has diverged")
+        raise ValueError("embeddings must be finite, got NaN or infinity; the network has diverged")
     return rows

@@ -1,4 +1,4 @@
-"""Landmarks that lung masks define, and how well dense features find them again in another patient."""
+"""Lung landmarks from masks, and landmark matching by dense features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
     "thorax_width",
 ]
 
-#: rows of :func:`lung_landmarks`; right and left are the patient's, so the right lung stands on the image's left
+#: rows of :func:`lung_landmarks`; right and left are those of the patient, whose right lung is on the image's left
 LUNG_LANDMARKS = (
     "right apex",
     "left apex",
@@ -31,20 +31,20 @@ LUNG_LANDMARKS = (
 
 
 def lung_landmarks(mask: Tensor, right: int = 1, left: int = 2) -> Tensor:
-    """Six points of the lung outline that a mask defines well: apices, lateral extremes, costophrenic corners.
+    """Compute six landmarks of the lung outline: apices, lateral extremes and costophrenic corners.
 
-    A frontal radiograph the right way up, the patient's right on the image's left. An apex is the middle of the lung's
-    top row, a lateral extreme the middle of its outermost column, a costophrenic corner the pixel that lies furthest
-    down and outwards at 45 degrees. A landmark that the image border cuts off, and every landmark of a lung that is
-    absent, is NaN.
+    The mask must be that of an upright frontal radiograph, with the patient's right on the image's left. An apex is the
+    middle of the top row of a lung, a lateral extreme the middle of its outermost column, and a costophrenic corner the
+    pixel furthest down and outward at 45 degrees. Landmarks at the image border and landmarks of an absent lung are
+    NaN.
 
     Args:
-        mask: (H, W) class numbers.
-        right: class of the right lung.
-        left: class of the left lung.
+        mask: (H, W), class numbers.
+        right: class number of the right lung.
+        left: class number of the left lung.
 
     Returns:
-        (6, 2) row and column in pixels, in the order of ``LUNG_LANDMARKS``; pixel centers have whole numbers.
+        (6, 2), row and column in pixels, in the order of ``LUNG_LANDMARKS``. Pixel centers have integer coordinates.
 
     Raises:
         ValueError: if the mask is not (H, W).
@@ -82,20 +82,21 @@ def match_landmarks(
     image_size: tuple[int, int],
     temperature: float = 0.05,
 ) -> Tensor:
-    """Find one patient's landmarks in another patient's image by the nearest neighbor of dense features.
+    """Find the landmarks of one image in another image by the nearest neighbor of dense features.
 
-    The feature at each landmark is read bilinearly and compared with every cell of the other map by cosine similarity;
-    the best cell is refined by a soft arg-max over its 3 x 3 neighborhood. Cell centers lie at (i + .5) cell sizes.
+    The feature at each landmark is interpolated bilinearly and compared with every cell of the other map by cosine
+    similarity. A soft arg-max over the 3 x 3 neighborhood refines the best cell. Cell centers lie at (i + 0.5) cell
+    sizes.
 
     Args:
-        feature_map: (D, h, w) features of the image in which the landmarks are known.
-        landmarks: (K, 2) row and column in pixels of that image; NaN rows stay NaN.
-        other_feature_map: (D, h, w) features of the image to search.
+        feature_map: (D, h, w), features of the image with known landmarks.
+        landmarks: (K, 2), row and column in pixels of that image; NaN rows stay NaN.
+        other_feature_map: (D, h, w), features of the image to search.
         image_size: height and width in pixels that both maps cover.
-        temperature: of the soft arg-max; 0 takes the center of the best cell.
+        temperature: temperature of the soft arg-max; 0 returns the center of the best cell.
 
     Returns:
-        (K, 2) row and column in pixels.
+        (K, 2), row and column in pixels.
 
     Raises:
         ValueError: if the two maps differ in shape.
@@ -114,15 +115,15 @@ def match_landmarks(
 
 
 def read_features(feature_map: Tensor, points: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Dense features at points, bilinear between the centers of cells.
+    """Interpolate dense features bilinearly at points.
 
     Args:
-        feature_map: (D, h, w).
-        points: (K, 2) row and column in pixels.
+        feature_map: features (D, h, w).
+        points: (K, 2), row and column in pixels.
         image_size: height and width in pixels that the map covers.
 
     Returns:
-        (K, D), NaN for undefined points.
+        (K, D), NaN for NaN points.
 
     >>> read_features(torch.arange(4.0).reshape(1, 2, 2), torch.tensor([[1.5, 3.5]]), (8, 8))
     tensor([[0.5000]])
@@ -138,16 +139,16 @@ def read_features(feature_map: Tensor, points: Tensor, image_size: tuple[int, in
 def search_landmarks(
     queries: Tensor, feature_maps: Iterable[Tensor], image_size: tuple[int, int], temperature: float = 0.05
 ) -> Tensor:
-    """Where the landmarks of several images stand in each of several others: :func:`match_landmarks` for all pairs.
+    """Find the landmarks of S images in each of N other images: :func:`match_landmarks` for all pairs.
 
     Args:
-        queries: (S, K, D) features at the landmarks of S images (:func:`read_features`); NaN rows stay NaN.
-        feature_maps: N maps (D, h, w) of the images to search, of which one at a time is held.
+        queries: (S, K, D), features at the landmarks of S images (:func:`read_features`); NaN rows stay NaN.
+        feature_maps: N maps (D, h, w) of the images to search; only one is in memory at a time.
         image_size: height and width in pixels that a map covers.
-        temperature: of the soft arg-max over the 3 x 3 neighborhood of the best cell; 0 takes its center.
+        temperature: temperature of the soft arg-max; 0 returns the center of the best cell.
 
     Returns:
-        (S, N, K, 2) row and column in pixels.
+        (S, N, K, 2), row and column in pixels.
 
     >>> feature_map = torch.eye(16).reshape(16, 4, 4)
     >>> search_landmarks(torch.eye(16)[6].reshape(1, 1, 16), [feature_map], (16, 16), temperature=0.0)
@@ -169,16 +170,16 @@ def search_landmarks(
 def mutual_landmarks(
     source_maps: Tensor, landmarks: Tensor, feature_maps: Iterable[Tensor], image_size: tuple[int, int]
 ) -> Tensor:
-    """Which landmarks are mutual nearest neighbors ("best buddies", Amir et al., arXiv:2112.05814).
+    """Find landmarks whose match is mutual ("best buddies", Amir et al., arXiv:2112.05814).
 
-    From the cell that is most similar to a landmark in another image the search goes back to the first image; it is
-    mutual if the cell found there is one of the four between which the landmark lies. Features that know nothing keep
-    up to one half of the landmarks by chance: the best of a row is the best of its column that often.
+    The cell of the other image that is most similar to a landmark is searched for in the first image. The match is
+    mutual if the cell found there is one of the four around the landmark. Uninformative features keep up to half of the
+    landmarks by chance, because the largest entry of a row is that often the largest of its column.
 
     Args:
-        source_maps: (S, D, h, w) of the images in which the landmarks are known.
-        landmarks: (S, K, 2) row and column in pixels.
-        feature_maps: N maps (D, h, w) of the other images, of which one at a time is held.
+        source_maps: (S, D, h, w), features of the images with known landmarks.
+        landmarks: (S, K, 2), row and column in pixels.
+        feature_maps: N maps (D, h, w) of the other images; only one is in memory at a time.
         image_size: height and width in pixels that a map covers.
 
     Returns:
@@ -205,15 +206,15 @@ def mutual_landmarks(
 
 
 def correspondence_error(found: Tensor, truth: Tensor, scale: float = 1.0) -> Tensor:
-    """Distance between found and true landmarks as a fraction of ``scale``; NaN where either is undefined.
+    """Compute the distance between found and true landmarks in units of ``scale``; NaN if either is NaN.
 
-    With one patient's own coordinates as ``found`` this is the same-position baseline, which is strong on aligned
-    radiographs.
+    If ``found`` holds the coordinates of the landmarks in the first image, this is the same-position baseline, which is
+    strong on aligned radiographs.
 
     Args:
-        found: (..., K, 2) row and column in pixels.
-        truth: (..., K, 2) row and column in pixels.
-        scale: what 1.0 means, in pixels: the image side, or the thorax width.
+        found: (..., K, 2), row and column in pixels.
+        truth: (..., K, 2), row and column in pixels.
+        scale: unit of the result in pixels, such as the thorax width or the image side.
 
     Raises:
         ValueError: if the scale is not positive.
@@ -222,13 +223,15 @@ def correspondence_error(found: Tensor, truth: Tensor, scale: float = 1.0) -> Te
     tensor([0.5000])
     """
     if not scale > 0:
-        raise ValueError(f"scale must be a positive length in pixels, got {scale}; the image side always serves")
+        raise ValueError(
+            f"scale must be a positive length in pixels, got {scale}; use the thorax width or the image side"
+        )
     distance: Tensor = torch.linalg.vector_norm(found - truth, dim=-1)
     return distance / scale
 
 
 def thorax_width(landmarks: Tensor) -> float:
-    """Pixels from the right to the left lateral extreme of :func:`lung_landmarks`; NaN where one is missing.
+    """Compute the distance in pixels between the lateral extremes of :func:`lung_landmarks`; NaN if one is missing.
 
     >>> thorax_width(torch.tensor([[0.0, 0], [0, 0], [40, 10], [45, 90], [0, 0], [0, 0]]))
     80.0
@@ -237,19 +240,19 @@ def thorax_width(landmarks: Tensor) -> float:
 
 
 def _similarity(queries: Tensor, feature_map: Tensor) -> Tensor:
-    """Cosines of (S, K, D) features with every cell of a (D, h, w) map, (S, K, h, w)."""
+    """Cosine similarity (S, K, h, w) of features (S, K, D) with every cell of a map (D, h, w)."""
     return torch.einsum("skd,dhw->skhw", F.normalize(queries, dim=2), F.normalize(feature_map.float(), dim=0))
 
 
 def _best_cells(similarity: Tensor) -> Tensor:
-    """Row and column of the largest value of each (h, w) map, (S, K, 2)."""
+    """Row and column (S, K, 2) of the largest value of each map (h, w)."""
     best = similarity.flatten(2).argmax(dim=2)
     width = similarity.shape[3]
     return torch.stack([best // width, best % width], dim=2).float()
 
 
 def _refine(similarity: Tensor, found: Tensor, temperature: float) -> Tensor:
-    """Soft arg-max in the 3 x 3 neighborhood of each best cell: (K, h, w), (K, 2) -> (K, 2) in cells."""
+    """Soft arg-max over the 3 x 3 neighborhood of each best cell: (K, h, w), (K, 2) -> (K, 2) in cells."""
     offsets = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))  # (9, 2)
     around = found.long()[:, None] + offsets  # (K, 9, 2)
     limit = torch.tensor(similarity.shape[1:])

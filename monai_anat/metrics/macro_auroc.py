@@ -1,4 +1,4 @@
-"""The area under the ROC curve while a classifier trains: over batches, processes and labels that may be unknown."""
+"""Macro-averaged AUROC metric for training loops."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 class MacroAUROCMetric(CumulativeIterationMetric):
-    """Mean over classes of the area under the ROC curve, each of one class against the rest.
+    """Mean over classes of the one-versus-rest area under the ROC curve.
 
-    Unknown (NaN) and smoothed labels are left out label by label. A class all of whose known labels are alike has no
-    area: it is left out of the mean, and the log names it once. Without any class that has one, the value is 0.5, that
-    of scores which know nothing. Predictions and labels of all batches and processes are in ``get_buffer()``.
+    Unknown (NaN) and smoothed labels are ignored individually. If all known labels of a class are equal, its area is
+    undefined: the class is excluded from the mean and named once in the log. If no class has an area, the value is 0.5,
+    as for random scores. ``get_buffer()`` returns the predictions and labels of all batches and processes.
 
     Args:
-        class_names: for the log; numbers by default.
+        class_names: names of the classes in the log; by default their numbers.
 
     >>> metric = MacroAUROCMetric(["Mass", "Hernia"])
     >>> _ = metric(torch.tensor([[0.9, 0.1], [0.2, 0.1]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
@@ -46,10 +46,10 @@ class MacroAUROCMetric(CumulativeIterationMetric):
         return y_pred.float(), y.float()
 
     def aggregate(self) -> Tensor:
-        """The mean area, float32."""
+        """Compute the mean area, float32."""
         buffer = self.get_buffer()  # type: ignore[no-untyped-call]
         if buffer is None:
-            raise ValueError("no prediction was given yet; call the metric on predictions and labels first")
+            raise ValueError("there are no predictions yet; call the metric on predictions and labels first")
         scores, labels = (np.asarray(part.cpu(), dtype=np.float64) for part in buffer)
         areas, one_sided = [], []
         for index in range(labels.shape[1]):
@@ -59,8 +59,6 @@ class MacroAUROCMetric(CumulativeIterationMetric):
             else:
                 areas.append(area_under_roc(labels[known, index], scores[known, index])[0])
         if one_sided and not self._told:
-            logger.warning(
-                f"left out of the mean area, because only one kind of image is there: {', '.join(one_sided)}"
-            )
+            logger.warning(f"excluded from the mean AUROC, because all known labels are equal: {', '.join(one_sided)}")
             self._told = True
         return torch.tensor(float(np.mean(areas)) if areas else 0.5)

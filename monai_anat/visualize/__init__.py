@@ -1,4 +1,4 @@
-"""Arrays to matplotlib figures; nothing here shows or saves one."""
+"""Figures of arrays with matplotlib. The functions return figures and neither show nor save them."""
 
 from monai_anat.visualize.attributions import draw_attributions
 from monai_anat.visualize.calibration import draw_calibration

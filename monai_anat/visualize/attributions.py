@@ -1,4 +1,4 @@
-"""Where in a radiograph a classifier found its answer."""
+"""Attribution maps over radiographs."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from monai_anat.visualize.figures import Stack, as_gray, equal_lengths, picture_
 
 __all__ = ["draw_attributions"]
 
-#: opacity where a map is largest: the radiograph below stays visible
+#: opacity at the largest value of a map, at which the radiograph below is still visible
 STRONGEST = 0.4
 
 
 def draw_attributions(
     images: Stack, maps: Stack, captions: Sequence[str] | None = None, columns: int = 4, title: str = ""
 ) -> Figure:
-    """Pairs of panels: the radiograph, and the same with its map in color, stronger where the map is larger.
+    """Draw pairs of panels: a radiograph, and the same radiograph under its attribution map.
 
-    A color bar beside the first row stands for all maps, each from its own smallest to its own largest value.
+    Each map is scaled from its smallest to its largest value. One color bar beside the first row serves all maps.
 
     Args:
-        images: (H, W) or (C, H, W) each.
-        maps: (H, W) each, of any range; a constant map stays without color.
-        captions: a text above each pair, such as the class and its probability.
-        columns: pairs per row.
-        title: stands above all panels.
+        images: images (H, W) or (C, H, W).
+        maps: attribution maps (H, W) of any range; a constant map is not colored.
+        captions: text above each pair, such as the class and its probability.
+        columns: number of pairs per row.
+        title: title of the figure.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: if the lists differ in length, or a map and its image in size.
+        ValueError: if the lists differ in length, or a map differs from its image in size.
 
     >>> len(draw_attributions([np.eye(8)], [np.ones((8, 8))], ["Mass, 80 %"]).axes)
     2
@@ -55,12 +58,12 @@ def draw_attributions(
         panels[index, 1].imshow(strength, cmap=colors, vmin=0, vmax=1)
     last = panels[columns - 1, 1]
     bar = figure.colorbar(last.images[1], cax=last.inset_axes((1.05, 0, 0.05, 1)))
-    bar.set_ticks([0, 1], labels=["counted\nleast", "counted\nmost"], fontsize=8)
+    bar.set_ticks([0, 1], labels=["lowest", "highest"], fontsize=8)
     return figure
 
 
 def _colors() -> ListedColormap:
-    """Yellow to red, from transparent to the strongest cover."""
+    """Color map from transparent yellow to opaque red."""
     values = np.linspace(0, 1, 256)
     colors = colormaps["autumn_r"](values)  # (256, 4)
     colors[:, 3] = STRONGEST * values

@@ -1,4 +1,4 @@
-"""Predicted against observed shares of positives."""
+"""Calibration curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from monai_anat.visualize.figures import PALETTE
+from monai_anat.visualize.figures import PALETTE, plain_text
 
 __all__ = ["draw_calibration"]
 
@@ -20,18 +20,21 @@ def draw_calibration(
     captions: Mapping[str, str] | None = None,
     columns: int = 4,
 ) -> Figure:
-    """One panel per class: the share of positives that was predicted, and the share that was there.
+    """Draw one calibration curve per class: observed against predicted frequency of positives.
 
-    A point is a bin of images, its area their number. On the gray diagonal probabilities mean what they say; below it
-    the classifier promises too much, above it too little.
+    Each point is a bin, and its area is proportional to the number of images in it. A perfectly calibrated classifier
+    lies on the gray diagonal; below it the classifier is overconfident, above it underconfident.
 
     Args:
-        curves: class -> (predicted, observed, counts), each (K,).
-        captions: class -> a second line above its panel, such as the calibration error.
-        columns: panels per row.
+        curves: class name -> (predicted, observed, counts), each (K,).
+        captions: class name -> second line of the panel title, such as the calibration error.
+        columns: number of panels per row.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: if there is no curve, or its three rows differ in length.
+        ValueError: if there is no curve, or its three arrays differ in length.
 
     >>> len(draw_calibration({"Mass": ([0.1, 0.8], [0.0, 1.0], [5, 5])}).axes)
     1
@@ -49,7 +52,7 @@ def draw_calibration(
         predicted, observed, counts = (np.asarray(part, dtype=np.float64) for part in curve)
         if not len(predicted) == len(observed) == len(counts) > 0:
             raise ValueError(
-                f"predicted, observed and counts of {name} must be equally long and not empty, got lengths "
+                f"predicted, observed and counts of {name} must have the same, positive length, got lengths "
                 f"{len(predicted)}, {len(observed)} and {len(counts)}"
             )
         axis.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, zorder=1)
@@ -57,7 +60,7 @@ def draw_calibration(
         axis.scatter(predicted, observed, s=12 + 90 * counts / counts.sum(), color=PALETTE[5], zorder=3)
         _dress(axis, [name, *([captions[name]] if captions and name in captions else [])])
     for axis in axes[:, 0]:
-        axis.set_ylabel("observed share", fontsize=8)
+        axis.set_ylabel("observed frequency", fontsize=8)
     for axis in axes.flat[max(0, len(curves) - columns) : len(curves)]:
         axis.set_xlabel("predicted probability", fontsize=8)
     return figure
@@ -67,4 +70,4 @@ def _dress(axis: Axes, lines: Sequence[str]) -> None:
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_title("\n".join(lines), fontsize=9)
+    axis.set_title(plain_text("\n".join(lines)), fontsize=9)

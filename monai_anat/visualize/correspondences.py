@@ -1,4 +1,4 @@
-"""The same anatomy in two patients, as the features see it."""
+"""Landmark correspondence between two images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
-from monai_anat.visualize.figures import PALETTE, picture_panels, show_gray
+from monai_anat.visualize.figures import PALETTE, picture_panels, plain_text, show_gray
 
 __all__ = ["draw_correspondence"]
 
@@ -23,16 +23,19 @@ def draw_correspondence(
     names: Sequence[str] | None = None,
     titles: tuple[str, str] = ("one patient", "another patient"),
 ) -> Figure:
-    """Landmarks of one patient joined by lines to the places where the features find them in another.
+    """Draw landmarks of one image, joined by arrows to their matches in another image.
 
     Args:
-        image: (H, W) or (C, H, W), the image with known landmarks.
-        landmarks: (K, 2) row and column in its pixels; NaN rows are left out.
-        other_image: the image that was searched.
-        found: (K, 2) row and column in its pixels.
-        truth: (K, 2) where the landmarks really are, drawn as rings, with a short line to what was found.
-        names: of the landmarks, for the legend.
-        titles: above the two images.
+        image: image (H, W) or (C, H, W) with known landmarks.
+        landmarks: (K, 2), row and column in its pixels; NaN rows are not drawn.
+        other_image: image that was searched.
+        found: (K, 2), matches, row and column in its pixels.
+        truth: (K, 2), true positions, drawn as rings with a dotted line to the match.
+        names: names of the landmarks for the legend.
+        titles: titles of the two panels.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: if landmarks, found and truth differ in shape.
@@ -54,7 +57,7 @@ def draw_correspondence(
         if np.isnan(start[index]).any() or np.isnan(end[index]).any():
             continue
         color = PALETTE[index % len(PALETTE)]
-        name = names[index] if names is not None else None
+        name = plain_text(names[index]) if names is not None else None
         axes[0, 0].plot(
             start[index, 1], start[index, 0], "o", color=color, markeredgecolor="black", markersize=6, label=name
         )

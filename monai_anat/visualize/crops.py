@@ -1,4 +1,4 @@
-"""Two overlapping crops of one grid, with the cells that show the same anatomy."""
+"""Overlapping grid crops and their matching cells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_anat.visualize.figures import ACCENT, as_gray, picture_panels, show_g
 
 __all__ = ["draw_overlapping_crops"]
 
-_NUMBERED = 9  # more numbers than this are clutter
+_NUMBERED = 9  # largest number of numbered cells
 
 
 def draw_overlapping_crops(
@@ -27,19 +27,22 @@ def draw_overlapping_crops(
     image: Any = None,
     corners: Any = None,
 ) -> Figure:
-    """Two crops of one image side by side; matching cells have the same color, some of them the same number.
+    """Draw two crops of one image side by side. Matching cells have the same color, and some the same number.
 
     Args:
-        view_1: (H, W) or (C, H, W), the first crop.
-        view_2: the second crop, of the same size.
-        correspondence: (N,) index in view 2 of each cell of view 1, row-major, or -1, as
-            ``transforms.geometry.match_cells`` gives it.
-        grid_size: cells per side, or (rows, columns).
-        image: (H, W) or (C, H, W), the source; drawn first, with both crops framed, where ``corners`` is given too.
-        corners: (2, 2) row and column of the upper left pixel of both crops in the source image.
+        view_1: first crop (H, W) or (C, H, W).
+        view_2: second crop of the same size.
+        correspondence: (N,), map from each cell of view 1 to its matching cell in view 2, row-major, or -1, as returned
+            by ``transforms.geometry.match_cells``.
+        grid_size: number of cells per side, or (rows, columns).
+        image: source image (H, W) or (C, H, W). It is drawn with both crops framed if ``corners`` is also given.
+        corners: (2, 2), row and column of the upper left pixel of each crop in the source image.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: if the correspondence has another length than the grid has cells.
+        ValueError: if the length of the correspondence differs from the number of cells.
 
     >>> import torch
     >>> view = torch.rand(1, 8, 8)
@@ -69,7 +72,7 @@ def draw_overlapping_crops(
         (panels[0], view_1, matched, "crop 1", ACCENT[0]),
         (panels[1], view_2, partner[matched], "crop 2", ACCENT[1]),
     ):
-        show_gray(panel, view, f"{name}: {matched.size} of {partner.size} cells have a partner")
+        show_gray(panel, view, f"{name}: {matched.size} of {partner.size} cells match")
         _draw_grid(panel, (rows, columns), cell)
         for index, color in zip(cells, colors, strict=True):
             _fill(panel, index, columns, cell, color)
@@ -80,7 +83,7 @@ def draw_overlapping_crops(
 
 
 def _colors(matched: NDArray[Any], columns: int) -> list[tuple[float, float, float]]:
-    """A color per matched cell: hue by column, brightness by row, so that neighbors look alike."""
+    """One color per matched cell: the hue depends on the column and the brightness on the row."""
     if matched.size == 0:
         return []
     row, column = matched // columns, matched % columns
@@ -91,7 +94,7 @@ def _colors(matched: NDArray[Any], columns: int) -> list[tuple[float, float, flo
 
 
 def _numbered(matched: NDArray[Any], columns: int) -> list[int]:
-    """Positions in ``matched`` of a few cells that are spread over the overlap."""
+    """Positions in ``matched`` of a few cells spread over the overlap."""
     if matched.size <= _NUMBERED:
         return list(range(matched.size))
     row, column = matched // columns, matched % columns

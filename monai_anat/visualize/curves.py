@@ -1,4 +1,4 @@
-"""How a run went: one panel per logged quantity."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from monai_anat.visualize.figures import LINE_COLORS
+from monai_anat.visualize.figures import LINE_COLORS, plain_text
 
 __all__ = ["draw_curves"]
 
@@ -17,16 +17,19 @@ __all__ = ["draw_curves"]
 def draw_curves(
     history: Sequence[Mapping[str, float]], names: Sequence[str] | None = None, x: str = "step", columns: int = 3
 ) -> Figure:
-    """Each logged quantity against the step: every value pale, a running median over it.
+    """Draw each logged quantity against the step, with its running median.
 
     Args:
-        history: one mapping per logged step; keys may come and go.
-        names: quantities to draw, in this order; by default all but ``x`` and ``epoch`` that are numbers.
-        x: the key of the horizontal axis.
-        columns: panels per row.
+        history: one mapping per logged step; not every step needs every key.
+        names: quantities to draw, in this order; by default all numbers except ``x`` and ``epoch``.
+        x: key of the horizontal axis.
+        columns: number of panels per row.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: if nothing in the history can be drawn.
+        ValueError: if the history holds nothing to draw.
 
     >>> figure = draw_curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
     >>> figure.axes[0].get_title(loc="left")
@@ -49,7 +52,7 @@ def draw_curves(
         smooth = _running_median(points[:, 1])
         axis.plot(points[:, 0], points[:, 1], color=color, alpha=0.3, linewidth=0.8)
         axis.plot(points[:, 0], smooth, color=color, linewidth=1.8)
-        axis.set_title(name.replace("_", " "), fontsize=9, loc="left")
+        axis.set_title(plain_text(name.replace("_", " ")), fontsize=9, loc="left")
         axis.annotate(
             f"{smooth[-1]:.3g}", (points[-1, 0], smooth[-1]), fontsize=8, ha="right", va="bottom", color=color
         )
@@ -61,7 +64,7 @@ def draw_curves(
 
 
 def _series(history: Sequence[Mapping[str, float]], x: str, name: str) -> NDArray[np.float64]:
-    """(points, 2) of the rows that hold finite numbers under both keys."""
+    """Points (N, 2) of the rows with finite numbers under both keys."""
     points = []
     for row in history:
         pair = (row.get(x), row.get(name))
@@ -71,6 +74,6 @@ def _series(history: Sequence[Mapping[str, float]], x: str, name: str) -> NDArra
 
 
 def _running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median over a window of a twentieth of the curve, the window shrinking at the ends."""
+    """Running median over a twentieth of the curve; the window shrinks at the ends."""
     reach = max(1, len(values) // 40)
     return np.asarray([np.median(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))])

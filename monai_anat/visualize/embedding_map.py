@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, colored by what they show."""
+"""Scatter plots of embeddings in two dimensions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monai_anat.visualize.figures import PALETTE
+from monai_anat.visualize.figures import PALETTE, plain_text
 
 __all__ = ["draw_embedding_map"]
 
@@ -17,16 +17,19 @@ _MARKS = "osD^vP"
 
 
 def draw_embedding_map(points: Any, labels: Sequence[int], names: Sequence[str], title: str = "") -> Figure:
-    """A scatter plot; color and mark together tell the labels apart.
+    """Draw a scatter plot of embeddings. Each label has its own combination of color and marker.
 
     Args:
-        points: (N, 2), as t-SNE gives them; the axes have no meaning.
-        labels: (N,) number of each point's name.
-        names: for the legend.
-        title: stands above.
+        points: (N, 2), such as the output of t-SNE.
+        labels: (N,), index of each point's name.
+        names: names for the legend.
+        title: title of the figure.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: if there is not one label for each point.
+        ValueError: if the number of labels differs from the number of points.
 
     >>> len(draw_embedding_map([[0.0, 1.0], [1.0, 0.0]], [0, 1], ["right apex", "left apex"]).axes)
     1
@@ -47,11 +50,11 @@ def draw_embedding_map(points: Any, labels: Sequence[int], names: Sequence[str],
             marker=_MARKS[number // len(PALETTE) % len(_MARKS)],
             edgecolors="black",
             linewidths=0.3,
-            label=name if len(chosen) and len(names) <= 24 else None,
+            label=plain_text(name) if len(chosen) and len(names) <= 24 else None,
         )
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.set_title(title, fontsize=10)
+    axis.set_title(plain_text(title), fontsize=10)
     if axis.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure

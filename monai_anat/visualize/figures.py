@@ -1,4 +1,4 @@
-"""What every picture shares: panels without pyplot's global state, gray images, and bytes at the end."""
+"""Panels, gray images and PNG encoding, without the global state of pyplot."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ __all__ = [
     "encode_png",
     "equal_lengths",
     "picture_panels",
+    "plain_text",
     "rasterize",
     "show_gray",
 ]
@@ -30,28 +31,28 @@ __all__ = [
 #: several images or masks: a list of them, or one array or tensor with a batch dimension
 Stack = Sequence[Any] | NDArray[Any] | torch.Tensor
 
-#: colors that stay apart for color-blind readers and on gray images (after Okabe and Ito)
+#: colors that color-blind readers can distinguish, also on gray images (after Okabe and Ito)
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00", "#999999")
-#: first and second of a pair: crop 1 and crop 2, right and left lung
+#: colors of a pair: crop 1 and crop 2, right and left lung
 ACCENT = (PALETTE[0], PALETTE[1])
-#: for lines on white, the strongest first
+#: colors of lines on white, strongest first
 LINE_COLORS = tuple(PALETTE[number] for number in (5, 6, 2, 3, 0, 1, 7))
 
 
 def picture_panels(
     rows: int, columns: int, panel_size: float = 3.0, aspect: float = 1.0, title: str = ""
 ) -> tuple[Figure, NDArray[Any]]:
-    """A white figure with a grid of panels without axes.
+    """Create a white figure with a grid of panels without axes.
 
     Args:
-        rows: panels from top to bottom.
-        columns: panels from left to right.
+        rows: number of rows.
+        columns: number of columns.
         panel_size: width of a panel in inches.
         aspect: height of a panel divided by its width.
-        title: stands above all panels.
+        title: title of the figure.
 
     Returns:
-        the figure and its axes as an array (rows, columns).
+        The figure and its axes as an array (rows, columns).
 
     >>> figure, axes = picture_panels(2, 3)
     >>> axes.shape
@@ -68,15 +69,22 @@ def picture_panels(
     for axis in axes.flat:
         axis.set_axis_off()
     if title:
-        figure.suptitle(title, fontsize=11, fontweight="bold")
+        figure.suptitle(plain_text(title), fontsize=11, fontweight="bold")
     return figure, axes
 
 
 def as_gray(image: Any, name: str = "image") -> NDArray[np.float32]:
-    """One image as (H, W) float32; takes arrays and tensors (H, W), (1, H, W) or (C, H, W), of which the mean is shown.
+    """Convert an image to a float32 array (H, W).
+
+    Args:
+        image: array or tensor (H, W) or (C, H, W); channels are averaged.
+        name: name of the image in the error message.
+
+    Returns:
+        The array.
 
     Raises:
-        ValueError: for another number of dimensions.
+        ValueError: if the image has another number of dimensions.
 
     >>> as_gray(torch.zeros(1, 4, 5)).shape
     (4, 5)
@@ -94,24 +102,27 @@ def as_gray(image: Any, name: str = "image") -> NDArray[np.float32]:
 def show_gray(
     axis: Axes, image: Any, title: str = "", limits: tuple[float, float] | None = None
 ) -> NDArray[np.float32]:
-    """Draw one radiograph on a panel, air dark and bone bright, and return its pixels.
+    """Draw a radiograph on a panel, air dark and bone bright.
 
     Args:
         axis: the panel.
-        image: (H, W) or (C, H, W).
-        title: stands above the panel.
+        image: image (H, W) or (C, H, W).
+        title: title of the panel.
         limits: values of black and white; by default the smallest and largest value of the image.
+
+    Returns:
+        The pixels (H, W).
     """
     pixels = as_gray(image)
     low, high = limits or (float(pixels.min()), float(pixels.max()))
     axis.imshow(pixels, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="lanczos")
     if title:
-        axis.set_title(title, fontsize=9)
+        axis.set_title(plain_text(title), fontsize=9)
     return pixels
 
 
 def encode_png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as the bytes of a PNG file.
+    """Encode a figure as the bytes of a PNG file.
 
     >>> encode_png(picture_panels(1, 1)[0])[1:4]
     b'PNG'
@@ -122,7 +133,7 @@ def encode_png(figure: Figure, dpi: int = 110) -> bytes:
 
 
 def rasterize(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
-    """The figure as (3, H, W) uint8, the form in which TensorBoard takes images.
+    """Render a figure as a uint8 array (3, H, W), the format of TensorBoard.
 
     >>> rasterize(picture_panels(1, 1)[0]).shape[0]
     3
@@ -131,11 +142,20 @@ def rasterize(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
         return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
 
 
+def plain_text(text: str) -> str:
+    """Escape a text for matplotlib, which would read what stands between two dollar signs as mathematics.
+
+    >>> plain_text("apex $1 to $2")
+    'apex \\\\$1 to \\\\$2'
+    """
+    return text.replace("$", r"\$")
+
+
 def equal_lengths(**lists: Stack) -> int:
-    """The common length of several lists of samples.
+    """Return the common length of several lists of samples.
 
     Raises:
-        ValueError: if they differ, or if they are empty.
+        ValueError: if the lengths differ or are 0.
     """
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():

@@ -1,4 +1,4 @@
-"""Values with their intervals, one beside another."""
+"""Metric values with confidence intervals, per encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from monai_anat.visualize.figures import LINE_COLORS
+from monai_anat.visualize.figures import LINE_COLORS, plain_text
 
 __all__ = ["draw_intervals"]
 
@@ -25,16 +25,19 @@ def draw_intervals(
     references: Mapping[str, Mapping[str, float | Mapping[str, float]]] | None = None,
     titles: Sequence[str] | None = None,
 ) -> Figure:
-    """One panel per metric, one dot with its interval per encoder.
+    """Draw one panel per metric, with a dot and an interval per encoder.
 
     Args:
-        groups: metric -> encoder -> value, low and high; None where there is no interval.
-        references: metric -> name of a baseline -> value, drawn as a dashed line, or encoder -> value, drawn beside
-            each encoder where they differ; one legend serves all panels.
-        titles: above the panels; the metrics' names if not given.
+        groups: metric -> encoder -> (value, low, high); low and high are None if there is no interval.
+        references: metric -> baseline -> value, drawn as a dashed line. A mapping encoder -> value is drawn beside each
+            encoder. One legend serves all panels.
+        titles: titles of the panels; by default the names of the metrics.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: if there is no metric, or the titles are not as many.
+        ValueError: if there is no metric, or the number of titles does not match the number of metrics.
 
     >>> figure = draw_intervals({"Dice": {"a": (0.8, 0.7, 0.9), "b": (0.7, None, None)}}, {"Dice": {"position": 0.5}})
     >>> len(figure.axes)
@@ -42,7 +45,9 @@ def draw_intervals(
     """
     names = list(groups)
     if not names or (titles is not None and len(titles) != len(names)):
-        raise ValueError(f"groups must hold a metric, and titles one name each, got {names} and {titles}")
+        raise ValueError(
+            f"groups must hold at least one metric, and titles one entry per metric, got {names} and {titles}"
+        )
     encoders = list(dict.fromkeys(name for values in groups.values() for name in values))
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
@@ -51,7 +56,7 @@ def draw_intervals(
     styles = dict(zip(baselines, cycle(_STYLES), strict=False))
     figure = Figure(
         figsize=(2.5 * columns, rows * height + 0.25 * bool(baselines)),
-        layout=ConstrainedLayoutEngine(h_pad=0.08),  # so that no title touches the numbers above it
+        layout=ConstrainedLayoutEngine(h_pad=0.08),  # keeps titles clear of the tick labels above them
         facecolor="white",
     )
     FigureCanvasAgg(figure)
@@ -62,16 +67,19 @@ def draw_intervals(
         _panel(axis, groups[metric], encoders)
         for name, value in (references or {}).get(metric, {}).items():
             _line(axis, value, encoders, styles[name])
-        axis.set_title(metric if titles is None else titles[number], fontsize=9)
+        axis.set_title(plain_text(metric if titles is None else titles[number]), fontsize=9)
         axis.tick_params(labelsize=8, left=number % columns == 0, labelleft=number % columns == 0)
     if baselines:
-        lines = [Line2D([], [], color=_SOFT, linestyle=styles[name], linewidth=1.0, label=name) for name in baselines]
+        lines = [
+            Line2D([], [], color=_SOFT, linestyle=styles[name], linewidth=1.0, label=plain_text(name))
+            for name in baselines
+        ]
         figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False)
     return figure
 
 
 def _line(axis: Any, value: float | Mapping[str, float], encoders: Sequence[str], style: Any) -> None:
-    """One baseline: a line through the panel, or one beside each encoder where each has its own."""
+    """Draw one baseline: a line through the panel, or one beside each encoder if the values differ."""
     own = dict.fromkeys(encoders, value) if isinstance(value, (int, float)) else value
     if len(set(own.values())) == 1:
         axis.axvline(next(iter(own.values())), color=_SOFT, linestyle=style, linewidth=1.0)
@@ -90,7 +98,7 @@ def _panel(axis: Any, values: Mapping[str, Any], encoders: Sequence[str]) -> Non
         if low is not None and high is not None:
             axis.plot([low, high], [place, place], color=color, linewidth=2.2, solid_capstyle="round")
         axis.plot([value], [place], "o", color=color, markeredgecolor="black", markeredgewidth=0.6, markersize=6)
-    axis.set_yticks(range(len(encoders)), encoders)
+    axis.set_yticks(range(len(encoders)), [plain_text(name) for name in encoders])
     axis.set_ylim(len(encoders) - 0.5, -0.5)
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.grid(axis="x", color="#dde3ea", linewidth=0.7)

@@ -1,4 +1,4 @@
-"""A score against the number of labels, one line per encoder and way of using it."""
+"""Learning curves over the number of labels."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from monai_anat.visualize.figures import LINE_COLORS
+from monai_anat.visualize.figures import LINE_COLORS, plain_text
 
 __all__ = ["draw_label_curves"]
 
 _STYLES = ((0, ()), (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
-_REACH = 0.012  # by how much of the axis lines stand apart, so that no interval hides another one
+_REACH = 0.012  # horizontal offset between curves as a share of the axis, so that intervals do not overlap
 
-#: x, value, low and high; None where there is no interval
+#: number of labels, value, low and high; low and high are None if there is no interval
 Point = tuple[float, float, float | None, float | None]
 
 
 def draw_label_curves(
     curves: Mapping[str, Mapping[str, Sequence[Point]]], x_label: str = "labeled images", y_label: str = ""
 ) -> Figure:
-    """Curves over a logarithmic number of labels, with intervals.
+    """Draw scores with intervals against the number of labels on a logarithmic axis.
 
     Args:
-        curves: encoder (its color) -> way of using it (its style; "" where there is one way) -> points.
-        x_label: below the axis.
-        y_label: beside it.
+        curves: encoder (color) -> setting, such as frozen or fine-tuned (line style) -> points. Use "" for a single
+            setting.
+        x_label: label of the horizontal axis.
+        y_label: label of the vertical axis.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: if there is no point, or a number of labels is not positive.
@@ -76,9 +80,9 @@ def draw_label_curves(
 
 
 def _legend(encoders: Sequence[str], ways: Sequence[str]) -> list[Line2D]:
-    """One entry per color, and one per style where there are several."""
+    """Legend entries: one per color, and one per line style if there are several."""
     colors = [
-        Line2D([], [], color=color, marker="o", markersize=4, label=encoder)
+        Line2D([], [], color=color, marker="o", markersize=4, label=plain_text(encoder))
         for encoder, color in zip(encoders, cycle(LINE_COLORS), strict=False)
     ]
     styles = [

@@ -1,4 +1,4 @@
-"""Predicted and true masks on the radiographs that they belong to."""
+"""Predicted and true masks over radiographs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from monai_anat.visualize.figures import PALETTE, Stack, equal_lengths, picture_panels, show_gray
+from monai_anat.visualize.figures import PALETTE, Stack, equal_lengths, picture_panels, plain_text, show_gray
 
 __all__ = ["draw_segmentations"]
 
@@ -27,18 +27,21 @@ def draw_segmentations(
     captions: Sequence[str] | None = None,
     columns: int = 6,
 ) -> Figure:
-    """One panel per image: each predicted structure tinted and outlined in its color, the true outline dashed white.
+    """Draw one panel per image: predicted structures in color, true outlines as dashed white lines.
 
     Args:
-        images: (H, W) or (C, H, W) each.
-        predictions: (H, W) class numbers each.
-        truths: (H, W) class numbers each, where they are known.
+        images: images (H, W) or (C, H, W).
+        predictions: predicted masks (H, W) of class numbers.
+        truths: true masks (H, W) of class numbers, if known.
         class_names: name of each class; class 0 is not drawn.
-        captions: a text above each panel, such as its Dice.
-        columns: panels per row.
+        captions: text above each panel, such as its Dice score.
+        columns: number of panels per row.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: if the lists differ in length, or a mask and its image in size.
+        ValueError: if the lists differ in length, or a mask differs from its image in size.
 
     >>> mask = np.zeros((8, 8), int); mask[2:6, 2:6] = 1
     >>> len(draw_segmentations([np.eye(8)], [mask], [mask]).axes)
@@ -60,11 +63,11 @@ def draw_segmentations(
             for number in range(1, len(class_names)):
                 _outline(axis, true == number, _TRUTH, "--")
     entries = [
-        Line2D([], [], color=PALETTE[(number - 1) % len(PALETTE)], linewidth=2, label=name)
+        Line2D([], [], color=PALETTE[(number - 1) % len(PALETTE)], linewidth=2, label=plain_text(name))
         for number, name in enumerate(class_names[1:], start=1)
     ]
     if truths is not None:
-        entries.append(Line2D([], [], color="#888888", linestyle="--", label="reader's outline (white)"))
+        entries.append(Line2D([], [], color="#888888", linestyle="--", label="ground truth (white)"))
     figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), fontsize=8, frameon=False)
     return figure
 

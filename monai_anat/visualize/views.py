@@ -1,4 +1,4 @@
-"""What a method shows its network: inputs, what the network restores of them, tiles for TensorBoard, contact sheets."""
+"""Restorations, tiles of views and contact sheets."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from monai_anat.visualize.figures import Stack, as_gray, equal_lengths, picture_panels, show_gray
+from monai_anat.visualize.figures import Stack, as_gray, equal_lengths, picture_panels, plain_text, show_gray
 
 __all__ = ["draw_contact_sheet", "draw_restorations", "tile_views"]
 
 
 def draw_restorations(inputs: Stack, restored: Stack, targets: Stack, names: Sequence[str] | None = None) -> Figure:
-    """What the network saw, what it restored, what was there: one column per sample, the three under each other.
+    """Draw inputs, restorations and targets: one column per sample.
 
-    All three are drawn on the gray scale of the target.
+    All three use the intensity range of the target.
 
     Args:
-        inputs: (C, H, W) or (H, W) each, distorted or shuffled.
-        restored: what the network makes of them.
-        targets: the clean views.
-        names: a word per sample, such as "shuffled".
+        inputs: distorted or shuffled views (C, H, W) or (H, W).
+        restored: views restored by the network.
+        targets: clean views.
+        names: one label per sample, such as "shuffled".
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: if the lists differ in length.
@@ -45,15 +48,18 @@ def draw_restorations(inputs: Stack, restored: Stack, targets: Stack, names: Seq
 
 
 def tile_views(views: Any, columns: int = 8, border: int = 2, limit: int = 32) -> NDArray[np.uint8]:
-    """A batch of views as one gray picture (1, H, W), the form in which TensorBoard takes images.
+    """Tile a batch of views into one gray image (1, H, W), the format of TensorBoard.
 
-    Each view is stretched from its own darkest to its own brightest pixel.
+    Each view is stretched to the full intensity range.
 
     Args:
-        views: (B, C, H, W).
-        columns: views per row.
-        border: white pixels between views.
-        limit: views to show at most.
+        views: batch of views (B, C, H, W).
+        columns: number of views per row.
+        border: width of the white border between views in pixels.
+        limit: largest number of views.
+
+    Returns:
+        The image as uint8.
 
     Raises:
         ValueError: if the views are not (B, C, H, W).
@@ -78,15 +84,18 @@ def tile_views(views: Any, columns: int = 8, border: int = 2, limit: int = 32) -
 
 
 def draw_contact_sheet(images: Stack, captions: Sequence[str] | None = None, columns: int = 8) -> Figure:
-    """Many images small, to see at a glance what a data set holds and which way up it stands.
+    """Draw many small images, to check the content and the orientation of a data set.
 
     Args:
-        images: (H, W) or (C, H, W) each; sizes may differ.
-        captions: a short text under each image's head.
-        columns: images per row.
+        images: images (H, W) or (C, H, W); sizes may differ.
+        captions: short text above each image.
+        columns: number of images per row.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: if there are no images, or another number of captions.
+        ValueError: if there are no images, or the number of captions differs.
 
     >>> len(draw_contact_sheet([np.eye(8)] * 3, columns=2).axes)
     4
@@ -97,5 +106,5 @@ def draw_contact_sheet(images: Stack, captions: Sequence[str] | None = None, col
     figure, axes = picture_panels(-(-count // columns), columns, panel_size=1.5)
     for axis, image, text in zip(axes.flat, images, texts, strict=False):
         show_gray(axis, image)
-        axis.set_title(text, fontsize=6)
+        axis.set_title(plain_text(text), fontsize=6)
     return figure

@@ -1,17 +1,21 @@
-"""One process alone, and two that gather rows: in the order of the joint batch, with its exact gradient."""
+"""Collective operations in one process and in two, and processes without a launcher."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from monai_anat import distributed
 from monai_anat.distributed import (
+    explain_lost_process,
     from_first_process,
     gather_rows,
     get_rank_and_world_size,
@@ -106,3 +110,85 @@ def test_a_group_of_torchrun_is_joined_once_and_left(monkeypatch):
     assert dist.get_world_size() == 1
     shutdown_distributed()
     assert not dist.is_initialized()
+
+
+#: run by each process of ``torchrun``
+ORPHAN = """
+import os, pathlib, runpy, sys, time
+source, folder = sys.argv[1:]
+runpy.run_path(source)["init_distributed"]()
+pathlib.Path(folder, os.environ["RANK"]).write_text(str(os.getpid()))
+time.sleep(120)
+"""
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the state of processes from /proc")
+def test_processes_end_when_their_launcher_was_killed(tmp_path):
+    (tmp_path / "orphan.py").write_text(ORPHAN)
+    launcher = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+            *(str(tmp_path / "orphan.py"), distributed.__file__, str(tmp_path)),
+        ]
+    )
+    files = [tmp_path / "0", tmp_path / "1"]
+    try:
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files), 60)
+        ranks = [int(file.read_text()) for file in files]
+        assert all(map(is_alive, ranks))
+    finally:
+        launcher.kill()
+        launcher.wait()
+    wait_until(lambda: not any(map(is_alive, ranks)), 10)
+
+
+def wait_until(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+#: rank 0 waits for rank 1, which sleeps, then ends
+SILENT = """
+import os, runpy, sys, time
+import torch
+functions = runpy.run_path(sys.argv[1])
+rank = int(sys.argv[2])
+os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=sys.argv[3])
+functions["init_distributed"](timeout_minutes=2 / 60)
+if rank == 1:
+    time.sleep(4 if sys.argv[4] == "silent" else 0.5)
+    os._exit(0)
+try:
+    functions["sum_over_processes"](torch.ones(1))
+except RuntimeError as error:
+    print(functions["explain_lost_process"](error))
+"""
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [("silent", "waited in vain for another"), ("gone", "lost another")])
+def test_a_process_that_does_not_answer_is_named(tmp_path, kind, sentence):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    (tmp_path / "silent.py").write_text(SILENT)
+    command = [sys.executable, str(tmp_path / "silent.py"), distributed.__file__]
+    runs = [
+        subprocess.Popen([*command, rank, port, kind], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for rank in ("0", "1")
+    ]
+    text = runs[0].communicate(timeout=60)[0]
+    runs[1].communicate(timeout=60)
+    assert f"process 0 of 2 {sentence} process" in text
+
+
+def test_errors_of_one_process_alone_are_not_explained():
+    assert explain_lost_process(RuntimeError("Timed out")) is None

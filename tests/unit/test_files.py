@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_anat import files
 from monai_anat.files import (
     FolderInUseError,
     FolderLock,
@@ -99,3 +100,34 @@ def test_a_second_process_is_refused_by_name_and_a_killed_one_leaves_no_lock(tmp
             assert time.monotonic() < deadline
     assert not lock.is_held
     assert not Path(folder / ".monai_anat.lock.json").exists()
+
+
+#: holds a lock, forks a child that outlives it, and is killed
+FORKING_HOLDER = """
+import os, runpy, sys, time
+files = runpy.run_path(sys.argv[1])
+lock = files["FolderLock"](sys.argv[2], "a test")
+lock.acquire()
+child = os.fork()
+if child == 0:
+    time.sleep(30)
+    os._exit(0)
+print(child, flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_outlives_the_holder_does_not_hold_the_lock(tmp_path):
+    command = [sys.executable, "-c", FORKING_HOLDER, files.__file__, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        child = int(holder.stdout.readline())
+        time.sleep(0.3)
+        with pytest.raises(FolderInUseError):
+            FolderLock(tmp_path, "another test").acquire()
+        holder.kill()
+    try:
+        with FolderLock(tmp_path, "another test") as lock:
+            assert lock.is_held
+    finally:
+        os.kill(child, signal.SIGKILL)

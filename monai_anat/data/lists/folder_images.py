@@ -32,7 +32,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
-_SAMPLED_FOLDERS = 64  # folders whose first pictures are looked at
+_ALL = 300  # number of images up to which all of them are looked at
+_SAMPLED_FOLDERS = 64  # folders whose first and middle pictures are looked at otherwise
 _SAMPLED_FILES = 2
 _CHECKED = 5000  # pictures of suspicious folders that are looked at in all
 _MASK_PICTURE = "the picture has few gray values, like a mask"
@@ -103,7 +104,8 @@ def find_images(folder: str | os.PathLike[str], patient_pattern: str | None = No
 
     Files are images by their ending or, with any other ending or none, by how their content begins. Links are followed.
     Masks are left out: files in folders such as ``masks``, files such as ``case1_mask.png`` beside ``case1.png``, and
-    pictures of few gray values in folders where a sample shows some.
+    pictures of few gray values. Of more than 300 images, only folders in which a sample of four shows such pictures are
+    looked at.
 
     Args:
         folder: where to look, sub-folders included.
@@ -190,7 +192,10 @@ def _masks_by_name(images: Sequence[Path]) -> Iterator[Path]:
 
 
 def _masks_by_content(images: Sequence[Path]) -> Iterator[Path]:
-    """Yield pictures of few gray values, from folders in which a sample shows some."""
+    """Yield pictures of few gray values; among many images, from folders in which a sample shows some."""
+    if len(images) <= _ALL:
+        yield from (path for path in images if _is_mask_picture(path))
+        return
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in images:
         folders[path.parent].append(path)
@@ -198,7 +203,9 @@ def _masks_by_content(images: Sequence[Path]) -> Iterator[Path]:
     left = _CHECKED
     for folder in sampled:
         files = folders[folder]
-        if any(_is_mask_picture(path) for path in files[:_SAMPLED_FILES]):
+        middle = len(files) // 2
+        sample = [*files[:_SAMPLED_FILES], *files[middle : middle + _SAMPLED_FILES]]
+        if any(_is_mask_picture(path) for path in sample):
             if len(files) > left:
                 logger.warning(
                     f"{folder} holds pictures of few gray values, like masks, among {len(files)} files, too many to "

@@ -143,7 +143,7 @@ def compile_patient_pattern(patient_pattern: str | None) -> re.Pattern[str] | No
     except re.error as error:
         raise DatalistError(
             f"patient_pattern must be a regular expression, got {patient_pattern!r}: {error}; "
-            r"for 00001280_004.png write (\d+)_ "
+            r"for 00001280_004.png, (\d+)_ finds 00001280"
         ) from None
 
 

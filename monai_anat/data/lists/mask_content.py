@@ -18,6 +18,7 @@ _FEWEST = 5  # below this number of values, no picture is a radiograph
 _FLAT = 0.92  # share of equal neighbors in masks; radiographs of 3 bits have less
 _LINES = 256  # rows and columns whose neighbors are compared
 _SAMPLES = 65_536  # pixels that are looked at
+_FIRST = 4096  # of them, those that are looked at first
 _LEVELS = 256
 _CLUSTER = 6  # levels on either side of a peak that lossy compression of a flat area reaches
 _APART = 24  # levels between two classes of a mask at least
@@ -44,7 +45,9 @@ def looks_like_mask(pixels: NDArray[Any]) -> bool:
     # an odd stride is no divisor of common widths, so that no column is favored
     sample = flat[:: max(1, flat.size // _SAMPLES) | 1].astype(np.float64)
     sample = sample[np.isfinite(sample)]
-    distinct = len(np.unique(sample))
+    # a part of the sample is enough for almost all radiographs
+    distinct = len(np.unique(sample[:: max(1, len(sample) // _FIRST)]))
+    distinct = distinct if distinct >= FEW_GRAY_VALUES else len(np.unique(sample))
     if distinct < 2:
         return False
     if distinct < _FEWEST or (distinct < FEW_GRAY_VALUES and _is_flat(pixels)):
@@ -62,7 +65,7 @@ def _is_flat(pixels: NDArray[Any]) -> bool:
 
 def _is_compressed_mask(sample: NDArray[np.float64]) -> bool:
     low, high = sample.min(), sample.max()
-    levels = np.rint((sample - low) / (high - low) * (_LEVELS - 1)).astype(int)
+    levels = ((sample - low) * ((_LEVELS - 1) / (high - low)) + 0.5).astype(np.int64)
     counts = np.bincount(levels, minlength=_LEVELS)
     taken: list[int] = []
     weights: list[int] = []

@@ -1,8 +1,9 @@
-"""The radiographs that come with the package: enough to see everything work without a download.
+"""Sample radiographs of the package, with which every feature runs without a download.
 
-200 frontal radiographs for pre-training, 130 of them with view and findings, and 65 with outlined lungs, at most 320
-pixels wide or high, from public collections whose licenses allow redistribution. ``sample/ATTRIBUTION.md`` names the
-sources, ``sample/attribution.csv`` the source, license and address of each image.
+The sample has 200 frontal radiographs for pre-training, 130 of them with view and findings, and 65 radiographs with
+lung masks. They are at most 320 pixels wide or high and come from public collections with licenses that allow
+redistribution. ``sample/ATTRIBUTION.md`` names the sources, ``sample/attribution.csv`` the source, license and
+address of each image.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SPLITS = ("training", "validation", "test")
 
 
 def sample_folder() -> Path:
-    """Return the folder of the images.
+    """Return the folder of the sample images.
 
     >>> (sample_folder() / "ATTRIBUTION.md").is_file()
     True
@@ -32,7 +33,7 @@ def sample_folder() -> Path:
 
 
 def pretraining_datalist() -> list[Item]:
-    """List the 200 radiographs for pre-training; no patient of the test or validation images is among them.
+    """List the 200 radiographs for pre-training. No patient of the validation and test images is among them.
 
     Returns:
         Items ``{"image": path, "patient": pseudonym}``.
@@ -44,12 +45,12 @@ def pretraining_datalist() -> list[Item]:
 
 
 def classification_datalist(split: str = "training") -> list[Item]:
-    """List the 130 radiographs of the NIH Clinical Center with their view and findings, divided by patient.
+    """List the 130 radiographs of the NIH Clinical Center with their view and findings, split by patient.
 
-    Every class is a column, "0" or "1": ``AP view`` (of the radiographers) and the 14 findings of ChestX-ray14, which
-    were read off the reports by a program (Wang et al., CVPR 2017). Most findings are rare here: ``AP view``,
-    ``Pneumonia``, ``Infiltration`` and ``Atelectasis`` have positive images in every split. The images are among those
-    of :func:`pretraining_datalist`, without their labels.
+    Every class is a key with the value "0" or "1": ``AP view``, recorded by the radiographers, and the 14 findings of
+    ChestX-ray14, mined from the reports (Wang et al., CVPR 2017). Most findings are rare here. ``AP view``,
+    ``Pneumonia``, ``Infiltration`` and ``Atelectasis`` have positive images in every split. The images, without labels,
+    are part of :func:`pretraining_datalist`.
 
     Args:
         split: ``training``, ``validation`` or ``test``.
@@ -58,7 +59,7 @@ def classification_datalist(split: str = "training") -> list[Item]:
         Items ``{"image": path, "patient": pseudonym, "AP view": "1", ...}``.
 
     Raises:
-        ValueError: there is no such split.
+        ValueError: if there is no such split.
 
     >>> [len(classification_datalist(split)) for split in ("training", "validation", "test")]
     [78, 20, 32]
@@ -69,9 +70,10 @@ def classification_datalist(split: str = "training") -> list[Item]:
 
 
 def segmentation_datalist(split: str = "training") -> list[Item]:
-    """List the radiographs with lung masks: 41 for training, 8 for validation, 16 for testing, by patient.
+    """List the radiographs with lung masks, split by patient: 41 for training, 8 for validation, 16 for testing.
 
-    Labels are 0 background, 1 right lung, 2 left lung; the part of a lung behind the heart belongs to the lung.
+    Masks hold 0 for background, 1 for the right lung and 2 for the left lung. The part of a lung behind the heart
+    belongs to the lung.
 
     Args:
         split: ``training``, ``validation`` or ``test``.
@@ -80,7 +82,7 @@ def segmentation_datalist(split: str = "training") -> list[Item]:
         Items ``{"image": path, "label": path, "patient": pseudonym}``.
 
     Raises:
-        ValueError: there is no such split.
+        ValueError: if there is no such split.
 
     >>> [len(segmentation_datalist(split)) for split in ("training", "validation", "test")]
     [41, 8, 16]

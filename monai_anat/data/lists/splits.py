@@ -1,4 +1,4 @@
-"""Lists divided so that no patient is on two sides: splits, few shots, shares."""
+"""Splits of datalists by patient: checks, random splits, few labeled images."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = [
     "take_shots",
 ]
 
-_SHOWN = 5  # how many offenders an error message names
+_SHOWN = 5  # offenders that an error message names
 
 
 def check_splits(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Refuse lists in which one patient, or one image file, is in two splits.
+    """Refuse lists in which one patient or one image file is in two splits.
 
     Args:
-        splits: name of the split -> its items; items without ``patient`` are compared by their files only.
+        splits: split -> items. Items without ``patient`` are compared by their files only.
 
     Raises:
-        DatalistError: names the patients or files and the two splits.
+        DatalistError: if splits overlap. The message names the patients or files and the two splits.
 
     >>> check_splits({"training": [{"image": "a", "patient": "1"}], "test": [{"image": "b", "patient": "2"}]})
     """
@@ -54,20 +54,20 @@ def split_by_patient(
     seed: int,
     stratify: str | None = None,
 ) -> dict[str, list[Item]]:
-    """Divide a list so that all images of a patient land in the same split.
+    """Split a list at random so that all images of a patient are in the same split.
 
     Args:
-        datalist: items; one without ``patient`` counts as a patient of its own.
-        fractions: split -> share of the patients, summing to 1.
-        seed: the same seed gives the same split.
-        stratify: key (a class label, a source) whose values are spread evenly over the splits; a patient counts
-            under the value that most of his images have.
+        datalist: items. An item without ``patient`` counts as a patient of its own.
+        fractions: split -> share of the patients; the shares sum to 1.
+        seed: random seed of the split.
+        stratify: key (a class label, a source) whose values are spread evenly over the splits. A patient counts for the
+            value that most of the patient's images have.
 
     Returns:
-        Split -> items, in their original order.
+        Split -> items in their original order.
 
     Raises:
-        ValueError: the fractions do not sum to 1.
+        ValueError: if a fraction is negative, or the fractions do not sum to 1.
 
     >>> items = [{"image": str(i), "patient": str(i // 2)} for i in range(20)]
     >>> parts = split_by_patient(items, {"training": 0.8, "test": 0.2}, seed=0)
@@ -90,7 +90,7 @@ def split_by_patient(
         for name in names:
             wanted[name] += fractions[name] * len(patients)
         for number in generator.permutation(len(patients)):
-            # the split that is furthest behind its share takes the next patient: exact to one patient per stratum
+            # the split that is furthest below its share gets the next patient: exact to one patient per stratum
             name = max(names, key=lambda n: wanted[n] - taken[n])
             taken[name] += 1
             home[patients[int(number)]] = name
@@ -102,15 +102,20 @@ def split_by_patient(
 
 
 def take_shots(datalist: Sequence[Mapping[str, Any]], shots: int, seed: int) -> list[Item]:
-    """Draw a few labeled images, from as many patients as there are; smaller draws are parts of larger ones.
+    """Draw a few labeled images from as many patients as possible.
+
+    Draws are nested: the first 3 of 6 shots are the 3 shots of the same seed.
 
     Args:
         datalist: items to draw from.
-        shots: how many images.
-        seed: the draw; 3 shots of a seed are among the 6 shots of the same seed.
+        shots: number of images.
+        seed: random seed of the draw.
+
+    Returns:
+        The items in the order in which they were drawn.
 
     Raises:
-        ValueError: more shots than items, or none.
+        ValueError: if ``shots`` is less than 1 or more than the number of items.
 
     >>> items = [{"image": str(i), "patient": str(i % 5)} for i in range(10)]
     >>> few, more = take_shots(items, 3, seed=1), take_shots(items, 6, seed=1)
@@ -130,18 +135,20 @@ def take_shots(datalist: Sequence[Mapping[str, Any]], shots: int, seed: int) -> 
 
 
 def take_fraction(datalist: Sequence[Mapping[str, Any]], fraction: float, seed: int) -> list[Item]:
-    """Keep a share of the labeled images, whole patients at a time; smaller shares are parts of larger ones.
+    """Draw a fraction of the labeled images, whole patients at a time.
+
+    Draws of one seed are nested: a smaller fraction is a part of a larger one.
 
     Args:
         datalist: items.
         fraction: share of the images, in (0, 1].
-        seed: the draw.
+        seed: random seed of the draw.
 
     Returns:
-        The images of so many patients that the share is just reached, in the list's order.
+        The images of as few patients as reach the share, in the order of the list.
 
     Raises:
-        ValueError: the fraction is not in (0, 1].
+        ValueError: if the fraction is not in (0, 1].
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be in (0, 1], got {fraction}; 0.1 takes 10 % of the images, 1 all")
@@ -156,7 +163,7 @@ def take_fraction(datalist: Sequence[Mapping[str, Any]], fraction: float, seed: 
 
 
 def _by_patient(datalist: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Positions of each patient's items; an item without a patient is a patient of its own."""
+    """Return the positions of each patient's items; an item without a patient is a patient of its own."""
     groups: dict[str, list[int]] = {}
     for i, item in enumerate(datalist):
         patient = item.get("patient")

@@ -1,4 +1,4 @@
-"""A drawn chest for tests and examples: two dark lungs, a bright spine, a heart on the left, ribs."""
+"""Synthetic radiograph for tests and examples: two dark lungs, a bright spine, a heart on the left, ribs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ __all__ = [
 def synthetic_radiograph(
     size: int | tuple[int, int] = 128, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Draw a chest-like picture and its lung mask; the same seed gives the same picture.
+    """Draw a picture that resembles a chest radiograph, and its lung mask.
 
-    The patient's right lung is at the left of the picture, as on every frontal radiograph.
+    The patient's right lung is on the left of the picture, as in every frontal radiograph.
 
     Args:
-        size: height and width in pixels, or both in one number.
-        seed: varies position, width and brightness a little.
+        size: height and width in pixels, or one number for both.
+        seed: random seed of small changes in position, width and brightness, and of noise.
 
     Returns:
-        Pixels (H, W) in [0, 1], air dark and bone bright, and labels (H, W): 0 background, 1 right lung, 2 left lung.
+        Pixels (H, W), float32 in [0, 1], air dark and bone bright, and labels (H, W), uint8: 0 background, 1 right
+        lung, 2 left lung.
 
     >>> pixels, lungs = synthetic_radiograph(64)
     >>> pixels.shape, sorted(set(lungs.ravel().tolist()))

@@ -6,10 +6,12 @@ to what it describes, and goes on, so that an image is never decoded twice and n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -118,6 +120,7 @@ class ShardWriter:
         self._journal: BinaryIO = (self.work / _JOURNAL).open("ab")
         self._thumbnails: BinaryIO = (self.work / _THUMBNAILS).open("ab")
         self._pending: list[str] = []
+        self._current: FileIO | None = None
 
     def begin(self, source: str) -> None:
         """Note which file this process reads, so that a later run knows which one ended it.
@@ -125,7 +128,10 @@ class ShardWriter:
         Args:
             source: its keyed hash.
         """
-        (self.work / _CURRENT).write_text(source)
+        if self._current is None:
+            self._current = (self.work / _CURRENT).open("wb", buffering=0)
+        self._current.seek(0)  # sources have one length; opening the file anew for each takes longer than reading one
+        self._current.write(source.encode())
 
     def add(self, outcome: Outcome) -> None:
         """Write one outcome; an image whose pixels are stored already is set aside.
@@ -170,15 +176,16 @@ class ShardWriter:
         self._write_header(self._shard, self._offset)
         self._journal.close()
         self._thumbnails.close()
+        if self._current is not None:
+            self._current.close()
         (self.work / _CURRENT).unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Close the files as they are, after a failure to write."""
-        for handle in (self._data, self._thumbnails, self._journal):
-            try:
-                handle.close()
-            except OSError:
-                continue
+        for handle in (self._data, self._thumbnails, self._journal, self._current):
+            with contextlib.suppress(OSError):
+                if handle is not None:
+                    handle.close()
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Go through the journal one line at a time; a last line that a crash cut off is left out.

@@ -18,7 +18,7 @@ from monai_anat.data.lists.mask_content import looks_like_mask
 from monai_anat.data.preparation.candidates import Candidate
 from monai_anat.data.preparation.identity import keyed_hash
 from monai_anat.data.preparation.thumbnails import thumbnail_of
-from monai_anat.data.reading.decoded import Decoded
+from monai_anat.data.reading.decoded import Decoded, is_strip
 from monai_anat.data.reading.dicom_view import view_in_words
 from monai_anat.data.reading.radiograph import RadiographError, decode
 from monai_anat.data.reading.shards import image_digest
@@ -27,7 +27,6 @@ __all__ = ["Outcome", "Task", "judge", "prepare_file", "prepared_spacing", "sour
 
 _BLANK_STD = 0.01
 _SMALLEST = 32
-_PROPORTIONS = 4.0
 _RADIOGRAPHS = {None, "CR", "DX", "RG", "RF", "OT", "SC"}
 #: directions of a frontal view
 _FRONTAL = frozenset(("PA", "AP", "FRONTAL"))
@@ -148,7 +147,7 @@ def judge(decoded: Decoded, listed_view: str | None, wanted_view: str) -> str:
     if min(height, width) < _SMALLEST:
         return f"the image is tiny: {height} x {width} pixels"
     true_height = height * float(decoded.info.get("pixel_aspect", 1.0))
-    if max(true_height, width) > _PROPORTIONS * min(true_height, width):
+    if is_strip(true_height, width):
         return f"the image is a strip: {height} x {width} pixels"
     if wanted_view != "any":
         reason = _other_view(decoded, listed_view or "", wanted_view)

@@ -30,17 +30,17 @@ _CODES = {
     **dict.fromkeys(("399160007", "R-10204", "260427002", "R-40783", "260426006", "R-40782"), "OBLIQUE"),
 }
 _BEFORE, _AFTER = r"(?<![^\W\d_])(?:", r")(?![^\W\d_])"  # no letter beside it; digits and underscores may be
-# English, Spanish and Italian, Dutch; German; French, Portuguese and Spanish; Japanese and Chinese
+# English, Spanish and Italian, Dutch; German; French, Portuguese and Spanish; Russian; Polish; Japanese and Chinese
 _LATERAL = re.compile(
     _BEFORE
-    + r"(?:[lr]|latero[- ]?)?lat(?:[eé]ral(?:e|is)?|eraal)?|seitl(?:ich)?|profil|perfil|ll|rl"
+    + r"(?:[lr]|latero[- ]?)?lat(?:[eé]ral(?:e|is)?|eraal)?|seitl(?:ich)?|profil|perfil|ll|rl|боков\w+|boczn\w+"
     + _AFTER
     + "|側面|[侧側]位"
 )
 _OBLIQUE = re.compile(_BEFORE + r"obl(?:ique?|iqua|icua)?|[lr][ap]o|[lr]lo" + _AFTER)
-_PA = re.compile(_BEFORE + r"postero-?\s?anterior|pa|p[./-]\s?a" + _AFTER)
-_AP = re.compile(_BEFORE + r"antero-?\s?posterior|ap|a[./-]\s?p" + _AFTER)
-_FRONTAL = re.compile(r"front|" + _BEFORE + r"(?:de|thorax) face" + _AFTER + "|正面|正位")
+_PA = re.compile(_BEFORE + r"postero-?\s?anterior|dorso-?\s?ventral|tylno-?\s?przedni\w+|pa|p[./-]\s?a" + _AFTER)
+_AP = re.compile(_BEFORE + r"antero-?\s?posterior|ventro-?\s?dorsal|przednio-?\s?tyln\w+|ap|a[./-]\s?p" + _AFTER)
+_FRONTAL = re.compile(r"front|" + _BEFORE + r"(?:de|thorax) face|frente|прям\w+" + _AFTER + "|正面|正位")
 _DESCRIPTIONS = (
     "SeriesDescription",
     "ProtocolName",

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from monai.transforms import Compose, RandGaussianNoised
+from monai.transforms import Compose, RandGaussianNoised, Randomizable
 
 from monai_anat.data.sampling import ResumableSampler, SeededDataset, permutation, resumable_loader
 from monai_anat.schedules import TurnPhase
@@ -126,3 +129,33 @@ def test_phase_by_step_needs_a_step():
 def test_items_must_be_dicts():
     with pytest.raises(TypeError, match="data must hold dicts, got int"):
         SeededDataset([1])[0, 0]
+
+
+class _Slow(Randomizable):
+    """A transform in which threads meet: it draws, waits, and draws again."""
+
+    def __call__(self, sample: dict) -> dict:
+        first = self.R.random()
+        time.sleep(0.001)
+        return {"image": (first, self.R.random())}
+
+
+def test_threads_that_share_a_dataset_get_the_same_samples():
+    positions = [(epoch, index) for epoch in range(2) for index in range(10)]
+    dataset = SeededDataset([{"image": 0.0}] * 10, _Slow(), seed=3)
+    alone = [dataset[position] for position in positions]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(dataset.__getitem__, positions)) == alone
+        # the main thread takes part
+        futures = [pool.submit(dataset.__getitem__, position) for position in positions]
+        assert [dataset[position] for position in positions] == alone
+        assert [future.result() for future in futures] == alone
+    again = pickle.loads(pickle.dumps(dataset))
+    assert again[1, 4] == dataset[1, 4]
+
+
+def test_a_transform_that_was_exchanged_is_used():
+    dataset = SeededDataset([{"image": 1.0}], lambda sample: {"a": 1})
+    assert dataset[0, 0] == {"a": 1, "index": 0}
+    dataset.transform = lambda sample: {"b": 2}
+    assert dataset[0, 0] == {"b": 2, "index": 0}

@@ -63,3 +63,14 @@ def test_scores_and_pictures_are_written(make_trainer, tmp_path):
 def test_impossible_settings_are_refused(options, what):
     with pytest.raises(ValueError, match=what):
         EncoderProbe(Probe(), **options)
+
+
+def test_the_time_of_the_run_and_of_its_probes_survives_a_resume(make_trainer):
+    first, second = (EncoderProbe(Probe(seconds=0.05, picture=False), max_share=0.05) for _ in range(2))
+    make_trainer([first]).run()
+    second.load_state_dict(first.state_dict())
+    assert (second.seconds, second._longest) == (first.seconds, first._longest)
+    trainer = make_trainer([second], epochs=4)
+    trainer.state.iteration, trainer.state.epoch = 6, 2
+    trainer.run()
+    assert second.probe.asked == [False], "the first probe of a resumed run is not free"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from ignite.engine import Events
 
 from monai_anat.handlers import NonFiniteGuard
 
@@ -14,7 +15,7 @@ def test_writes_the_samples_of_a_step_that_was_left_out(make_trainer, items, tmp
     lines = [json.loads(line) for line in (tmp_path / "nonfinite.jsonl").read_text().splitlines()]
     assert len(lines) == 3
     assert all(5 in line["samples"] and len(line["samples"]) == 4 for line in lines)
-    assert caplog.text.count("was left out: its gradients were not finite") == 3
+    assert caplog.text.count("was skipped: its gradients were not finite") == 3
 
 
 def test_stops_after_too_many_in_a_row(make_trainer, items, tmp_path):
@@ -38,3 +39,21 @@ def test_a_resumed_run_repeats_no_line(make_trainer, items, tmp_path):
         make_trainer([NonFiniteGuard(tmp_path)], items, epochs=2).run()
     steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
     assert len(steps) == len(set(steps)) == 2
+
+
+@pytest.mark.parametrize("stop", [3, 5])
+def test_steps_in_a_row_are_counted_across_a_resume(make_trainer, items, tmp_path, stop):
+    for item in items:
+        item["view_2"] = torch.full((1, 4, 4), float("nan"))
+
+    def trainer():
+        return make_trainer([NonFiniteGuard(tmp_path, stop_after=7, every=2)], items, epochs=5)
+
+    first, second = trainer(), trainer()
+    first.add_event_handler(Events.ITERATION_COMPLETED(once=stop), lambda e: e.terminate())
+    first.run()
+    second.load_training_state(first.training_state())
+    with pytest.raises(FloatingPointError, match="gradients of 7 steps in a row"):
+        second.run()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "nonfinite.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 8))

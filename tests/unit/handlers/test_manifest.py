@@ -47,11 +47,11 @@ def test_a_resumed_run_says_in_what_it_differs(make_trainer, tmp_path, caplog):
     assert "handlers#0#every: 1 -> 2" in caplog.text
     assert "data#sha256" in caplog.text
     assert "lr" not in caplog.text
-    assert "stays that of the checkpoint" in caplog.text
+    assert "stay those of the checkpoint" in caplog.text
 
 
 def test_a_manifest_that_a_power_cut_left_in_half_is_begun_again(make_trainer, tmp_path, caplog):
     (tmp_path / "manifest.json").write_text('{"starts": [')
     RunManifest(tmp_path, config={})(make_trainer())
-    assert "manifest.json cannot be read (JSONDecodeError) and is begun again" in caplog.text
+    assert "manifest.json cannot be read (JSONDecodeError) and is replaced" in caplog.text
     assert len(json.loads((tmp_path / "manifest.json").read_text())["starts"]) == 1

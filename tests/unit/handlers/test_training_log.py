@@ -8,6 +8,7 @@ from ignite.engine import Events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monai_anat.handlers import Checkpointer, CollapseMonitor, TrainingLog
+from monai_anat.handlers.training_log import pictures_of_views
 
 
 def lines_of(folder) -> list[dict]:
@@ -147,3 +148,45 @@ def test_half_a_line_of_a_power_cut_is_taken_out(make_trainer, tmp_path):
     saver.resume(trainer)
     trainer.run()
     assert [line["step"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_interrupted_run_logs_what_an_uninterrupted_one_logs(make_trainer, tmp_path):
+    """Means, effective rank and spread, although lines, checkpoints and embeddings come at different steps."""
+
+    def run(folder, stop=None):
+        handlers = [CollapseMonitor(every=2, images=8), TrainingLog(folder, every=5, progress_bar=False)]
+        trainer = make_trainer(handlers, epochs=4)
+        saver = Checkpointer(folder / "checkpoints", every_steps=2)
+        saver.resume(trainer)
+        saver.attach(trainer)
+
+        def fail(engine):
+            raise RuntimeError("killed")
+
+        if stop:
+            trainer.add_event_handler(Events.ITERATION_STARTED(once=stop), fail)
+            with pytest.raises(RuntimeError, match="killed"):
+                trainer.run()
+        else:
+            trainer.run()
+
+    run(tmp_path / "whole")
+    for stop in (2, 5, 8, 11):
+        run(tmp_path / "cut", stop)
+        assert ("partial" in lines_of(tmp_path / "cut")[-1]) == (stop != 11)  # step 10 ends a line
+    run(tmp_path / "cut")
+    clocks = {"samples_per_second", "data_wait_share", "seconds_left"}
+    whole, cut = (
+        [{key: value for key, value in line.items() if key not in clocks} for line in lines_of(tmp_path / name)]
+        for name in ("whole", "cut")
+    )
+    assert whole == cut
+    assert sum("effective_rank" in line for line in whole) == 4
+
+
+def test_pictures_of_a_volume_show_its_middle_slice():
+    volume = torch.zeros(2, 1, 3, 3, 5)
+    volume[..., 2] = torch.arange(9.0).view(3, 3)
+    pictures = pictures_of_views({"view_1": volume, "index": torch.arange(2)})
+    assert list(pictures) == ["view_1"]
+    assert torch.allclose(pictures["view_1"][1, 0], torch.arange(9.0).view(3, 3) / 8)

@@ -111,7 +111,7 @@ def test_misfits_are_refused() -> None:
         pruned_info_nce(unit(2, 4), unit(3, 4), unit(6, 4), 0.2)
     with pytest.raises(ValueError, match=r"got \(2, 4\), \(2, 4\) and \(4, 6\)"):
         pruned_info_nce(unit(2, 4), unit(2, 4), unit(4, 6), 0.2)
-    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v2 and Adam have 0.2"):
+    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v2 and Adam use 0.2"):
         pruned_info_nce(unit(2, 4), unit(2, 4), unit(6, 4), 0)
 
 
@@ -195,7 +195,7 @@ def test_observed_keys_have_no_graph() -> None:
 def test_a_batch_that_does_not_divide_the_queue_is_refused() -> None:
     queue = KeyQueue(8, 4)
     queue.observe(unit(3, 4).float())
-    with pytest.raises(ValueError, match=r"multiple of the batch .* got a queue of 8 for .* 3; nearest is 9"):
+    with pytest.raises(ValueError, match=r"multiple of the batch .* got a queue of 8 for .* 3; the nearest size is 9"):
         queue.update()
     with pytest.raises(ValueError, match=r"size and num_features must be at least 1, got 0 and 4"):
         KeyQueue(0, 4)
@@ -228,5 +228,5 @@ def test_within_the_batch_equal_scores_cost_the_logarithm_of_their_number_and_ke
 def test_within_the_batch_misfits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"keys \(M, D\) and positives \(B,\), got \(4, 6\), \(7, 6\) and \(3,\)"):
         batch_info_nce(unit(4, 6), unit(7, 6), torch.arange(3), 0.2)
-    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v3 has 0.2"):
+    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v3 uses 0.2"):
         batch_info_nce(unit(4, 6), unit(7, 6), torch.arange(4), 0)

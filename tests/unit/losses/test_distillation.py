@@ -147,7 +147,7 @@ def test_it_is_in_the_state_dict_and_not_among_the_parameters() -> None:
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0])
 def test_a_momentum_that_never_moves_is_refused(momentum: float) -> None:
-    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\), got .*DINO has 0.9"):
+    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\), got .*DINO uses 0.9"):
         DistillationCenter(10, momentum)
 
 

@@ -53,7 +53,7 @@ def test_gradients_are_exact_and_far_logits_finite() -> None:
 
 
 def test_misfits_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"of one shape \(B, N, M\), got \(1, 2, 3\) and \(1, 3, 2\)"):
+    with pytest.raises(ValueError, match=r"the same shape \(B, N, M\), got \(1, 2, 3\) and \(1, 3, 2\)"):
         matching_cross_entropy(torch.zeros(1, 2, 3), torch.zeros(1, 3, 2), 0.9)
     with pytest.raises(ValueError, match=r"positive_weight must be in \[0, 1\], got 1.5"):
         matching_cross_entropy(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), 1.5)

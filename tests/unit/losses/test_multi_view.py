@@ -80,7 +80,7 @@ def test_half_precision_is_summed_in_float32() -> None:
 
 def test_misfits_are_refused() -> None:
     student, teacher, center = torch.zeros(3, 2, 4), torch.zeros(2, 2, 4), torch.zeros(4)
-    with pytest.raises(ValueError, match=r"\(B, K\) for each view, all of one shape, got .*\(2, 4\).*\(2, 5\)"):
+    with pytest.raises(ValueError, match=r"\(B, K\) for each view, all of the same shape, got .*\(2, 4\).*\(2, 5\)"):
         multi_view_distillation(student, torch.zeros(2, 2, 5), center, 0.1, 0.04, [(0, 1)])
     for pairs in ([], [(2, 0)], [(0, 3)], [(0, -1)]):
         with pytest.raises(ValueError, match=r"at least one .* of 2 and 3 views, .*distinct_pairs\(2, 3\)"):

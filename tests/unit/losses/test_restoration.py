@@ -28,7 +28,7 @@ def test_gradient_and_precision() -> None:
 
 
 def test_shapes_are_not_broadcast() -> None:
-    with pytest.raises(ValueError, match=r"one shape, got \(1, 1, 4, 4\) and \(1, 3, 4, 4\); check cell_size"):
+    with pytest.raises(ValueError, match=r"the same shape, got \(1, 1, 4, 4\) and \(1, 3, 4, 4\); check cell_size"):
         restoration_mse(torch.zeros(1, 1, 4, 4), torch.zeros(1, 3, 4, 4))
 
 
@@ -132,7 +132,7 @@ def test_classes_with_a_joint_count_or_nothing_hidden_or_half_precision() -> Non
 def test_scores_of_another_grid_are_refused() -> None:
     logits, classes, mask = logits_classes_and_mask()
     with pytest.raises(
-        ValueError, match=r"got \(3, 6, 5\), \(3, 4\) and \(3, 6\) of torch.bool; the network that names"
+        ValueError, match=r"got \(3, 6, 5\), \(3, 4\) and \(3, 6\) of torch.bool; the tokenizer and the network"
     ):
         masked_cross_entropy(logits, classes[:, :4], mask)
     with pytest.raises(ValueError, match=r"mask \(B, N\) bool, got .* of torch.float32"):

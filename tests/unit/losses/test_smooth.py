@@ -37,7 +37,7 @@ def test_nothing_that_counts_is_0_with_a_gradient_path() -> None:
 
 
 def test_shapes_must_fit() -> None:
-    with pytest.raises(ValueError, match=r"one shape, got \(2, 3\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"the same shape, got \(2, 3\) and \(2, 4\)"):
         smooth_l1(torch.ones(2, 3), torch.ones(2, 4))
     with pytest.raises(ValueError, match=r"counted must be \(2,\), .* got \(3,\)"):
         smooth_l1(torch.ones(2, 3), torch.ones(2, 3), torch.ones(3, dtype=torch.bool))

@@ -101,11 +101,11 @@ def test_a_shift_of_the_batch_and_an_order_of_its_rows_change_nothing() -> None:
 def test_one_row_and_other_shapes_are_refused() -> None:
     one = torch.zeros(1, 4)
     for term in (vicreg_variance, vicreg_covariance):
-        with pytest.raises(ValueError, match=r"at least 2 rows for each view, got \[\(1, 4\)\].*batch of 2 images"):
+        with pytest.raises(ValueError, match=r"at least 2 rows for each view, got \[\(1, 4\)\].*at least 2 images"):
             term(one)
         with pytest.raises(ValueError, match="at least 2 rows"):
             term()
-    with pytest.raises(ValueError, match="batch of 2 images"):
+    with pytest.raises(ValueError, match="at least 2 images"):
         variance_covariance(one, one)
     with pytest.raises(ValueError, match=r"must both be \(B, D\), got \(2, 4\) and \(2, 5\)"):
         vicreg_invariance(torch.zeros(2, 4), torch.zeros(2, 5))

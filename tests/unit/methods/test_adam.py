@@ -394,7 +394,7 @@ def test_misfits_are_refused() -> None:
         method(batch, at(3))
     with pytest.raises(ValueError, match=r"temperature must be positive, got 0"):
         tiny_method(temperature=0)
-    with pytest.raises(ValueError, match=r"got a queue of 12 for a batch of 8; nearest is 16"):
+    with pytest.raises(ValueError, match=r"got a queue of 12 for a batch of 8; the nearest size is 16"):
         method = tiny_method(queue_size=12)
         method(batch, at())
         method.after_step(at())

@@ -22,7 +22,7 @@ class Seen(MaskedImageMethod):
         self.loss_weights = {"size": 1.0}
 
     def forward(self, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
-        return {"size": self.masked_map(batch["view_1"], self.take_mask(batch)).square().mean()}
+        return {"size": self.masked_map(batch["view_1"], self.get_mask(batch)).square().mean()}
 
 
 def swin() -> SwinBackbone:
@@ -60,9 +60,9 @@ def test_misfits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"view_1 must be \(B, C, 16, 16\), got \(1, 1, 8, 8\)"):
         method.masked_map(torch.zeros(1, 1, 8, 8), torch.zeros(1, 16, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"mask must be \(B, 16\), one entry for each cell of 4 pixels, got \(1, 4\)"):
-        method.take_mask({"mask": torch.zeros(1, 4, dtype=torch.bool)})
+        method.get_mask({"mask": torch.zeros(1, 4, dtype=torch.bool)})
     with pytest.raises(KeyError, match=r"batch lacks \['mask'\]"):
-        method.take_mask({})
+        method.get_mask({})
     with pytest.raises(ValueError, match=r"cell_size=3 and patch_size=2"):
         Seen(vit(), cell_size=3)
     with pytest.raises(ValueError, match=r"image_size=18 and strides\[-1\]=4"):

@@ -205,7 +205,7 @@ def test_misfits_are_refused(cell_backbone: Callable[..., Any]) -> None:
         method({name: view[:1] for name, view in batch.items()}, START)
     with pytest.raises(ValueError, match=r"one shape, got \(6, 1, 16, 16\) and \(4, 1, 16, 16\)"):
         method({**batch, "view_2": batch["view_2"][:4]}, START)
-    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v3 has 0.2"):
+    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v3 uses 0.2"):
         tiny_method(temperature=0)
     with pytest.raises(ValueError, match=r"backbone that embeds patches, got CellBackbone; take a ViTBackbone, or"):
         tiny_method(cell_backbone(4), frozen_patch_embedding=True)

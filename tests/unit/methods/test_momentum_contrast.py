@@ -142,5 +142,5 @@ def test_misfits_are_refused() -> None:
         Contrast(temperature=0)
     method = Contrast().train()
     method(views(3), START)
-    with pytest.raises(ValueError, match=r"queue of 8 for a batch of 3; nearest is 9"):
+    with pytest.raises(ValueError, match=r"queue of 8 for a batch of 3; the nearest size is 9"):
         method.after_step(START)

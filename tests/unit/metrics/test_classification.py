@@ -30,5 +30,5 @@ def test_one_class_has_no_area() -> None:
 
 
 def test_unknown_labels_are_named() -> None:
-    with pytest.raises(ValueError, match=r"labels must be .* of 0 and 1"):
+    with pytest.raises(ValueError, match=r"labels must be .* with values 0 and 1"):
         area_under_roc([0, -1], [0.1, 0.2])

@@ -35,7 +35,7 @@ def test_a_constant_map_has_no_color():
 def test_one_color_bar_says_what_the_colors_mean():
     figure = draw_attributions([np.eye(8)] * 3, [np.eye(8)] * 3, columns=2)
     (bar,) = [child for axis in figure.axes for child in axis.child_axes]
-    assert [label.get_text() for label in bar.get_yticklabels()] == ["counted\nleast", "counted\nmost"]
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["lowest", "highest"]
     assert figure.axes[3].child_axes == [bar], "beside the first row"
 
 

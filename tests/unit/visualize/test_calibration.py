@@ -23,5 +23,5 @@ def test_a_panel_per_class_with_its_points_and_captions():
 def test_what_cannot_be_drawn_is_named():
     with pytest.raises(ValueError, match="curves must hold at least one class"):
         draw_calibration({})
-    with pytest.raises(ValueError, match=r"of Mass must be equally long and not empty, got lengths 1, 2 and 1"):
+    with pytest.raises(ValueError, match=r"of Mass must have the same, positive length, got lengths 1, 2 and 1"):
         draw_calibration({"Mass": ([0.1], [0.1, 0.2], [1])})

@@ -8,7 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.visualize import as_gray, encode_png, picture_panels, show_gray
+from monai_anat.visualize import (
+    as_gray,
+    draw_attributions,
+    draw_calibration,
+    draw_contact_sheet,
+    draw_correspondence,
+    draw_curves,
+    draw_embedding_map,
+    draw_intervals,
+    draw_label_curves,
+    draw_restorations,
+    draw_segmentations,
+    encode_png,
+    picture_panels,
+    show_gray,
+)
 from monai_anat.visualize.figures import equal_lengths, rasterize
 
 
@@ -50,3 +65,23 @@ def test_unequal_lists_are_named() -> None:
         equal_lengths(a=[1, 2], b=[3])
     with pytest.raises(ValueError, match="positive length"):
         equal_lengths(a=[], b=[])
+
+
+def test_names_with_dollar_signs_are_drawn_as_they_are_in_every_figure():
+    """A landmark or class named "$x_{$" is text and not mathematics, which matplotlib would refuse to parse."""
+    name = "$x_{$"
+    points = np.array([[2.0, 3.0]])
+    figures = [
+        draw_correspondence(np.eye(8), points, np.eye(8), points, names=[name], titles=(name, name)),
+        draw_embedding_map([[0.0, 1.0]], [0], [name], title=name),
+        draw_intervals({name: {name: (0.8, 0.7, 0.9)}}, {name: {name: 0.5}}),
+        draw_label_curves({name: {"": [(1, 0.7, 0.6, 0.8)]}}, x_label="labels"),
+        draw_calibration({name: ([0.1], [0.0], [5])}, {name: name}),
+        draw_curves([{"step": 1, name: 2.0}, {"step": 2, name: 1.0}]),
+        draw_segmentations([np.eye(8)], [np.eye(8, dtype=int)], class_names=("background", name), captions=[name]),
+        draw_contact_sheet([np.eye(8)], [name]),
+        draw_attributions([np.eye(8)], [np.eye(8)], [name], title=name),
+        draw_restorations([np.eye(8)], [np.eye(8)], [np.eye(8)], [name]),
+    ]
+    for figure in figures:
+        assert encode_png(figure)[1:4] == b"PNG"

@@ -168,3 +168,43 @@ def test_the_sample_has_both_kinds_of_its_common_classes_in_every_split():
         labels = np.stack([item["label"] for item in read_class_labels(classification_datalist(split), names)])
         assert (labels.sum(0) >= 4).all()
         assert (labels.sum(0) <= len(labels) - 4).all()
+
+
+def test_findings_of_a_table_in_every_spelling_are_positive_and_other_names_are_counted(tmp_path, caplog):
+    """Commas, semicolons and small letters made them negative without a word."""
+    table = tmp_path / "findings.csv"
+    table.write_text(
+        'image,patient,label\na.png,1,"Effusion, Mass"\nb.png,2,Mass\nc.png,3,effusion\nd.png,4,No Finding\n'
+        "e.png,5,Effusion;Mass\nf.png,6,Cardiomegaly\ng.png,7,Cardiomegaly | mass\nh.png,8,\n"
+    )
+    items = load_datalist(table, check_files=False)
+    with caplog.at_level(logging.INFO):
+        labels = [item["label"].tolist() for item in read_class_labels(items, ["Effusion", "Mass"])]
+    assert labels[:7] == [[1, 1], [0, 1], [1, 0], [0, 0], [1, 1], [0, 0], [0, 1]]
+    assert np.isnan(labels[7]).all()
+    assert "count for none of ['Effusion', 'Mass']: 'Cardiomegaly' x 2; check" in caplog.text
+    assert "1 of 8 images have an empty 'label', which counts as unknown" in caplog.text
+    with pytest.raises(DatalistError, match="got 'No Effusion' x 2 for the classes"):
+        rows([{"label": "No Effusion"}, {"label": "Mass"}, {"label": "No Effusion"}], ["Effusion", "Mass"])
+
+
+@pytest.mark.parametrize("label", [-1, "-1", -1.0, "-1.0", None, ""])
+def test_an_unknown_class_number_is_unknown(label):
+    assert np.isnan(rows([{"label": label}, {"label": 1}], exclusive=True)[0]).all()
+    assert np.isnan(rows([{"label": label}, {"label": 1}], exclusive=True, uncertain="ones")[0]).all()
+    assert np.isnan(rows([{"label": label}, {"label": 1}])[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [("0,1,0", [0, 1, 0]), ("[0, 1, 1]", [0, 1, 1]), ("1|0|-1", [1, 0, np.nan]), (["Mass", "edema"], [1, 1, 0])],
+)
+def test_rows_of_numbers_as_text_and_lists_of_names(label, expected):
+    np.testing.assert_array_equal(rows([{"label": label}])[0], expected)
+    with pytest.raises(DatalistError, match="must have 3 values"):
+        rows([{"label": "0,1"}])
+
+
+def test_columns_in_other_spelling():
+    got = rows([{"edema": "1", "MASS": "", "Nodule ": "0"}, {"edema": "0", "MASS": "1"}])
+    np.testing.assert_array_equal(got, [[1, 0, 0], [0, 1, 0]])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -176,3 +177,62 @@ def test_a_table_may_call_patient_and_split_as_offices_do(tmp_path):
         assert split_names(table) == ["test", "training"]
         assert [item["patient"] for item in load_datalist(table)] == ["7", "7"]
         assert [item["patient"] for item in load_datalist(table, "test")] == ["8"]
+
+
+def test_masks_per_side_in_columns_and_lists(folder: Path) -> None:
+    (folder / "a.csv").write_text("image,Left Mask,right_mask\na_002.png,b_001.png,sub/a_003.jpg\nb_001.png,,\n")
+    first, second = load_datalist(folder / "a.csv")
+    assert first["label"] == [str(folder / "sub/a_003.jpg"), str(folder / "b_001.png")] and "label" not in second
+    (folder / "a.json").write_text(json.dumps([{"image": "a_002.png", "label": ["b_001.png", "sub/a_003.jpg"]}]))
+    assert load_datalist(folder / "a.json")[0]["label"] == [str(folder / "b_001.png"), str(folder / "sub/a_003.jpg")]
+    (folder / "b.csv").write_text("image,left_mask,right_mask\na_002.png,b_001.png,\n")
+    with pytest.raises(DatalistError, match=r"item 0 of .* must have both of \['right_mask', 'left_mask'\]"):
+        load_datalist(folder / "b.csv")
+    (folder / "c.json").write_text(json.dumps([{"image": "a_002.png", "label": ["b_001.png", "gone.png"]}]))
+    with pytest.raises(DatalistError, match=r"1 of 1 missing \(item 0: .*gone.png"):
+        load_datalist(folder / "c.json")
+    classes = [{"image": "a_002.png", "label": [0, 1]}, {"image": "a_002.png", "label": ["edema", "mass"]}]
+    assert [item["label"] for item in load_datalist(classes, base_dir=folder)] == [[0, 1], ["edema", "mass"]]
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_lists_leave_their_folder_on_purpose_only(folder: Path, form: str) -> None:
+    inside, climbing = "sub/../a_002.png", "../images/../outside.png"
+    absolute = str(folder.parent / "outside.png")
+    Path(absolute).write_bytes(b"x")
+    refused = {"never": {climbing, absolute}, "absolute": {climbing}, "always": set()}
+    for outside, names in refused.items():
+        for name in (inside, climbing, absolute, str(folder / "a_002.png")):
+            path = folder / f"list.{form}"
+            path.write_text(json.dumps([name]) if form == "json" else f"image\n{name}\n")
+            if name in names:
+                with pytest.raises(DatalistError, match=r"item 0 of .* leaves the folder .* by .*; write"):
+                    load_datalist(path, outside=outside)  # type: ignore[arg-type]
+            else:
+                assert len(load_datalist(path, outside=outside)) == 1  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="outside must be"):
+        load_datalist(folder, outside="no")  # type: ignore[arg-type]
+    assert len(load_datalist([climbing], base_dir=folder)) == 1, "Python code names what it means"
+
+
+def test_home_and_bad_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "a.json").write_text('["a.png"]')
+    assert load_datalist("~/a.json") == load_datalist(["a.png"], base_dir="~") == [{"image": str(tmp_path / "a.png")}]
+    assert load_splits("~/a.json") == {"training": [{"image": str(tmp_path / "a.png")}]}
+    with pytest.raises(DatalistError, match="patient_pattern must be a regular expression"):
+        load_datalist("~/a.json", patient_pattern="(")
+
+
+def test_a_long_list_of_missing_files_stops_early(tmp_path: Path) -> None:
+    """A million were looked for and remembered."""
+    (tmp_path / "a.json").write_text(json.dumps([f"{number}.png" for number in range(50)]))
+    with pytest.raises(DatalistError, match=r"got 6 of the first 6 missing \(item 0: .*; \.\.\.\)"):
+        load_datalist(tmp_path / "a.json")
+
+
+def test_packed_tables_and_column_names_in_capitals(folder: Path) -> None:
+    (folder / "a.csv.gz").write_bytes(gzip.compress(b"Image ;Split\n a_002.png ;test\nb_001.png;training\n"))
+    assert split_names(folder / "a.csv.gz") == ["test", "training"]
+    assert [item["image"] for item in load_datalist(folder / "a.csv.gz", "test")] == [str(folder / "a_002.png")]

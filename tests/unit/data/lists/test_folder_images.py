@@ -109,6 +109,19 @@ def test_what_is_passed_over_is_counted_with_reasons(tmp_path: Path, caplog: pyt
     assert told.count("files found") == 1
 
 
+@pytest.mark.parametrize("most", [300, 10])
+def test_masks_among_images_are_found_by_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, most: int
+) -> None:
+    monkeypatch.setattr("monai_anat.data.lists.folder_images._ALL", most)
+    _write(tmp_path, *(f"a/{number}.png" for number in range(10)), "b/0.png")
+    _write(tmp_path, "a/1x.png", "a/5y.png", mask=True)
+    assert len(find_images(tmp_path)) == 11
+    monkeypatch.setattr("monai_anat.data.lists.folder_images._CHECKED", 5)
+    assert len(find_images(tmp_path)) == (11 if most == 300 else 13)
+    assert ("too many to look at; give a datalist, or prepare" in caplog.text) == (most == 10)
+
+
 def test_labels_beside_images_are_masks_and_labels_alone_may_be_classes(tmp_path: Path) -> None:
     _write(tmp_path / "pairs", "images/a.png")
     _write(tmp_path / "pairs", "labels/a.png", mask=True)

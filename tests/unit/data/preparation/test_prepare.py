@@ -345,3 +345,21 @@ def test_a_file_that_a_list_names_twice_is_told(source: Path, tmp_path: Path, wo
     assert (summary.found, summary.written, summary.rejected) == (3, 2, 0)
     assert any(note.startswith("1 entries of the source name a file that another") for note in summary.notes)
     assert not any("view" in note for note in summary.notes)
+
+
+def test_views_that_a_table_names_and_nobody_knows_are_set_aside(tmp_path: Path) -> None:
+    views = {"a": "AP Supine", "b": "CT", "c": "Axial", "d": "SWIMMERS", "e": "PA", "f": "L", "g": "", "h": "Doe, Jane"}
+    lines = ["image;patient;view"]
+    for number, (name, view) in enumerate(views.items()):
+        with Image.open(pretraining_datalist()[number]["image"]) as image:
+            image.save(tmp_path / f"{name}.png")
+        lines.append(f"{name}.png;{number};{view}")
+    (tmp_path / "views.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    summary = _prepare(tmp_path / "views.csv", tmp_path / "out", patient_pattern=None)
+    assert summary.written == 3 and summary.views == {"AP": 1, "PA": 1, "unknown": 1}
+    assert summary.reasons == {
+        "the list names a view that is not known to be frontal": 4,
+        "a lateral view where frontal was asked for": 1,
+    }
+    assert "1 of 3 images have no view in their header or list and count as frontal" in summary.text()
+    assert not any(b"Jane" in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())

@@ -1,8 +1,10 @@
-"""Measures taken while training."""
+"""Monitor of representation collapse during training."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from ignite.engine import Events
@@ -18,15 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 class CollapseMonitor:
-    """Watches the encoder's embeddings for collapse: feature spread and effective rank.
+    """Measure the feature spread and the effective rank of the encoder's embeddings at the end of every epoch.
 
-    Now and then the encoder embeds a batch (evaluation mode, no gradients) and pools each view; the last ``images``
-    embeddings are measured at the end of the epoch. The numbers go to ``state.metrics`` as ``feature_spread`` and
-    ``effective_rank``; a warning is logged when the rank falls below ``min_rank``.
+    Every few steps the encoder embeds the current batch (evaluation mode, no gradients) and averages each view over
+    space. The last ``images`` embeddings are measured. The results go to ``state.metrics`` as ``feature_spread`` and
+    ``effective_rank``; a warning is logged if the rank falls below ``min_rank``. The embeddings are part of a
+    checkpoint, so the measures of an interrupted epoch are those of an uninterrupted one.
 
     Args:
-        images: how many embeddings to measure; the rank can be no larger.
-        every: optimizer steps between the batches that are embedded.
+        images: number of embeddings to measure, an upper bound of the rank.
+        every: optimizer steps between two batches that are embedded.
         min_rank: effective rank below which the embeddings count as collapsed.
 
     >>> CollapseMonitor(min_rank=3.0).min_rank
@@ -42,8 +45,17 @@ class CollapseMonitor:
     def attach(self, engine: SSLTrainer) -> None:
         """Register with the trainer; only the first process measures."""
         if engine.rank == 0:
+            engine.add_state("collapse_monitor", self)
             engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self._embed)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._measure)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the embeddings so far."""
+        return {"embeddings": [part.cpu() for part in self._embeddings]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self._embeddings = list(state["embeddings"])
 
     @torch.no_grad()
     def _embed(self, engine: SSLTrainer) -> None:
@@ -64,7 +76,7 @@ class CollapseMonitor:
     def _measure(self, engine: SSLTrainer) -> None:
         if not self._embeddings:
             return
-        embeddings = torch.cat(self._embeddings)[-self.images :]
+        embeddings = torch.cat([part.to(engine.device) for part in self._embeddings])[-self.images :]
         if len(embeddings) < 2:
             return
         rank = effective_rank(embeddings)
