@@ -1,28 +1,31 @@
-"""Comparison of pre-training methods on the same images, steps and backbone.
+"""Pre-train several methods on the same images, steps and backbone, and evaluate their encoders by the same protocols.
 
     python benchmarks/evidence.py --preset mini --arms scratch popar peac --seeds 0 1 2 --out out/evidence [--jobs 2]
 
 A cell is one (arm, seed): pre-training on the training patients of DATA/cxr_pretrain, then the protocols on the test
-patients of DATA/cxr_seg. It writes OUT/<arm>-<seed>.json. A cell with a file is not run again; an interrupted one
-resumes from its last checkpoint. The table and OUT/comparison.html are made from these files alone (--table makes
-only them). DATA is --data or MONAI_ANAT_DATA, or else the shipped sample. One OUT holds cells of one preset and one
-DATA. The exit code is 1 if a cell failed.
+patients of DATA/cxr_seg. It writes OUT/<arm>-<seed>.json. A finished cell is not run again, and an interrupted one
+resumes from its last checkpoint. A cell records a fingerprint of arm, preset, data and package version; another one in
+the same OUT is refused, and an unreadable file is computed again. The table, and OUT/comparison.html, are made of these
+files alone (--table makes them without running anything). DATA is --data or MONAI_ANAT_DATA; without either, the
+shipped sample. One OUT holds cells of one preset and one DATA. Exit code 1: a cell failed.
 
-Each number of the table is the mean over the seeds, with their range in parentheses. +2/3: in 2 of 3 seeds the paired
-95 % interval over test patients puts the arm ahead of scratch with the same seed. -1/3: it is behind in one. Neither:
-the interval contains 0 in all. ?: a file is missing. The difference of Dice to scratch is over draws (the same in
-every seed) and patients.
+In the table, each number is the mean over the seeds and, in brackets, their range. +2/3 means that in 2 of 3 seeds the
+paired 95 % interval over test patients puts the arm ahead of scratch with the same seed, -1/3 that it is behind in one.
+Neither means that the interval contains 0 in all of them, and ? that a file is missing. The difference in Dice to
+scratch has an interval over draws (the same in every seed, whose mean counts) and patients.
 
-Presets: "mini" for 2 cores (a ViT of half a million parameters, 112 px, 3 epochs of 101 steps of 16 for 1,630
-images), "full" for a GPU (ViT-S, 224 px; longer warm-up, queue and teacher memory than the demonstrations), which has
-not been run to its end. The protocols choose learning rates on validation patients. An arm is compared with untrained
-weights of its own kind: DiRA needs a backbone that halves its maps (ResNet-18, 128 px) and MAE fixed sine-cosine
-positions, so each has a scratch arm.
+Presets: "mini" for 2 cores (a ViT of half a million parameters, 112 px, 3 epochs of 101 steps of 16, as 1,630 images
+give), "full" for a GPU (ViT-S, 224 px), whose arms differ from their demonstrations by the size, a longer warm-up,
+queue and memory of the teacher; it has not been run to its end. The warm-up of "mini" is 5 % of the run.
+Learning rates are chosen on validation patients. An arm is compared with untrained weights of its own kind: DiRA needs
+a backbone that halves its maps (ResNet-18, 128 px), and MAE fixes its positions to sines and cosines, so each of them
+has its own scratch arm.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -30,16 +33,19 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evidence_table import HEADLINES, NOTE_NAME, SHOTS, read_cells, refuse_mixture, table, write_page
 
+from monai_anat.files import FolderLock, write_text_atomically
+
 if TYPE_CHECKING:
-    from monai_anat import networks
+    from monai_anat import evaluation, networks
 
 HERE = Path(__file__).parent
+SPLITS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Preset:
     by_arm: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+#: a learning rate that changes with every step instead of every epoch
+BY_STEP = {"train#trainer#schedules#lr#by_epoch": False}
 PRESETS = {
     "mini": Preset(
         image_size=112,
@@ -71,13 +79,18 @@ PRESETS = {
             "num_heads": 2,
         },
         few_shot={"steps": 100, "seeds": (0, 1, 2, 3, 4), "selection_seeds": 2, "learning_rates": (3e-4, 1e-3)},
-        options={"num_workers": 0, "log_every": 20, "checkpoint_every_steps": 100},
-        by_arm={  # their demonstrations take more than three epochs
+        # the demonstrations warm up for one to eight epochs; this run has three
+        options={"num_workers": 0, "log_every": 20, "checkpoint_every_steps": 100, "warmup_epochs": 0.15},
+        by_arm={  # a schedule by epoch would spend a third of the run at its last, lowest rate
+            "popar": BY_STEP,
+            "adam": BY_STEP,
+            "dira": BY_STEP,
+            "moco_v2": BY_STEP,
+            "simsiam": BY_STEP,
             "lamps": {"alternate": "step", "order_weight": 0.1},
-            "ace": {"warmup_epochs": 1, "learning_rate": 3e-4},
-            "simmim": {"warmup_epochs": 2, "learning_rate": 3e-4},
-            "mae": {"warmup_epochs": 2},
-            "beit": {"warmup_epochs": 2, "learning_rate": 3e-4},
+            "ace": {"learning_rate": 3e-4},
+            "simmim": {"learning_rate": 3e-4},
+            "beit": {"learning_rate": 3e-4},
         },
     ),
     "full": Preset(
@@ -109,11 +122,15 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One method or a variant of it: its bundle, overrides, and the number of stages that share the steps.
+    """A method or a variant of one.
 
-    ``source`` is the side to which images are loaded, as a multiple of the views' (0: the bundle works it out);
-    ``scratch`` the arm of untrained weights that it is compared with. Those have no bundle; ``fixed_positions`` puts
-    sines and cosines into them.
+    Attributes:
+        bundle: the middle of the bundle's name; None for untrained weights.
+        changes: overrides in the bundle.
+        stages: number of stages that share the steps.
+        source: side to which images are loaded, as a multiple of the views' (0: the bundle's default).
+        scratch: arm of untrained weights for the comparison.
+        fixed_positions: whether untrained weights get sine and cosine positions.
     """
 
     bundle: str | None
@@ -149,18 +166,18 @@ ARMS: dict[str, Arm] = {
     "mae": Arm("mae", {"cell_size": "@network_def#patch_size"}, source=2, scratch="scratch_positions"),
     "beit": Arm("beit", {"cell_size": "@network_def#patch_size"}, stages=2, source=2),
 }
-#: arm -> the untrained one that it is compared with
+#: arm -> untrained arm for the comparison
 SCRATCH_OF = {name: arm.scratch if arm.bundle else None for name, arm in ARMS.items()}
 
 
 class Stopwatch:
-    """Timer of a ``with`` block that adds to the seconds of earlier processes in a JSON file.
+    """Measure the seconds of a ``with`` block and add them to those of earlier processes in a JSON file.
 
-    The file is kept up to date meanwhile, so that it has the seconds of a process that was killed, too.
+    The file is updated meanwhile, so that it also holds the seconds of a killed process.
 
     Args:
-        path: what else it says stays there.
-        every: seconds between two writings.
+        path: the JSON file; its other entries are kept.
+        every: seconds between two updates.
     """
 
     def __init__(self, path: Path, every: float = 5.0) -> None:
@@ -191,18 +208,57 @@ class Stopwatch:
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """Read a JSON file; an empty dict if it does not exist."""
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    """Read a JSON file; an absent or unreadable one gives an empty dictionary."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON atomically."""
-    path.with_suffix(".part").write_text(json.dumps(content))
-    path.with_suffix(".part").replace(path)
+    """Write a JSON file atomically."""
+    write_text_atomically(path, json.dumps(content))
+
+
+def fingerprint(name: str, preset_name: str, data_folder: Path | None) -> str:
+    """Hash what determines a cell: arm, preset, lists with the sizes of their images, and package version."""
+    from monai_anat import __version__, data
+
+    if data_folder is None:
+        lists = [data.pretraining_datalist(), *(data.segmentation_datalist(split) for split in SPLITS)]
+    else:
+        lists = [data.load_datalist(data_folder / "cxr_pretrain", "training")]
+        lists += [data.load_datalist(data_folder / "cxr_seg", split) for split in SPLITS]
+    images = [
+        [
+            [Path(str(item["image"])).name, Path(str(item["image"])).stat().st_size, str(item.get("patient"))]
+            for item in one
+        ]
+        for one in lists
+    ]
+    content = [__version__, name, asdict(ARMS[name]), asdict(PRESETS[preset_name]), images]
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=12).hexdigest()
+
+
+def check_cell(path: Path, wanted: str) -> bool:
+    """Say whether a file holds the finished cell of this fingerprint.
+
+    A file without a fingerprint, of an earlier version, counts as finished. An unreadable one does not.
+
+    Raises:
+        ValueError: if it holds another cell.
+    """
+    found = read_note(path).get("fingerprint", wanted)
+    if found != wanted:
+        raise ValueError(
+            f"{path} was computed with another arm, preset, data or version; move it away, or choose another folder "
+            "by --out"
+        )
+    return bool(read_note(path).get("results"))
 
 
 def overrides(name: str, preset: Preset, seed: int, source: Path, folder: Path, images: int) -> dict[str, Any]:
-    """Return the overrides of the bundle's cpu_demo for this cell."""
+    """Return the overrides of a cell in the cpu_demo of its bundle."""
     arm = ARMS[name]
     epochs = max(1, round(preset.steps * preset.batch_size / images))
     changes: dict[str, Any] = {
@@ -233,7 +289,7 @@ def overrides(name: str, preset: Preset, seed: int, source: Path, folder: Path, 
 
 
 def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path | None, folder: Path) -> dict[str, Any]:
-    """Pre-train and write FOLDER/encoder. Return the settings and the loss curve."""
+    """Pre-train FOLDER/encoder; returns seconds, number of images and the curve."""
     import torch
     from monai.bundle import ConfigWorkflow
 
@@ -269,7 +325,7 @@ def pretrain(name: str, arm: Arm, preset: Preset, seed: int, data_folder: Path |
 
 
 def untrained(arm: Arm, preset: Preset) -> networks.Backbone:
-    """Build the network of an arm without a bundle, with random weights."""
+    """Create the network of an arm without a bundle, with random weights."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser({"image_size": preset.image_size, "network_def": preset.network, **arm.changes})
@@ -280,14 +336,14 @@ def untrained(arm: Arm, preset: Preset) -> networks.Backbone:
 
 
 def device() -> str:
-    """Return the device of the protocols, which is that of the bundles."""
+    """Return the device of the protocols, the same as that of the bundles."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def few_shot(encoder_dir: Path, labeled: Path, shots: int, arm: Arm, preset: Preset) -> dict[str, Any]:
-    """Measure the segmentation of one arm. Draws follow the seeds, so arms are paired."""
+    """Segment with one arm from a few labels. Draws depend on the seeds only, so arms are paired."""
     import copy
 
     from monai_anat import data, evaluation, networks
@@ -300,26 +356,43 @@ def few_shot(encoder_dir: Path, labeled: Path, shots: int, arm: Arm, preset: Pre
     def fresh() -> networks.Backbone:
         return copy.deepcopy(encoder) if arm.bundle else untrained(arm, preset)
 
-    splits = [data.load_datalist(labeled, split) for split in ("training", "validation", "test")]
+    splits = [data.load_datalist(labeled, split) for split in SPLITS]
     result = protocol.compare({"arm": fresh}, *splits)
-    return {**result, "test_patients": [item["patient"] for item in splits[2]]}
+    names = list(dict.fromkeys(item["patient"] for item in splits[2]))
+    return {**result, "test_patients": [f"patient {names.index(item['patient'])}" for item in splits[2]]}
 
 
 def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, out: Path) -> None:
-    """Pre-train, evaluate, and write OUT/<arm>-<seed>.json."""
+    """Pre-train, evaluate, and write OUT/<arm>-<seed>.json. One process at a time runs a cell."""
     warnings.filterwarnings("ignore")
+    with FolderLock(out / f"{name}-{seed}", "a benchmark cell"):
+        _run_cell(name, seed, preset_name, data_folder, out)
+
+
+def _run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, out: Path) -> None:
     from monai_anat import data, evaluation
+    from monai_anat.evaluation.pseudonyms import Pseudonyms
 
     preset, folder = PRESETS[preset_name], out / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    belongs = {"preset": preset_name, "data": data_name(data_folder)}
+    belongs = {
+        "preset": preset_name,
+        "data": data_name(data_folder),
+        "fingerprint": fingerprint(name, preset_name, data_folder),
+    }
+    check_cell(folder / NOTE_NAME, belongs["fingerprint"])
+    if check_cell(out / f"{name}-{seed}.json", belongs["fingerprint"]):
+        return
     write_whole(folder / NOTE_NAME, {**read_note(folder / NOTE_NAME), **belongs})
     pretraining = pretrain(name, ARMS[name], preset, seed, data_folder, folder)
     start = time.perf_counter()
     labeled = data_folder / "cxr_seg" if data_folder else data.sample_folder()
-    results = evaluation.evaluate_encoder(
+    evaluated = evaluation.evaluate_encoder(
         folder / "encoder", labeled, folder / "evaluation", tuple(HEADLINES), device=device()
     )
+    sections = {split: data.load_datalist(labeled, split) for split in SPLITS}
+    names = Pseudonyms(sections, labeled)
+    results = {protocol: cell_content(result) for protocol, result in evaluated.items()}
     for shots in SHOTS:
         results[f"few-shot-{shots}"] = few_shot(folder / "encoder", labeled, shots, ARMS[name], preset)
     cell = {
@@ -328,28 +401,15 @@ def run_cell(name: str, seed: int, preset_name: str, data_folder: Path | None, o
         **belongs,
         "pretraining": pretraining,
         "evaluation_seconds": time.perf_counter() - start,
-        "results": without_baseline_replicates(results),
+        "results": names.hide(results),
     }
     write_whole(out / f"{name}-{seed}.json", cell)
 
 
-def without_baseline_replicates(results: dict[str, Any]) -> dict[str, Any]:
-    """Return the results with the replicates that comparisons with other cells need (0.3 MB)."""
-    return {
-        protocol: {
-            **result,
-            "baselines": {
-                baseline: {
-                    metric: {key: value for key, value in entry.items() if key != "replicates"}
-                    for metric, entry in metrics.items()
-                }
-                for baseline, metrics in result["baselines"].items()
-            },
-        }
-        if "baselines" in result
-        else result
-        for protocol, result in results.items()
-    }
+def cell_content(result: evaluation.Result) -> dict[str, Any]:
+    """Convert a result to JSON values. Metrics keep their replicates, for comparisons; baselines do not."""
+    baselines = result.to_json(replicates=False)["baselines"]
+    return {**result.to_json(), "baselines": baselines}
 
 
 def data_name(data_folder: Path | None) -> str:
@@ -358,7 +418,7 @@ def data_name(data_folder: Path | None) -> str:
 
 
 def check_data(data_folder: Path | None) -> None:
-    """Read the datalists of the cells.
+    """Check the lists that the cells will read.
 
     Raises:
         ValueError: if one is missing, empty or damaged.
@@ -369,20 +429,25 @@ def check_data(data_folder: Path | None) -> None:
         return
     try:
         load_datalist(data_folder / "cxr_pretrain", "training")
-        for split in ("training", "validation", "test"):
+        for split in SPLITS:
             load_datalist(data_folder / "cxr_seg", split)
     except DatalistError as error:
         raise ValueError(f"--data must hold cxr_pretrain and cxr_seg, got {data_folder}: {error}") from error
 
 
 def waiting_cells(arguments: argparse.Namespace) -> list[tuple[str, int]]:
-    """List the cells without a file."""
+    """Return the cells that are not finished.
+
+    Raises:
+        ValueError: if a file holds another cell.
+    """
     wanted = [(name, seed) for seed in arguments.seeds for name in arguments.arms]
-    return [(name, seed) for name, seed in wanted if not (arguments.out / f"{name}-{seed}.json").exists()]
+    marks = {name: fingerprint(name, arguments.preset, arguments.data) for name in arguments.arms}
+    return [(name, seed) for name, seed in wanted if not check_cell(arguments.out / f"{name}-{seed}.json", marks[name])]
 
 
 def run_all(arguments: argparse.Namespace, waiting: list[tuple[str, int]]) -> list[str]:
-    """Run cells in separate processes, --jobs at a time. Return those that failed."""
+    """Run cells, --jobs at a time, each in its own process; returns those that failed."""
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
@@ -408,17 +473,15 @@ def run_all(arguments: argparse.Namespace, waiting: list[tuple[str, int]]) -> li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="default: mini")
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="mini by default")
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("MONAI_ANAT_DATA"))
     parser.add_argument("--out", type=Path, default=Path("out/evidence"))
     parser.add_argument(
-        "--jobs",
-        type=int,
-        help="number of cells that run at once; default: 2 for mini, 1 for full",
+        "--jobs", type=int, help="cells at a time, which share the threads; by default 2 of mini, 1 of full"
     )
-    parser.add_argument("--table", action="store_true", help="make table and page from the existing files only")
+    parser.add_argument("--table", action="store_true", help="run nothing, make table and page of the files there are")
     parser.add_argument("--cell", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.out = arguments.out.absolute()
@@ -430,12 +493,13 @@ def main() -> None:
         name, seed = arguments.cell
         run_cell(name, int(seed), arguments.preset, arguments.data, arguments.out)
         return
-    waiting = [] if arguments.table else waiting_cells(arguments)
     wanted = (preset, None) if arguments.table else (arguments.preset, data_name(arguments.data))
+    waiting: list[tuple[str, int]] = []
     try:
         refuse_mixture(arguments.out, *wanted)
-        if waiting:
+        if not arguments.table:
             check_data(arguments.data)
+            waiting = waiting_cells(arguments)
     except ValueError as error:
         parser.exit(1, f"error: {error}\n")
     failed = run_all(arguments, waiting)

@@ -1,11 +1,14 @@
-"""Table and page of evidence.py, from the JSON files of its cells."""
+"""Table and page of evidence.py, made of the JSON files of its cells alone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai_anat.evaluation import Result
 
 Cells = Mapping[tuple[str, int], Mapping[str, Any]]
 
@@ -23,25 +26,32 @@ NOTE_NAME = "cell.json"
 
 
 def read_cells(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """Read the files of all cells, by (arm, seed)."""
-    cells = [json.loads(path.read_text()) for path in sorted(out.glob("*-*.json"))]
+    """Read the finished cells, by arm and seed. An unreadable file is skipped."""
+    cells = [found for path in sorted(out.glob("*-*.json")) if "arm" in (found := _read(path))]
     return {(cell["arm"], cell["seed"]): cell for cell in cells}
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
 def refuse_mixture(out: Path, preset: str | None = None, data: str | None = None) -> None:
-    """Raise if a folder holds finished or unfinished cells of another preset or of other data.
+    """Refuse a folder with finished or begun cells of another preset or other data.
 
     Args:
-        out: the folder; what a file does not say (older ones name no data) is not asked.
-        preset: that is wanted; by default the one of the first file.
-        data: name of the folder that is wanted; likewise.
+        out: the folder. Entries that a file lacks (files of earlier versions) are not checked.
+        preset: the wanted preset; by default that of the first file.
+        data: name of the wanted data; by default that of the first file.
 
     Raises:
-        ValueError: names the file.
+        ValueError: if a cell differs.
     """
     wanted = {"preset": preset, "data": data}
     for path in (*sorted(out.glob("*-*.json")), *sorted(out.glob(f"*-*/{NOTE_NAME}"))):
-        found = json.loads(path.read_text())
+        found = _read(path)
         for key, value in wanted.items():
             wanted[key] = value or found.get(key)
             if found.get(key, wanted[key]) != wanted[key]:
@@ -52,11 +62,11 @@ def refuse_mixture(out: Path, preset: str | None = None, data: str | None = None
 
 
 def table(cells: Cells, scratch_of: Mapping[str, str | None]) -> str:
-    """Make one row per arm: each metric over the seeds, and whether it is ahead of scratch.
+    """One row per arm: each metric over the seeds, and whether it is ahead of scratch.
 
     Args:
-        cells: what :func:`read_cells` read.
-        scratch_of: arm, in the order of the rows -> the arm that it is compared with; None for untrained ones.
+        cells: result of :func:`read_cells`.
+        scratch_of: arm, in the order of the rows -> untrained arm for the comparison; None for untrained ones.
     """
     columns = ["arm", "seeds", *(title for _, title in HEADLINES.values())]
     for shots in SHOTS:
@@ -103,20 +113,16 @@ def spread(values: Sequence[float | None]) -> str:
 
 
 def lacking(cell: Mapping[str, Any]) -> str:
-    """Name what a paired comparison needs and the cell lacks, as in files of older versions; "" if nothing."""
-    from monai_anat import evaluation
-
-    results = headlines(cell)
-    try:
-        evaluation.compare_evaluations(results, results)
-    except KeyError as error:
-        return str(error.args[0])
-    return ""
+    """Name what a paired comparison needs and the cell of an earlier version lacks; "" if nothing."""
+    metrics = [metric for result in headlines(cell).values() for metric in result.metrics.values()]
+    return "replicates" if any(metric.low is not None and not metric.replicates for metric in metrics) else ""
 
 
-def headlines(cell: Mapping[str, Any]) -> dict[str, Any]:
+def headlines(cell: Mapping[str, Any]) -> dict[str, Result]:
     """Return the results that the page shows."""
-    return {protocol: cell["results"][protocol] for protocol in HEADLINES}
+    from monai_anat.evaluation import Result
+
+    return {protocol: Result.from_json(cell["results"][protocol]) for protocol in HEADLINES}
 
 
 def gap(cells: Cells, arm: str, scratch: str, seed: int) -> str:
@@ -131,26 +137,31 @@ def gap(cells: Cells, arm: str, scratch: str, seed: int) -> str:
 
 
 def verdict(cells: Cells, arm: str, scratch: str | None, gaps: Mapping[int, str], protocol: str) -> str:
-    """Count the seeds in which the paired interval puts the arm ahead or behind; "?" if one was not compared."""
+    """Count the seeds in which the paired interval puts the arm ahead of scratch, and behind.
+
+    "?" means that a seed could not be compared.
+    """
     from monai_anat import evaluation
 
     metric, outcomes = HEADLINES[protocol][0], []
     for seed in [seed for seed, text in gaps.items() if not text]:
-        pair = [cells[name, seed]["results"][protocol] for name in (arm, scratch or arm)]
-        short = [{**one, "metrics": {k: v for k, v in one["metrics"].items() if k == metric}} for one in pair]
-        outcomes.append(evaluation.compare_results(*short).get(metric, {}).get("ahead"))
+        pair = [headlines(cells[name, seed])[protocol] for name in (arm, scratch or arm)]
+        for one in pair:
+            one.metrics = {name: value for name, value in one.metrics.items() if name == metric}
+        found = evaluation.compare_results(pair[0], pair[1]).get(metric)
+        outcomes.append(None if found is None else found.ahead)
     counts = [f"{sign}{outcomes.count(who)}/{len(outcomes)}" for sign, who in (("+", "first"), ("-", "second"))]
     return " ".join([*(count for count in counts if count[1] != "0"), *["?"] * any(gaps.values())])
 
 
 def dice_gain(cells: Cells, arm: str, scratch: str | None, seeds: Sequence[int], shots: int) -> str:
-    """Format Dice minus that of scratch, paired by draw and patient, with its 95 % interval; "?" without scratch.
+    """Subtract the Dice of scratch, paired by draw and patient, with a 95 % interval; "?" if a seed has no scratch.
 
-    Every seed sees the same draws of labeled images, so each draw counts once, by its mean over the seeds.
+    All seeds have the same draws of labeled images, so each draw counts once, by its mean over the seeds.
     """
     import numpy as np
 
-    from monai_anat.evaluation.paired import paired_difference
+    from monai_anat.evaluation import PatientBootstrap
 
     if scratch is None:
         return ""
@@ -159,18 +170,17 @@ def dice_gain(cells: Cells, arm: str, scratch: str | None, seeds: Sequence[int],
         return "?"
     runs = [[cell["results"][f"few-shot-{shots}"] for cell in side] for side in zip(*pairs, strict=True)]
     dice = [[[draw["dice_by_image"] for draw in run["arms"]["arm"]["draws"]] for run in side] for side in runs]
-    result = paired_difference(*np.mean(dice, axis=1), runs[0][0]["test_patients"])
-    gain = "{:+.3f} ({:+.3f} to {:+.3f})".format(result["mean"], *result["interval"])
+    first, second = np.mean(np.array(dice, dtype=float), axis=1)
+    found = PatientBootstrap(runs[0][0]["test_patients"], resamples=4000).draw_mean(first - second)
+    gain = f"{found.value:+.3f}" + ("" if found.low is None else f" ({found.low:+.3f} to {found.high:+.3f})")
     return gain + " ?" * (len(pairs) < len(seeds))
 
 
 def write_page(cells: Cells, arms: Sequence[str], path: Path) -> str:
-    """Write the page: the first seed of every arm, with paired intervals over the test patients.
-
-    Pictures of cases are left out where their radiographs are gone.
+    """Write the page of the first seed of every arm, with paired intervals over the test patients.
 
     Returns:
-        A line about what the page does not show, or "".
+        A line about what the page lacks, or "".
     """
     from monai_anat.evaluation.reports.comparison import write_comparison
 

@@ -1,15 +1,13 @@
-"""Benchmark of learning in a few steps: a method's demonstration, before and after.
+"""Measure what a method learns in a few steps: its demonstration on the shipped radiographs, before and after.
 
     python benchmarks/learning.py METHOD [...] [--steps N] [--seed N] [--data DATA] [--set KEY=VALUE ...] [--out OUT]
 
-The bundle's cpu_demo runs for N optimizer steps. Before and after, the same encoder is asked on radiographs of training
-and validation patients only: do its dense features find a lung landmark in another patient (error in thorax widths); do
-the embeddings of windows tell which landmark they show, by their nearest neighbors in other patients (chance 1/6); do
-the embeddings of whole images tell the finding, by their nearest neighbors in other patients (macro AUROC, chance .5);
-and how many directions do they use (effective rank; 1 is collapse). After minus before has a paired 95 % interval over
-patients. The masks and findings are those of DATA/cxr_seg and DATA/cxr_cls (Kermany's three classes; --data or
-MONAI_ANAT_DATA), else of the shipped sample (whose whole images are asked for their projection, AP or PA). One JSON per
-method, and a table.
+The cpu_demo of the bundle runs for N optimizer steps. Before and after, the encoder is measured on training and
+validation patients: landmark error between patients by dense features (in thorax widths); accuracy of nearest neighbors
+in other patients for windows around landmarks (chance 1/6) and for whole images (macro AUROC, chance 0.5); effective
+rank of the embeddings (1 is collapse). After minus before has a paired 95 % interval over patients. Masks and findings
+are those of DATA/cxr_seg and DATA/cxr_cls (Kermany's three classes; --data or MONAI_ANAT_DATA), else of the shipped
+sample, whose whole images are classified by projection, AP or PA. It writes one JSON per method and prints a table.
 """
 
 from __future__ import annotations
@@ -41,18 +39,21 @@ COLUMNS = {
 
 
 def load_items(folder: Path | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return images with masks and images with findings, of training and validation patients."""
+    """Images with masks, and images with findings, of training and validation patients."""
     masks = folder / "cxr_seg" if folder else data.sample_folder()
     findings = folder / "cxr_cls" / "kermany_datalist.json" if folder else data.sample_folder() / "classification.csv"
     both = ("training", "validation")
-    lists = [[item for split in both for item in data.load_datalist(source, split)] for source in (masks, findings)]
+    lists = [
+        [item for split in both for item in data.load_datalist(source, split, outside="always")]
+        for source in (masks, findings)
+    ]
     return lists[0], lists[1]
 
 
 def measure(
     encoder: networks.Backbone, settings: dict[str, Any], masks: list[dict[str, Any]], findings: list[dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Run each protocol on the current encoder."""
+) -> dict[str, evaluation.Result]:
+    """Measure a copy of the encoder by each protocol."""
     names = None if "label" in findings[0] else ("AP view",)
     frozen = evaluation.FrozenEncoder(copy.deepcopy(encoder), **settings)
     return {
@@ -70,7 +71,7 @@ def coarsest_level(encoder: networks.Backbone, size: int) -> int:
 
 
 def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the demonstration for ``steps`` steps and compare the encoder before and after."""
+    """Run the demonstration for some steps and compare the encoder before and after."""
     configs = resources.bundle_path(f"cxr_{name}_pretraining") / "configs"
     with tempfile.TemporaryDirectory() as folder:
         workflow = ConfigWorkflow(
@@ -113,18 +114,20 @@ def learn(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "settings": settings | {"seed": arguments.seed, "set": arguments.set, "masks": len(masks)},
         "before": {key: _value(result, key) for key, result in before.items()},
         "after": {key: _value(result, key) for key, result in after.items()},
-        "difference": {key: evaluation.compare_results(after[key], before[key])[COLUMNS[key][0]] for key in COLUMNS},
-        "same_position": after["landmarks"]["baselines"]["same position"]["error"]["value"],
+        "difference": {
+            key: evaluation.compare_results(after[key], before[key])[COLUMNS[key][0]].to_json() for key in COLUMNS
+        },
+        "same_position": after["landmarks"].baselines["same position"]["error"].value,
         "curve": curve,
     }
 
 
-def _value(result: dict[str, Any], protocol: str) -> float:
-    return float(result["metrics"][COLUMNS[protocol][0]]["value"])
+def _value(result: evaluation.Result, protocol: str) -> float | None:
+    return result.metrics[COLUMNS[protocol][0]].value
 
 
 def row(result: dict[str, Any]) -> str:
-    """Make a row of the table; bold if the paired interval shows an improvement."""
+    """Format a row of the table; bold if the paired interval shows an improvement."""
     size = result["settings"]["image_size"]
     cells = [result["method"], str(size), str(result["steps"]), f"{result['seconds']:.0f}"]
     for key in COLUMNS:
@@ -139,7 +142,7 @@ def row(result: dict[str, Any]) -> str:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Parse KEY=VALUE with the value as JSON where possible."""
+    """KEY=VALUE, the value as JSON where it is."""
     key, _, value = text.partition("=")
     try:
         return key, json.loads(value)
@@ -154,11 +157,11 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="one of " + ", ".join(known))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image-size", type=int, help="side of images and windows in pixels; default: the bundle's")
+    parser.add_argument("--image-size", type=int, help="side at which images and windows are measured; the bundle's")
     parser.add_argument("--data", type=Path, default=os.environ.get("MONAI_ANAT_DATA"))
-    parser.add_argument("--set", nargs="+", type=setting, default=[], help="settings to override")
-    parser.add_argument("--out", type=Path, help="folder for one JSON file per method")
-    parser.add_argument("--table", action="store_true", help="make the table from the files in --out only")
+    parser.add_argument("--set", nargs="+", type=setting, default=[], help="what differs from the demonstration")
+    parser.add_argument("--out", type=Path, help="folder of one JSON per method")
+    parser.add_argument("--table", action="store_true", help="run nothing, make the table of the files in --out")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.methods) - set(known))
     if unknown or not (arguments.methods or arguments.table):

@@ -1,4 +1,4 @@
-"""PEAC views with rows and columns exchanged in the matching, as in the released code. For the ablation only."""
+"""PEAC with transposed matching, as in the released code: rows and columns are exchanged. For the ablation only."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["RandTransposedPEACViewsd"]
 
 
 class RandTransposedPEACViewsd(RandPEACViewsd):
-    """PEAC views with the correspondence of transposed offsets, which is right for one pair of cells in seven."""
+    """Views with the correspondence of transposed offsets, which is correct for one pair of cells in seven."""
 
     def views(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Make the views of PEAC and exchange the axes of the offset between them."""
+        """Create the views of PEAC and exchange the axes of the offset between them."""
         sample = super().views(pixels)
         correspondence = sample[CORRESPONDENCE]
         matched = torch.nonzero(correspondence >= 0)

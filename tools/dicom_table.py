@@ -1,6 +1,7 @@
-"""Table of how every DICOM file of a folder is read, as Markdown, with a contact sheet.
+"""Print a Markdown table of how every DICOM file of a folder is read, and draw a contact sheet.
 
-Run: ``python tools/dicom_table.py FOLDER [--contact-sheet sheet.png]``. File names are printed: for public files only.
+Run: ``python tools/dicom_table.py FOLDER [--contact-sheet sheet.png]``. The table holds file names, so use it for
+public files only.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from monai_anat.data.reading.radiograph import decode
 
 
 def main(folder: Path, sheet: Path | None) -> None:
-    """Read every file and describe how and why."""
+    """Read every file and print one row of the table for each."""
     pictures = []
     write = partial(print, flush=True)
-    write("| file | what was done | gray values | turned | spacing (mm) | prepare, frontal chest |")
+    write("| file | format | gray values | turned | spacing (mm) | prepare, frontal chest |")
     write("|---|---|---|---|---|---|")
     for path in sorted(folder.rglob("*.dcm")):
         name, frame = str(path.relative_to(folder)), ""
@@ -31,7 +32,7 @@ def main(folder: Path, sheet: Path | None) -> None:
             except RadiographError as error:
                 if "frames" not in error.reason:
                     raise
-                frame = f"refused without a choice ({error.reason.split(';')[0]}); frame 0: "
+                frame = f"refused without a frame number ({error.reason.split(';')[0]}); frame 0: "
                 decoded = decode(path, frame=0)
         except RadiographError as error:
             write(f"| {name} | refused: {error.reason} | | | | set aside |")

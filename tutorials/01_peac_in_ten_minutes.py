@@ -148,9 +148,9 @@ Image(visualize.encode_png(figure, dpi=70))
 # %%
 frozen = evaluation.FrozenEncoder(backbone, image_size=112, mean=0.5056, std=0.252)
 result = evaluation.LandmarkProbe().run(frozen, data.segmentation_datalist("test"))
-for name, metrics in {"trained": result["metrics"], **result["baselines"]}.items():
+for name, metrics in {"trained": result.metrics, **result.baselines}.items():
     error = metrics["error"]
-    print(f"{name:<22} {error['value']:.3f} ({error['low']:.3f} to {error['high']:.3f})")
+    print(f"{name:<22} {error.value:.3f} ({error.low:.3f} to {error.high:.3f})")
 
 # %% [markdown]
 # ## Save the encoder

@@ -106,21 +106,21 @@ result = protocol.run(encoder, training, validation, test)
 # The interval covers the draws of training images and the test patients.
 
 # %%
-settings = [f"{labels}, {mode}" for labels in result["n_labels"] for mode in ("frozen", "fine-tuned")]
-arms = {"pre-trained": result["metrics"], "scratch": result["baselines"]["scratch"]}
+settings = [f"{labels}, {mode}" for labels in result.extra["n_labels"] for mode in ("frozen", "fine-tuned")]
+arms = {"pre-trained": result.metrics, "scratch": result.baselines["scratch"]}
 for setting in settings:
     for name, metrics in arms.items():
         metric, distance = metrics[f"dice/{setting}"], metrics[f"hd95/{setting}"]
-        rate = result["learning_rates"][setting][name]
+        rate = result.extra["learning_rates"][setting][name]
         print(
-            f"{setting:22} {name:12} Dice {metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})   "
-            f"HD95 {distance['value']:.3f} {distance['unit']}   learning rate {rate:g}"
+            f"{setting:22} {name:12} Dice {metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})   "
+            f"HD95 {distance.value:.3f} {distance.unit}   learning rate {rate:g}"
         )
 
 # %%
 groups = {
     f"{setting}: Dice": {
-        name: tuple(metrics[f"dice/{setting}"][part] for part in ("value", "low", "high"))
+        name: (metrics[f"dice/{setting}"].value, metrics[f"dice/{setting}"].low, metrics[f"dice/{setting}"].high)
         for name, metrics in arms.items()
     }
     for setting in settings
@@ -141,10 +141,10 @@ show(figure, dpi=90)
 
 # %%
 for setting in settings:
-    found = result["comparisons"]["scratch"][f"dice/{setting}"]
-    verdict = {"first": "pre-trained ahead", "second": "scratch ahead", None: "open"}[found["ahead"]]
-    interval = f"{found['low']:+.3f} to {found['high']:+.3f}"
-    print(f"{setting:22} pre-trained minus scratch {found['difference']:+.3f} ({interval})  {verdict}")
+    found = result.comparisons["scratch"][f"dice/{setting}"]
+    verdict = {"first": "pre-trained ahead", "second": "scratch ahead", None: "open"}[found.ahead]
+    interval = f"{found.low:+.3f} to {found.high:+.3f}"
+    print(f"{setting:22} pre-trained minus scratch {found.difference:+.3f} ({interval})  {verdict}")
 
 # %% [markdown]
 # ## Masks

@@ -72,16 +72,16 @@ test = data.segmentation_datalist("test")
 
 def table(result, names):
     """The encoder and its baselines, with 95 % intervals over patients."""
-    columns = {encoder.name: result["metrics"], **result["baselines"]}
+    columns = {encoder.name: result.metrics, **result.baselines}
     print(f"{'':26}" + "".join(f"{column:>28}" for column in columns))
     for name in names:
         cells = []
         for metrics in columns.values():
-            metric = metrics.get(name, {"value": None})
-            if metric["value"] is None:
+            metric = metrics.get(name)
+            if metric is None or metric.value is None:
                 cells.append("")
             else:
-                cells.append(f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})")
+                cells.append(f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})")
         print(f"{name:26}" + "".join(f"{cell:>28}" for cell in cells))
 
 
@@ -133,8 +133,8 @@ figure = Figure(figsize=(10, 4.6), layout="constrained", facecolor="white")
 markers = "ovs^D*"
 for place, (name, result) in enumerate({"random weights": untrained, "PEAC": localizability}.items()):
     axes = figure.add_subplot(1, 2, place + 1)
-    points, which = torch.tensor(result["picture"]["points"]), torch.tensor(result["picture"]["landmark"])
-    for number, landmark in enumerate(result["landmark_names"]):
+    points, which = torch.tensor(result.extra["picture"]["points"]), torch.tensor(result.extra["picture"]["landmark"])
+    for number, landmark in enumerate(result.extra["landmark_names"]):
         row, column = points[which == number].T
         style = {"c": PALETTE[number], "marker": markers[number], "edgecolors": "black", "linewidths": 0.4}
         axes.scatter(row, column, s=42, label=landmark if place == 0 else None, **style)
@@ -156,10 +156,10 @@ table(composability, ["cosine/2", "control/2", "cosine/4", "control/4", "gap"])
 # %%
 names = {"cosine": "own parts", "control": "another patient's parts"}
 groups = {}
-for title, metrics in {"PEAC": composability["metrics"], **composability["baselines"]}.items():
+for title, metrics in {"PEAC": composability.metrics, **composability.baselines}.items():
     chosen = {label: metrics[f"{kind}/4"] for kind, label in names.items()}
     groups[f"{title}: cosine with four parts"] = {
-        label: (metric["value"], metric["low"], metric["high"]) for label, metric in chosen.items()
+        label: (metric.value, metric.low, metric.high) for label, metric in chosen.items()
     }
 show(visualize.draw_intervals(groups), dpi=90)
 
@@ -176,10 +176,10 @@ table(co_segmentation, ["iou", "iou/right lung", "iou/left lung", "adjusted_rand
 # %%
 cases = evaluation.load_cases(test, 112)
 order = {name: number for number, name in enumerate(cases.names)}
-chosen = [order[case["image"].split("/")[-1]] for case in co_segmentation["cases"].values()]
-cells = [torch.tensor(case["cells"])[None, None].float() for case in co_segmentation["cases"].values()]
+chosen = [order[case["image"].split("/")[-1]] for case in co_segmentation.cases.values()]
+cells = [torch.tensor(case["cells"])[None, None].float() for case in co_segmentation.cases.values()]
 masks = [torch.nn.functional.interpolate(cell, 112)[0, 0].int() for cell in cells]
-captions = [f"{place}, IoU {case['score']:.2f}" for place, case in co_segmentation["cases"].items()]
+captions = [f"{place}, IoU {case['score']:.2f}" for place, case in co_segmentation.cases.items()]
 show(visualize.draw_segmentations(cases.images[chosen], masks, cases.labels[chosen], captions=captions), dpi=90)
 
 # %% [markdown]
@@ -191,7 +191,7 @@ show(visualize.draw_segmentations(cases.images[chosen], masks, cases.labels[chos
 
 # %%
 collapse = evaluation.CollapseProbe().run(encoder, test)
-print("collapsed:", collapse["collapsed"])
+print("collapsed:", collapse.collapsed)
 table(collapse, ["effective_rank", "effective_rank_cells", "feature_spread", "raw_cosine"])
 
 # %% [markdown]
@@ -204,14 +204,14 @@ table(collapse, ["effective_rank", "effective_rank_cells", "feature_spread", "ra
 # %%
 main = {"landmarks": "error", "localizability": "knn_accuracy", "composability": "gap", "co-segmentation": "iou"}
 for result in (landmarks, localizability, composability, co_segmentation):
-    metric = main[result["protocol"]]
-    for baseline, differences in result["comparisons"].items():
+    metric = main[result.protocol]
+    for baseline, differences in result.comparisons.items():
         if metric in differences:
             found = differences[metric]
-            verdict = {"first": "PEAC ahead", "second": f"{baseline} ahead", None: "open"}[found["ahead"]]
+            verdict = {"first": "PEAC ahead", "second": f"{baseline} ahead", None: "open"}[found.ahead]
             print(
-                f"{result['protocol']:15} {metric:13} minus {baseline:24} {found['difference']:+.3f} "
-                f"({found['low']:+.3f} to {found['high']:+.3f})  {verdict}"
+                f"{result.protocol:15} {metric:13} minus {baseline:24} {found.difference:+.3f} "
+                f"({found.low:+.3f} to {found.high:+.3f})  {verdict}"
             )
 
 # %% [markdown]

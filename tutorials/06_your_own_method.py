@@ -301,13 +301,13 @@ Image(visualize.encode_png(figure, dpi=80))
 # %%
 for when, found in {"before": before, "after": after}.items():
     result = found["neighbors"]
-    value = result["metrics"]["knn_accuracy"]
-    ahead = result["comparisons"]["random initialization"]["knn_accuracy"]
+    value = result.metrics["knn_accuracy"]
+    ahead = result.comparisons["random initialization"]["knn_accuracy"]
     print(
-        f"{when:7} {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f}); minus random weights "
-        f"{ahead['difference']:+.2f} ({ahead['low']:+.2f} to {ahead['high']:+.2f})"
+        f"{when:7} {value.value:.2f} ({value.low:.2f} to {value.high:.2f}); minus random weights "
+        f"{ahead.difference:+.2f} ({ahead.low:+.2f} to {ahead.high:+.2f})"
     )
-position = after["neighbors"]["baselines"]["position"]["knn_accuracy"]["value"]
+position = after["neighbors"].baselines["position"]["knn_accuracy"].value
 print(f"chance {1 / 6:.2f}; position of the window alone {position:.2f}")
 
 # %% [markdown]

@@ -102,10 +102,10 @@ results = {
 }
 for protocol, metric in {"landmarks": "error", "localizability": "knn_accuracy", "co-segmentation": "iou"}.items():
     for name in results:
-        value = results[name][protocol]["metrics"][metric]
-        print(f"{protocol:16} {metric:13} {name:6} {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})")
-    for name, baseline in results["peac"][protocol]["baselines"].items():
-        print(f"{protocol:16} {metric:13} {name}: {baseline[metric]['value']:.3f}")
+        value = results[name][protocol].metrics[metric]
+        print(f"{protocol:16} {metric:13} {name:6} {value.value:.3f} ({value.low:.3f} to {value.high:.3f})")
+    for name, baseline in results["peac"][protocol].baselines.items():
+        print(f"{protocol:16} {metric:13} {name}: {baseline[metric].value:.3f}")
 
 # %% [markdown]
 # ## Is the difference more than chance?
@@ -119,10 +119,10 @@ for protocol, metric in {"landmarks": "error", "localizability": "knn_accuracy",
 for protocol in results["peac"]:
     differences = evaluation.compare_results(results["peac"][protocol], results["popar"][protocol])
     for metric, found in differences.items():
-        if "/" not in metric and found["low"] is not None:
-            verdict = {"first": "peac", "second": "popar", None: ""}[found["ahead"]]
-            interval = f"{found['low']:+.3f} to {found['high']:+.3f}"
-            print(f"{protocol:16} {metric:22} peac - popar {found['difference']:+8.3f}   {interval:18} {verdict}")
+        if "/" not in metric and found.low is not None:
+            verdict = {"first": "peac", "second": "popar", None: ""}[found.ahead]
+            interval = f"{found.low:+.3f} to {found.high:+.3f}"
+            print(f"{protocol:16} {metric:22} peac - popar {found.difference:+8.3f}   {interval:18} {verdict}")
 
 # %% [markdown]
 # With this many questions at 95 %, one "ahead" is expected by chance. Decide beforehand which metric counts, and use

@@ -5,6 +5,9 @@ Tests compare each tuple with the registry that it repeats.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 __all__ = ["ARCHITECTURES", "FAMILIES", "PROTOCOLS", "PUBLIC_SETS"]
 
 #: keys of ``cli.verbs.ARCHITECTURES``
@@ -40,22 +43,14 @@ FAMILIES = (
     "huggingface_convnext",
     "torchvision_resnet",
 )
-#: ``evaluation.PROTOCOLS``
-PROTOCOLS = (
-    "landmarks",
-    "localizability",
-    "co-segmentation",
-    "symmetry",
-    "composability",
-    "decomposability",
-    "interpolation",
-    "scale-consistency",
-    "robustness",
-    "collapse",
-    "linear",
-    "k-nn",
-    "label-fractions",
-    "few-shot",
+_PROBES = Path(__file__).parents[1] / "evaluation" / "probes"
+#: names in ``evaluation.PROTOCOLS``, read from the files of the protocols without importing them
+PROTOCOLS = tuple(
+    sorted(
+        name
+        for file in _PROBES.glob("*.py")
+        for name in re.findall(r'^    name: ClassVar\[str\] = "(.+)"$', file.read_text(encoding="utf-8"), re.MULTILINE)
+    )
 )
 #: keys of ``data.PUBLIC_SETS``
 PUBLIC_SETS = (

@@ -118,6 +118,14 @@ def _add_evaluate(verbs: Verbs) -> None:
         metavar="PROTOCOL.ARGUMENT=VALUE",
         help="set an argument of a protocol, or of the encoder (encoder.level=-2); repeatable",
     )
+    evaluate.add_argument("--section", default="test", help="section of the datalist that is reported")
+    evaluate.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
+    evaluate.add_argument(
+        "--outside",
+        choices=("never", "absolute", "always"),
+        default="absolute",
+        help="paths outside its folder that the datalist may name; always allows ../ as well",
+    )
     evaluate.add_argument("--cache", help="folder that caches the features for later evaluations")
     evaluate.add_argument("--out", default="out/evaluation", help="output folder for the results")
     evaluate.set_defaults(run="verbs.evaluate")

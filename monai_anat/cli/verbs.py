@@ -71,7 +71,13 @@ def evaluate(options: argparse.Namespace) -> None:
     for protocol, argument, value in options.set:
         settings.setdefault(protocol, {})[argument] = value
     protocols = ",".join(options.protocols)
-    further = {"options": settings, "cache_dir": options.cache}
+    further = {
+        "options": settings,
+        "cache_dir": options.cache,
+        "section": options.section,
+        "device": options.device,
+        "outside": options.outside,
+    }
     if len(options.encoders) > 1:
         logger.info(f"{evaluation.compare_encoders(options.encoders, options.data, options.out, protocols, **further)}")
         return

@@ -1,4 +1,4 @@
-"""Light augmentation of a whole batch at once: moves, turns, scales and gray levels, never a mirror image."""
+"""Light augmentation of a batch of images and masks."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def augment_batch(
     gamma: float = 0.4,
     noise: float = 0.02,
 ) -> tuple[Tensor, Tensor]:
-    """Turn, scale, shift and re-gray each image of a batch by its own draw; labels move along.
+    """Rotate, scale, shift and change the intensity of each image by its own random draw. Labels move along.
 
-    One call of ``grid_sample`` per tensor: a few milliseconds where a chain of dictionary transforms takes a hundred.
-    No flip: the heart is on the left.
+    It makes one call of ``grid_sample`` per tensor, which takes a few milliseconds; a chain of dictionary transforms
+    takes about a hundred. There is no flip, because the heart is on the left.
 
     Args:
         images: (B, 1, H, W) in [0, 1].
         labels: (B, H, W) class numbers.
-        generator: on the CPU; the same state gives the same batch on every device.
+        generator: random generator on the CPU. The same state gives the same batch on every device.
         degrees: largest rotation.
         scale: largest relative change of size.
-        shift: largest move, as a share of the image side.
-        gamma: largest change of the exponent, in log2; contrast changes by half of it.
+        shift: largest shift as a fraction of the image side.
+        gamma: largest exponent of the intensity, as log2; contrast changes by half of it.
         noise: largest standard deviation of Gaussian noise.
 
     Returns:
-        images and labels of the same shapes and types.
+        Images and labels of the same shapes and types.
 
     Raises:
-        ValueError: if images and labels do not belong together.
+        ValueError: if images and labels do not match.
 
     >>> images, labels = torch.rand(2, 1, 8, 8), torch.ones(2, 8, 8, dtype=torch.uint8)
     >>> new_images, new_labels = augment_batch(images, labels, torch.Generator().manual_seed(0))

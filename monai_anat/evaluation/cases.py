@@ -1,4 +1,4 @@
-"""Labeled images read once and kept in memory, at the size at which they are evaluated."""
+"""Labeled images in memory, at the size of an evaluation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_anat.data.items import DatalistError
+from monai_anat.data.items import DatalistError, transform_item
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
 from monai_anat.data.reading.readers import PIXEL_SPACING
 from monai_anat.data.reading.upright import UPRIGHT_SHAPE
-from monai_anat.evaluation.frozen import load_by
-from monai_anat.evaluation.frozen_protocol import file_names, patients_of
+from monai_anat.evaluation.patients import file_names, patients_of
 from monai_anat.keys import IMAGE, LABEL
 
 __all__ = ["SegmentationCases", "load_cases"]
@@ -29,9 +28,9 @@ class SegmentationCases:
     Attributes:
         images: (N, 1, S, S) float32 in [0, 1].
         labels: (N, S, S) uint8 class numbers.
-        names: file name of each image; its path where two files have one name.
-        patients: patient of each image; the file where the list has none.
-        spacings: (N, 2) height and width in mm of a pixel of ``labels``, NaN where the file does not say.
+        names: file name of each image; its path if two files have the same name.
+        patients: patient of each image; the file name if the list has none.
+        spacings: (N, 2) height and width in mm of a pixel of ``labels``, NaN if unknown.
     """
 
     images: Tensor
@@ -44,10 +43,10 @@ class SegmentationCases:
         return len(self.names)
 
     def take(self, names: Sequence[str]) -> SegmentationCases:
-        """The cases of these file names, in this order.
+        """Select cases by file name, in the given order.
 
         Raises:
-            KeyError: naming the first file that is not there.
+            KeyError: if there is no such file.
         """
         where = {name: index for index, name in enumerate(self.names)}
         missing = [name for name in names if name not in where]
@@ -64,15 +63,17 @@ class SegmentationCases:
 
 
 def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key: str = LABEL) -> SegmentationCases:
-    """Read images and masks of a MONAI datalist by the loading chain of the bundles, resized to a square.
+    """Read images and masks of a MONAI datalist with the loading chain of the bundles, resized to a square.
 
     Args:
-        datalist: items ``{"image": path, "label": path, ...}``; labels are images of class numbers.
+        datalist: items ``{"image": path, "label": path, ...}``. Labels are masks of class numbers, or a list with one
+            binary mask per class, such as ``[right, left]``.
         image_size: side in pixels.
-        label_key: where an item has the path of its mask.
+        label_key: key of the mask in the items.
 
     Raises:
-        DatalistError: if the list is empty, an item has no label, or a label another size than its image.
+        DatalistError: if the list is empty, a file cannot be read, an item has no label, or a label differs in size
+            from its image.
 
     >>> from monai_anat.data import segmentation_datalist
     >>> cases = load_cases(segmentation_datalist("validation")[:2], 64)
@@ -86,7 +87,7 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
     for item in datalist:
         if not item.get(label_key):
             raise DatalistError(f"every item must have a {label_key!r}, got only {sorted(item)} for {item.get(IMAGE)}")
-        loaded = load_by(chain, item)
+        loaded = transform_item(chain, item)
         sizes = [tuple(int(side) for side in loaded[key].meta[UPRIGHT_SHAPE]) for key in (IMAGE, label_key)]
         if sizes[0] != sizes[1]:
             raise DatalistError(
@@ -105,7 +106,7 @@ def load_cases(datalist: Sequence[Mapping[str, Any]], image_size: int, label_key
 
 
 def _spacing(meta: Mapping[str, Any], shape: tuple[int, ...], image_size: int) -> NDArray[np.float64]:
-    """Height and width in mm of a pixel, once an image of ``shape`` has become a square."""
+    """Height and width in mm of a pixel after an image of ``shape`` is resized to a square."""
     if not meta["spacing_known"]:
         return np.full(2, np.nan)
     spacing: NDArray[np.float64] = np.asarray(meta[PIXEL_SPACING]) * np.array(shape) / image_size

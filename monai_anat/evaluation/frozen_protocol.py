@@ -1,84 +1,48 @@
-"""What protocols on frozen features share: choice of images, random weights beside, form of the result."""
+"""Protocols on frozen features of test images."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from monai_anat.data.items import DatalistError
-from monai_anat.evaluation.bootstrap import PatientBootstrap, undefined_metric
-from monai_anat.evaluation.frozen import CollapsedFeaturesError, FrozenEncoder
-from monai_anat.evaluation.results import compare_metrics
-from monai_anat.keys import IMAGE
+from monai_anat.evaluation.bootstrap import Kind, PatientBootstrap
+from monai_anat.evaluation.compare import compare_metrics
+from monai_anat.evaluation.features import CollapsedFeaturesError
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder
+from monai_anat.evaluation.metric import Better, Metric, Metrics
+from monai_anat.evaluation.patients import Items, image_fingerprint, patient_notes, patients_of
+from monai_anat.evaluation.protocol import RANDOM, Measured, Protocol, json_settings
+from monai_anat.evaluation.results import Result
 from monai_anat.networks.backbones.backbone import Backbone
 
-__all__ = [
-    "RANDOM",
-    "FrozenProtocol",
-    "Items",
-    "Measured",
-    "Metrics",
-    "file_names",
-    "image_fingerprint",
-    "json_settings",
-    "patient_notes",
-    "patients_of",
-    "three_cases",
-]
-
-Items = Sequence[Mapping[str, Any]]
-Metrics = dict[str, dict[str, Any]]
-
-RANDOM = "random initialization"
-
-
-@dataclass
-class Measured:
-    """What a protocol found for one encoder.
-
-    Attributes:
-        metrics: name -> metric.
-        cases: what is needed to draw the best, the median and the worst case.
-        extra: further entries of the result, plain JSON values.
-        notes: sentences on what was left out, and why.
-    """
-
-    metrics: Metrics
-    cases: dict[str, Any] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+__all__ = ["FrozenProtocol"]
 
 
 @dataclass(kw_only=True)
-class FrozenProtocol(ABC):
-    """A protocol that needs no training: measure the encoder and, beside it, its architecture with random weights.
+class FrozenProtocol(Protocol):
+    """A protocol without training: measure the encoder and the same architecture with random weights.
 
     Args:
-        max_images: more images than this are not looked at; the choice is by seed. It bounds time and memory.
-        seed: of every draw in the protocol and of the resampling.
-        random_seed: of the random weights; None leaves that baseline out.
-        resamples: of the bootstrap over patients.
-        confidence: of the intervals.
+        max_images: largest number of images; a random subset is used if there are more. It bounds time and memory.
+        seed: random seed of every draw in the protocol and of the resampling.
+        random_seed: random seed of the weights of the baseline; None omits this baseline.
+        resamples: number of bootstrap resamples.
+        confidence: coverage of the intervals.
     """
 
-    #: stands in the result and after ``--protocols``
-    name: ClassVar[str]
-    #: metric (up to the first "/") -> (better: "higher", "lower" or None; unit)
-    kinds: ClassVar[dict[str, tuple[str | None, str]]]
-    #: patients that the protocol needs at least
+    #: kind of metric (its name up to the first "/") -> better direction and unit
+    kinds: ClassVar[dict[str, tuple[Better, str]]]
+    #: smallest number of patients
     least_patients: ClassVar[int] = 2
-    #: cells per side of the dense map that it needs at least
+    #: smallest number of cells per side of the dense map
     least_grid: ClassVar[int] = 1
-    #: what :meth:`usable` asks of an image, in words
+    #: what :meth:`usable` requires of an image, in words
     needs: ClassVar[str] = "an image"
 
     max_images: int = 100
@@ -91,76 +55,78 @@ class FrozenProtocol(ABC):
         if self.max_images < 1:
             raise ValueError(f"max_images must be at least 1, got {self.max_images}")
 
-    def run(self, encoder: Backbone | FrozenEncoder, datalist: Items) -> dict[str, Any]:
+    def run(self, encoder: Backbone | FrozenEncoder, datalist: Items) -> Result:
         """Measure an encoder.
 
         Args:
-            encoder: a frozen encoder; a plain backbone is taken at the defaults of :class:`FrozenEncoder`.
+            encoder: a frozen encoder; a plain backbone gets the default settings of :class:`FrozenEncoder`.
             datalist: items ``{"image", "patient", ...}``.
 
-        Returns:
-            The result in the form that :mod:`monai_anat.evaluation` describes.
-
         Raises:
-            DatalistError: too few images or patients.
-            ValueError: an encoder that the protocol cannot measure.
+            DatalistError: if there are too few images or patients.
+            ValueError: if the protocol cannot measure the encoder.
         """
         frozen = FrozenEncoder.of(encoder)
         items = self.check(frozen, datalist)
         bootstrap = PatientBootstrap(
             patients_of(items), resamples=self.resamples, confidence=self.confidence, seed=self.seed
         )
-        measured = self._safely(frozen, items, bootstrap)
+        measured = self._measure_safely(frozen, items, bootstrap)
         baselines = self.baselines(frozen, items, bootstrap)
         if self.random_seed is not None:
-            baselines[RANDOM] = self._safely(frozen.random(self.random_seed), items, bootstrap).metrics
-        return {
-            "protocol": self.name,
-            "settings": {**json_settings(self), "encoder": frozen.settings},
-            "n_images": len(items),
-            "n_patients": len(bootstrap.names),
-            "patients": bootstrap.fingerprint,
-            "images": image_fingerprint(items),
-            "metrics": measured.metrics,
-            "baselines": baselines,
-            "comparisons": {name: compare_metrics(measured.metrics, other) for name, other in baselines.items()},
-            "cases": measured.cases,
-            "notes": measured.notes + self._left_out(datalist) + patient_notes(items),
-            **measured.extra,
-        }
+            baselines[RANDOM] = self._measure_safely(frozen.random(self.random_seed), items, bootstrap).metrics
+        return Result(
+            self.name,
+            settings={**json_settings(self), "encoder": frozen.settings},
+            n_images=len(items),
+            n_patients=len(bootstrap.names),
+            patients=bootstrap.fingerprint,
+            images=image_fingerprint(items),
+            metrics=measured.metrics,
+            baselines=baselines,
+            comparisons={name: compare_metrics(measured.metrics, other) for name, other in baselines.items()},
+            cases=measured.cases,
+            notes=measured.notes + self._left_out(datalist) + patient_notes(items),
+            collapsed=measured.collapsed,
+            extra=measured.extra,
+        )
 
     def check(self, encoder: FrozenEncoder, datalist: Items) -> Items:
-        """The images to look at, once encoder and list are found to allow an answer; nothing is computed.
+        """Choose the images to measure and check the encoder's map; nothing is computed.
 
         Raises:
-            DatalistError: too few images or patients.
-            SmallMapError: too few cells.
+            DatalistError: if there are too few images or patients.
+            SmallMapError: if the dense map has too few cells.
         """
         items = self.select(datalist)
         encoder.check_grid(self.least_grid)
         return items
 
     def usable(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item has what the protocol needs beside the image; the others are left out, and counted."""
+        """Say whether an item has what the protocol needs besides the image. Others are left out and counted."""
         return True
 
     @abstractmethod
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
-        """Measure one encoder on chosen images; raise ``CollapsedFeaturesError`` where there is nothing to score."""
+        """Measure one encoder on the chosen images.
+
+        Raises:
+            CollapsedFeaturesError: if all features are equal.
+        """
 
     def baselines(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> dict[str, Metrics]:
-        """Metrics that need no trained features, such as the same position."""
+        """Compute baselines without trained features, such as the same position."""
         return {}
 
     def select(self, datalist: Items) -> list[Mapping[str, Any]]:
-        """The images to look at.
+        """Choose the images to measure: those that are usable, at most ``max_images``.
 
         Raises:
-            DatalistError: none, or fewer patients than the protocol needs.
+            DatalistError: if there are none, or fewer patients than the protocol needs.
         """
         if not datalist:
             raise DatalistError(f"datalist must hold at least one image for {self.name}, got none; name another split")
-        items = [item for item in datalist if self.usable(item)]
+        items = self._usable(datalist)
         if not items:
             raise DatalistError(
                 f"datalist must hold images with {self.needs} for {self.name}, got none among {len(datalist)} items, "
@@ -177,99 +143,42 @@ class FrozenProtocol(ABC):
             )
         return items
 
-    def kind(self, name: str) -> dict[str, Any]:
-        """``better`` and ``unit`` of a metric, as the bootstrap takes them."""
+    def kind(self, name: str) -> Kind:
+        """Return better direction and unit of a metric, as the bootstrap accepts them."""
         better, unit = self.kinds[name.split("/", maxsplit=1)[0]]
         return {"better": better, "unit": unit}
 
     def means(
         self, bootstrap: PatientBootstrap, values: Mapping[str, ArrayLike], rows: ArrayLike | None = None
     ) -> Metrics:
-        """Mean over patients of each of several values per row."""
+        """Average each of several values per row over patients."""
         return {name: bootstrap.mean(value, rows, **self.kind(name)) for name, value in values.items()}
 
-    def _left_out(self, datalist: Items) -> list[str]:
-        count = sum(not self.usable(item) for item in datalist)
-        return [f"{count} of {len(datalist)} images are left out, which have no {self.needs}."] if count else []
+    def _usable(self, datalist: Items) -> list[Mapping[str, Any]]:
+        return [item for item in datalist if self.usable(item)]
 
-    def _safely(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
-        """The measure, or metrics without a value where the features are all equal."""
+    def _left_out(self, datalist: Items) -> list[str]:
+        """Count what is left out of the list: images without what is needed, and images beyond ``max_images``."""
+        usable = len(self._usable(datalist))
+        notes = []
+        if usable < len(datalist):
+            count = len(datalist) - usable
+            notes.append(f"{count} of {len(datalist)} images are left out, which have no {self.needs}.")
+        if usable > self.max_images:
+            notes.append(
+                f"{self.max_images} of {usable} images are used, a random subset (seed {self.seed}); set max_images to "
+                "use more."
+            )
+        return notes
+
+    def _measure_safely(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
+        """Measure, or return undefined metrics if all features are equal."""
         try:
             return self.measure(encoder, items, bootstrap)
         except CollapsedFeaturesError as error:
-            metrics = {name: undefined_metric(str(error), **self.kind(name)) for name in self.kinds}
-            return Measured(metrics, notes=[f"{error}."], extra={"collapsed": True})
+            metrics = {name: Metric.undefined(str(error), **self._direction(name)) for name in self.kinds}
+            return Measured(metrics, notes=[f"{error}."], collapsed=True)
 
-
-def json_settings(protocol: Any) -> dict[str, Any]:
-    """The arguments of a protocol, a dataclass, as JSON values."""
-    values = {entry.name: getattr(protocol, entry.name) for entry in dataclasses.fields(protocol) if entry.init}
-    settings: dict[str, Any] = json.loads(json.dumps(values, default=_plain))
-    return settings
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else str(value) if isinstance(value, Path) else list(value)
-
-
-def patients_of(items: Items) -> list[str]:
-    """The patient of each item; where the list names none, the file, by its name if no other file has that name.
-
-    >>> patients_of([{"image": "x/a.png"}, {"image": "b.png", "patient": 7}])
-    ['a.png', '7']
-    >>> patients_of([{"image": "x/a.png"}, {"image": "y/a.png"}])
-    ['x/a.png', 'y/a.png']
-    """
-    named = [item.get("patient") for item in items]
-    return [
-        file if patient in (None, "") else str(patient) for patient, file in zip(named, file_names(items), strict=True)
-    ]
-
-
-def file_names(items: Items) -> list[str]:
-    """What the file of each item is called: its name, or its path where two files have one name."""
-    files = [str(item[IMAGE]) for item in items]
-    unique = len({Path(file).name for file in files}) == len(set(files))
-    return [Path(file).name if unique else file for file in files]
-
-
-def image_fingerprint(items: Items) -> str:
-    """Hash of the files' names: results may be compared where it agrees.
-
-    >>> image_fingerprint([{"image": "x/a.png"}]) == image_fingerprint([{"image": "y/a.png"}])
-    True
-    """
-    return hashlib.blake2b("\n".join(sorted(file_names(items))).encode(), digest_size=8).hexdigest()
-
-
-def patient_notes(items: Items) -> list[str]:
-    """The sentence that says how many images name no patient.
-
-    >>> patient_notes([{"image": "a.png"}, {"image": "b.png", "patient": 7}])
-    ["1 of 2 images names no 'patient', and each counts as a patient of its own."]
-    """
-    count = sum(item.get("patient") in (None, "") for item in items)
-    if not count:
-        return []
-    verb = "names" if count == 1 else "name"
-    return [f"{count} of {len(items)} images {verb} no 'patient', and each counts as a patient of its own."]
-
-
-def three_cases(scores: ArrayLike, better: str, describe: Any) -> dict[str, Any]:
-    """The best, the median and the worst of some cases.
-
-    Args:
-        scores: (N,) one score per case, NaN where undefined.
-        better: "higher" or "lower".
-        describe: position of a case -> what is needed to draw it.
-
-    >>> three_cases([3.0, 1.0, 2.0], "lower", lambda index: {"number": index})["best"]
-    {'number': 1, 'score': 1.0}
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    order = np.argsort(values if better == "lower" else -values, kind="stable")
-    order = order[np.isfinite(values[order])]
-    if not len(order):
-        return {}
-    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    return {name: {**describe(int(index)), "score": float(values[index])} for name, index in chosen.items()}
+    def _direction(self, name: str) -> dict[str, Any]:
+        better, unit = self.kinds[name]
+        return {"better": better, "unit": unit}

@@ -1,13 +1,13 @@
-"""Landmarks of a datalist: written in it, taken from lung masks, or brought in from contour files.
+"""Landmarks of a datalist: listed, derived from lung masks, or read from contour files.
 
-A landmark datalist is a datalist whose items say where each landmark is::
+The items of a landmark datalist list the position of each landmark::
 
     {"test": [{"image": "a.png", "patient": "p1", "landmarks": {"right apex": [31, 70.5], "left apex": [30, 160]}}]}
 
-Row and column are in pixels of the stored image, whose first pixel has its center at (0, 0). A landmark that cannot be
-seen is left out. "right" and "left" are the patient's; two names that differ in that word only are a pair, for which
-confusions are counted. ``thorax_width``, in pixels, may stand beside ``landmarks``; without it the width is taken from
-the two lateral extremes, and is unknown where they are not there.
+Rows and columns are in pixels of the stored image; the center of its first pixel is (0, 0). A landmark that is not
+visible is omitted. "right" and "left" are the patient's. Two names that differ in that word only form a pair, for which
+confusions are counted. ``thorax_width``, in pixels, is optional. Without it the width is the distance of the two
+lateral extremes, and unknown if they are missing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from monai_anat.data.lists.folder_walk import is_image_file
 from monai_anat.data.reading.masks import align_mask, read_mask
 from monai_anat.data.reading.orientation import StoredPicture, turn_points
 from monai_anat.data.reading.radiograph import read_radiograph
-from monai_anat.evaluation.feature_store import file_key
+from monai_anat.evaluation.feature_store import image_key
 from monai_anat.keys import IMAGE, LABEL
 from monai_anat.metrics.landmarks import LUNG_LANDMARKS, lung_landmarks
 
@@ -57,13 +57,13 @@ class LandmarkSet:
     """Landmarks of N images.
 
     Attributes:
-        names: of the K landmarks.
-        points: (N, K, 2) row and column in pixels of the stored image, NaN where there is none.
+        names: names of the K landmarks.
+        points: (N, K, 2) row and column in pixels of the upright image, NaN if absent.
         shapes: (N, 2) height and width of each image in pixels.
-        widths: (N,) thorax width in pixels, NaN where unknown.
-        spacings: (N, 2) distance of pixels (row, column) in mm, NaN where the file does not say.
-        aspects: (N,) height of a pixel over its width, 1 where the file does not say.
-        mirror: (K,) position of the landmark on the other side; the landmark itself where there is none.
+        widths: (N,) thorax width in pixels, NaN if unknown.
+        spacings: (N, 2) pixel spacing (row, column) in mm, NaN if unknown.
+        aspects: (N,) height of a pixel divided by its width, 1 if unknown.
+        mirror: (K,) index of the landmark on the other side; its own index if there is none.
         notes: sentences on what was left out.
     """
 
@@ -78,13 +78,14 @@ class LandmarkSet:
 
 
 def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
-    """The landmarks of every item: its ``landmarks``, or those of its lung mask ``label``.
+    """Read the landmarks of every item: its ``landmarks``, or those of its lung mask ``label``.
 
     Args:
-        datalist: items with ``landmarks``, or with masks in which 1 is the right lung and 2 the left.
+        datalist: items with ``landmarks``, or with masks in which 1 is the right lung and 2 the left. A mask may also
+            be a list of two binary masks, ``[right, left]``.
 
     Raises:
-        DatalistError: an item has neither, a landmark lies outside its image, a mask has another size than its image,
+        DatalistError: if an item has neither, a landmark lies outside its image, a mask differs in size from its image,
             or no image shows any landmark.
 
     >>> from monai_anat.data import segmentation_datalist
@@ -95,7 +96,7 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
     names = _names(datalist)
     points, shapes, spacings, aspects, widths = [], [], [], [], []
     for item in datalist:
-        picture, spacing, aspect = _image_facts(str(item[IMAGE]), file_key(item[IMAGE]))
+        picture, spacing, aspect = _image_facts(str(item[IMAGE]), image_key(item[IMAGE]))
         own = _written(item, names, picture) if LANDMARKS in item else _from_mask(item, names, picture)
         points.append(own)
         shapes.append(picture.turn.shape(picture.shape))
@@ -114,7 +115,7 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
             if absent[:, [place for place, name in enumerate(names) if name.startswith(side)]].all():
                 raise DatalistError(
                     f"at least one mask must show the {side} lung (class {number}), got none in {len(datalist)}; "
-                    "landmarks need masks that tell the lungs apart, and do not cut off what is searched"
+                    "landmarks need masks that distinguish the lungs and are not cut off"
                 )
     notes = []
     empty = [
@@ -140,19 +141,19 @@ def load_landmarks(datalist: Sequence[Mapping[str, Any]]) -> LandmarkSet:
 
 
 def read_contour(path: str | os.PathLike[str], *, order: str = "xy") -> NDArray[np.float64]:
-    """The points of a contour file.
+    """Read the points of a contour file.
 
     Args:
         path: ``.npy`` (K, 2), ``.json`` (a list of pairs), or text (``.txt``, ``.csv``, ``.pts``) with one point per
-            line, "nan nan" for one that cannot be seen; lines before the first point are headings.
-        order: "xy" (column first, as most contour files have it) or "rc" (row first).
+            line, "nan nan" for one that is not visible; lines before the first point are headings.
+        order: "xy" (column first, as in most contour files) or "rc" (row first).
 
     Returns:
         (K, 2) row and column.
 
     Raises:
-        DatalistError: the file holds no points.
-        ValueError: for another order.
+        DatalistError: if the file holds no points.
+        ValueError: if ``order`` is unknown.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +166,7 @@ def read_contour(path: str | os.PathLike[str], *, order: str = "xy") -> NDArray[
         raise ValueError(f"order must be 'xy' or 'rc', got {order!r}")
     file = Path(path)
     if not file.is_file():
-        raise DatalistError(f"contour file {file} must exist; look at the folder's name and the image's")
+        raise DatalistError(f"contour file {file} must exist; check the names of the folder and of the image")
     try:
         if file.suffix == ".npy":
             values: Any = np.load(file, allow_pickle=False)
@@ -184,7 +185,7 @@ def read_contour(path: str | os.PathLike[str], *, order: str = "xy") -> NDArray[
 
 
 def _points_of_lines(file: Path) -> list[list[float]]:
-    """The points of a text file. A line that is none, between points, would give all that follow another place."""
+    """Read the points of a text file. An invalid line between points is an error, since it would shift the others."""
     points: list[list[float]] = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
         cells = [cell for cell in re.split(r"[,;\s]+", line.strip().lower()) if cell]
@@ -207,25 +208,25 @@ def contour_datalist(
     order: str = "xy",
     suffix: str = ".npy",
 ) -> list[dict[str, Any]]:
-    """Bring contours in which every point has its anatomical place to a landmark datalist.
+    """Convert contours with corresponding points to a landmark datalist.
 
-    Such are the outlines of shape models (landmark sets of lungs and heart for JSRT, Montgomery, Shenzhen, PadChest):
-    point 7 of the right lung is the same place in every patient.
+    Examples are the outlines of shape models, such as those of lungs and heart for JSRT, Montgomery, Shenzhen and
+    PadChest: point 7 of the right lung is the same anatomical place in every patient.
 
     Args:
-        datalist: the images; the contour of ``x/a.png`` is ``<folder>/a<suffix>``.
+        datalist: the images. The contour of ``x/a.png`` is ``<folder>/a<suffix>``.
         folders: structure, such as "right lung" -> folder with its contours.
-        points: structure -> numbers of the points to take; all by default.
-        annotated_size: height and width in which the contours were drawn, where it is not the image's.
-        order: of the two numbers, see :func:`read_contour`.
-        suffix: of the contour files.
+        points: structure -> indices of the points to use; all by default.
+        annotated_size: height and width of the image that was annotated, if it differs from the stored one.
+        order: order of the two numbers, see :func:`read_contour`.
+        suffix: ending of the contour files.
 
     Returns:
         The items with ``landmarks`` named "right lung 0", "right lung 1", ..., and with the ``thorax_width`` of the
-        contours whose names hold the word lung, if there are any.
+        contours with "lung" in their names, if there are any.
 
     Raises:
-        DatalistError: a contour is missing, or has fewer points than are asked for.
+        DatalistError: if a contour is missing or has too few points.
     """
     items = []
     for item in datalist:
@@ -233,7 +234,7 @@ def contour_datalist(
         lungs: list[float] = []
         scale = np.ones(2)
         if annotated_size is not None:
-            scale = np.array(_image_facts(str(item[IMAGE]), file_key(item[IMAGE]))[0].shape) / np.array(annotated_size)
+            scale = np.array(_image_facts(str(item[IMAGE]), image_key(item[IMAGE]))[0].shape) / np.array(annotated_size)
         for structure, folder in folders.items():
             file = Path(folder) / f"{Path(str(item[IMAGE])).stem}{suffix}"
             contour = (read_contour(file, order=order) + 0.5) * scale - 0.5
@@ -252,7 +253,12 @@ def contour_datalist(
 
 
 def to_image(points: ArrayLike, shapes: ArrayLike, size: int) -> NDArray[np.float64]:
-    """Pixels of the stored image -> pixels of its square version of side ``size``; centers of pixels are whole.
+    """Convert pixels of the image to pixels of its square version. Pixel centers are whole numbers.
+
+    Args:
+        points: (..., 2) row and column.
+        shapes: (..., 2) height and width of the image.
+        size: side of the square version.
 
     >>> to_image([[0.5, 1.5]], [2, 4], 8).tolist()
     [[3.5, 3.5]]
@@ -262,13 +268,17 @@ def to_image(points: ArrayLike, shapes: ArrayLike, size: int) -> NDArray[np.floa
 
 
 def from_image(points: ArrayLike, shapes: ArrayLike, size: int) -> NDArray[np.float64]:
-    """The inverse of :func:`to_image`."""
+    """Invert :func:`to_image`."""
     pixels: NDArray[np.float64] = (np.asarray(points, dtype=float) + 0.5) * np.asarray(shapes, dtype=float) / size - 0.5
     return pixels
 
 
 def has_mask(item: Mapping[str, Any], label_key: str = LABEL) -> bool:
-    """Whether an item's label is the file of a mask, and not a class number or names of findings.
+    """Say whether the label of an item is a mask, and not a class number or names of findings.
+
+    Args:
+        item: datalist item.
+        label_key: key of the label. It may be a list with one mask per class.
 
     >>> has_mask({"image": "a.png", "label": "a_mask.png"}), has_mask({"image": "a.png", "label": "Edema|Mass"})
     (True, False)
@@ -279,7 +289,7 @@ def has_mask(item: Mapping[str, Any], label_key: str = LABEL) -> bool:
 
 
 def has_landmarks(item: Mapping[str, Any]) -> bool:
-    """Whether an item has landmarks, or a mask to take them from."""
+    """Say whether an item has landmarks, or a mask to derive them from."""
     return LANDMARKS in item or has_mask(item)
 
 
@@ -303,10 +313,10 @@ def _names(datalist: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(names)
 
 
-# Several protocols, and baselines of each, ask for the same landmarks. What a file says is kept: a few numbers each.
+# several protocols and baselines need the same landmarks: a few numbers per file are cached
 @functools.lru_cache(maxsize=16384)
 def _image_facts(path: str, key: str) -> tuple[StoredPicture, tuple[float, float], float]:
-    """Stored size and turn, spacing in mm, height over width of the pixels; ``key`` changes with the file."""
+    """Stored size and orientation, spacing in mm, and aspect of the pixels; ``key`` changes with the file."""
     radiograph = read_radiograph(path)
     aspect = float(radiograph.info.get("pixel_aspect", 1.0))
     picture = radiograph.stored or StoredPicture((radiograph.pixels.shape[0], radiograph.pixels.shape[1]))
@@ -329,14 +339,14 @@ def _mask_landmarks(paths: tuple[str, ...], keys: tuple[str, ...], picture: Stor
 def _from_mask(item: Mapping[str, Any], names: Sequence[str], picture: StoredPicture) -> NDArray[np.float64]:
     label = item[LABEL]
     paths = tuple(str(path) for path in (label if isinstance(label, (list, tuple)) else [label]))
-    landmarks = _mask_landmarks(paths, tuple(file_key(path) for path in paths), picture)
+    landmarks = _mask_landmarks(paths, tuple(image_key(path) for path in paths), picture)
     points = np.full((len(names), 2), np.nan)
     points[[names.index(name) for name in LUNG_LANDMARKS]] = landmarks
     return points
 
 
 def _written(item: Mapping[str, Any], names: Sequence[str], picture: StoredPicture) -> NDArray[np.float64]:
-    """The landmarks of an item, turned upright together with its image."""
+    """Landmarks listed in an item, rotated upright together with its image."""
     shape = picture.shape
     points = np.full((len(names), 2), np.nan)
     for name, place in item[LANDMARKS].items():

@@ -1,137 +1,163 @@
-"""The form of every protocol's result, on disk, and the paired comparison of two of them."""
+"""Results of protocols, in memory and on disk."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from monai_anat.evaluation.bootstrap import interval
+from monai_anat.evaluation.metric import Difference, Metric, Metrics
+from monai_anat.evaluation.pseudonyms import Pseudonyms
+from monai_anat.files import replace_file, write_text_atomically
 
-__all__ = ["compare_evaluations", "compare_metrics", "compare_results", "load_results", "save_results"]
+__all__ = ["Case", "Result", "load_results", "save_results"]
 
 RESULTS_NAME = "evaluation.json"
 REPLICATES_NAME = "replicates.npz"
 
+#: ``score``, and what the protocol needs to draw the case: files, points, masks
+Case = dict[str, Any]
 
-def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """First minus second, metric by metric, with intervals over the patients that both were measured on.
 
-    The replicates of both rest on the same resamples of the same patients, so their differences are those of a paired
-    bootstrap. Intervals are not corrected for the number of metrics.
+@dataclass
+class Result:
+    """What a protocol measured on one encoder.
 
-    Args:
-        first: what a protocol returned for one encoder.
-        second: what the same protocol, with the same settings, returned for another one on the same images.
+    Attributes:
+        protocol: name of the protocol.
+        settings: its arguments; ``settings["encoder"]`` holds image size, level and normalization of the encoder.
+        n_images: number of images.
+        n_patients: number of patients.
+        patients: fingerprint of patients and resamples.
+        images: fingerprint of the images.
+        metrics: name -> metric. Names start with the kind: "error", "error/right apex", "pck/0.1".
+        baselines: baseline ("random initialization", "same position", ...) -> metrics.
+        comparisons: baseline -> metric -> encoder minus baseline.
+        cases: "best", "median" and "worst" -> the case, to draw it.
+        notes: sentences on what was left out and why.
+        collapsed: whether all features are equal; then metrics are undefined. None if the protocol does not test it.
+        skipped: reason why the protocol did not run; then everything else is empty.
+        extra: further entries of a single protocol, such as ``predictions``, ``picture`` or ``curves``.
 
-    Returns:
-        metric -> ``difference``, ``low``, ``high``, ``n_patients``, and ``ahead``: "first" or "second" where the
-        interval excludes 0 and the metric says which direction is better, else None. There is no interval where
-        either result has none; metrics without a value in either are left out.
-
-    Raises:
-        ValueError: if the results come from different protocols, settings, patients or images.
-
-    >>> from monai_anat.evaluation.bootstrap import PatientBootstrap
-    >>> patients = PatientBootstrap(["a", "b", "c"])
-    >>> shared = {"protocol": "p", "settings": {}, "patients": patients.fingerprint}
-    >>> good, bad = ({**shared, "metrics": {"Dice": patients.mean(v, better="higher")}} for v in ([3, 2, 4], [1, 0, 2]))
-    >>> difference = compare_results(good, bad)["Dice"]
-    >>> difference["difference"], difference["ahead"]
-    (2.0, 'first')
+    >>> result = Result("collapse", metrics={"effective_rank": Metric(2.0)}, extra={"chance": 0.5})
+    >>> Result.from_json(result.to_json()) == result
+    True
     """
-    for key in ("protocol", "settings", "patients", "images"):
-        one, other = (_without_encoder(result.get(key)) for result in (first, second))
-        if one != other:
-            raise ValueError(
-                f"both results must have the same {key}, got {one} and {other}; run the same protocol with the same "
-                "settings on the same images for both encoders"
-            )
-    return compare_metrics(first["metrics"], second["metrics"])
 
+    protocol: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    n_images: int = 0
+    n_patients: int = 0
+    patients: str = ""
+    images: str = ""
+    metrics: Metrics = field(default_factory=dict)
+    baselines: dict[str, Metrics] = field(default_factory=dict)
+    comparisons: dict[str, dict[str, Difference]] = field(default_factory=dict)
+    cases: dict[str, Case] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    collapsed: bool | None = None
+    skipped: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
 
-def compare_evaluations(
-    first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """:func:`compare_results` for every protocol that both encoders went through.
+    def to_json(self, *, replicates: bool = True) -> dict[str, Any]:
+        """Convert to JSON values. Entries of ``extra`` stand beside the others.
 
-    Args:
-        first: what ``evaluate_encoder`` or :func:`load_results` returned for one encoder.
-        second: the same for another one, on the same data.
+        Args:
+            replicates: include the values of the resamples.
+        """
+        if self.skipped:
+            return {"protocol": self.protocol, "skipped": self.skipped}
 
-    Returns:
-        protocol -> metric -> difference. Protocols without intervals over patients are left out.
+        def metrics(values: Metrics) -> dict[str, Any]:
+            return {name: metric.to_json(replicates=replicates) for name, metric in values.items()}
 
-    Raises:
-        ValueError: if they have no protocol in common, or a protocol ran with other settings or on other patients.
-    """
-    both = [name for name, one in first.items() if all("metrics" in result for result in (one, second.get(name, {})))]
-    if not both:
-        raise ValueError(
-            f"both evaluations must share a protocol with intervals, got {list(first)} and {list(second)}; "
-            "evaluate both encoders by the same protocols"
-        )
-    return {name: compare_results(first[name], second[name]) for name in both}
-
-
-def compare_metrics(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """:func:`compare_results` on the metrics alone, as between an encoder and its baselines."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, one in first.items():
-        other = second.get(name)
-        if other is None or None in (one["value"], other["value"]):
-            continue
-        low = high = None
-        if None not in (one["low"], other["low"]):  # what has no interval has no interval of the difference
-            pairs = [np.array(metric["replicates"], dtype=np.float64) for metric in (one, other)]
-            low, high = interval(pairs[0] - pairs[1], min(one["rests_on"], other["rests_on"]), one["confidence"])
-        found[name] = {
-            "difference": one["value"] - other["value"],
-            "low": low,
-            "high": high,
-            "n_patients": min(one["n_patients"], other["n_patients"]),
-            "ahead": _ahead(low, high, one["better"]),
+        content: dict[str, Any] = {
+            "protocol": self.protocol,
+            "settings": self.settings,
+            "n_images": self.n_images,
+            "n_patients": self.n_patients,
+            "patients": self.patients,
+            "images": self.images,
+            "metrics": metrics(self.metrics),
+            "baselines": {name: metrics(values) for name, values in self.baselines.items()},
+            "comparisons": {
+                name: {metric: difference.to_json() for metric, difference in values.items()}
+                for name, values in self.comparisons.items()
+            },
+            "cases": self.cases,
+            "notes": self.notes,
+            **({} if self.collapsed is None else {"collapsed": self.collapsed}),
+            **self.extra,
         }
-    return found
+        plain: dict[str, Any] = json.loads(json.dumps(content))
+        return plain
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Result:
+        """Read what :meth:`to_json` returned. Missing entries take their defaults; unknown ones go to ``extra``."""
+
+        def metrics(values: Mapping[str, Any]) -> Metrics:
+            return {name: Metric.from_json(metric) for name, metric in values.items()}
+
+        known = {entry.name for entry in dataclasses.fields(cls)} - {"extra"}
+        values = {key: value for key, value in content.items() if key in known}
+        values["metrics"] = metrics(content.get("metrics", {}))
+        values["baselines"] = {name: metrics(part) for name, part in content.get("baselines", {}).items()}
+        values["comparisons"] = {
+            name: {metric: Difference.from_json(one) for metric, one in part.items()}
+            for name, part in content.get("comparisons", {}).items()
+        }
+        return cls(**values, extra={key: value for key, value in content.items() if key not in known})
 
 
-def save_results(results: Mapping[str, Any], folder: str | os.PathLike[str]) -> Path:
-    """Write ``evaluation.json``, which a person can read, and beside it the replicates of its metrics.
+def save_results(
+    results: Mapping[str, Result],
+    folder: str | os.PathLike[str],
+    *,
+    pseudonyms: Pseudonyms | None = None,
+) -> Path:
+    """Write ``evaluation.json`` and, beside it, the replicates of its metrics in ``replicates.npz``.
 
     Args:
-        results: protocol -> its result.
-        folder: where to write; made when absent.
+        results: protocol -> result.
+        folder: output folder; created if it does not exist.
+        pseudonyms: what replaces file names and patients in the JSON; None writes them as they are.
 
     Returns:
         The JSON file.
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    content = json.loads(json.dumps(results))
+    content = {name: result.to_json() for name, result in results.items()}
+    if pseudonyms is not None:
+        content = pseudonyms.hide(content)
     arrays: dict[str, Any] = {
         path: np.array(metric.pop("replicates"), dtype=np.float64) for path, metric in _metrics(content)
     }
-    # first, and more than it needs to hold: a run that is stopped between the two files leaves a pair that fits
-    replicates = target / REPLICATES_NAME
-    with replicates.with_suffix(".tmp").open("wb") as file:
+    # the replicates first: they may hold more than the JSON needs, so a run killed between the two leaves a valid pair
+    with replace_file(target / REPLICATES_NAME) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    replicates.with_suffix(".tmp").replace(replicates)
     path = target / RESULTS_NAME
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text_atomically(path, json.dumps(content, indent=1) + "\n")
     return path
 
 
-def load_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What :func:`save_results` wrote, replicates included.
+def load_results(folder: str | os.PathLike[str]) -> dict[str, Result]:
+    """Read what :func:`save_results` wrote, including replicates.
+
+    File names are restored if the look-up file of the evaluation is still beside its folder.
+
+    Args:
+        folder: the output folder of ``evaluate_encoder``.
 
     Raises:
-        FileNotFoundError: if there is no evaluation in the folder.
+        FileNotFoundError: if the folder holds no evaluation.
     """
     path = Path(folder) / RESULTS_NAME
     if not path.is_file():
@@ -143,11 +169,12 @@ def load_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
             for key in name.split("\t"):
                 place = place.get(key, {})
             place["replicates"] = [None if np.isnan(value) else float(value) for value in file[name]]
-    return content
+    content = Pseudonyms.reveal(content, folder)
+    return {name: Result.from_json(result) for name, result in content.items()}
 
 
 def _metrics(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every metric with replicates inside nested dicts, with the keys that lead to it."""
+    """Find every metric with replicates in nested dictionaries, with the keys that lead to it."""
     if not isinstance(content, dict):
         return
     if "replicates" in content:
@@ -155,15 +182,3 @@ def _metrics(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, di
     else:
         for key, value in content.items():
             yield from _metrics(value, (*path, key))
-
-
-def _without_encoder(value: Any) -> Any:
-    """Settings without the encoder's own size and normalization, which may differ, in the form that JSON gives them."""
-    kept = {key: part for key, part in value.items() if key != "encoder"} if isinstance(value, dict) else value
-    return json.loads(json.dumps(kept))
-
-
-def _ahead(low: float | None, high: float | None, better: str | None) -> str | None:
-    if low is None or high is None or better is None or low <= 0 <= high:
-        return None
-    return "first" if (low > 0) == (better == "higher") else "second"

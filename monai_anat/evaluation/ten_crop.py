@@ -1,4 +1,4 @@
-"""One prediction per image from several crops of it."""
+"""Ten-crop inference of classifiers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ AVERAGES = ("prob", "logit")
 
 
 def average_crops(logits: Tensor, average: str = "prob", exclusive: bool = False) -> Tensor:
-    """Logits whose sigmoid (softmax for exclusive classes) is the prediction of all crops together.
+    """Average the predictions of several crops.
 
     Args:
         logits: (crops, B, C).
-        average: ``"prob"``, the mean of the crops' probabilities, or ``"logit"``, the mean of their logits.
-        exclusive: whether probabilities are a softmax over the classes instead of a sigmoid of each.
+        average: "prob" averages the probabilities of the crops, "logit" their logits.
+        exclusive: use a softmax over the classes instead of a sigmoid per class.
 
     Returns:
-        (B, C).
+        (B, C) logits. Their sigmoid, or softmax for exclusive classes, is the average prediction.
 
     Raises:
-        ValueError: for another average.
+        ValueError: if ``average`` is unknown.
 
     >>> logits = torch.tensor([[[0.0]], [[4.0]]])
     >>> average_crops(logits).sigmoid().item(), average_crops(logits, "logit").item()
@@ -43,22 +43,22 @@ def average_crops(logits: Tensor, average: str = "prob", exclusive: bool = False
     share = math.log(len(logits))
     if exclusive:
         return logits.log_softmax(2).logsumexp(0) - share
-    # log of the mean probability of yes, minus that of no: no crop saturates
+    # log of the mean probability of yes minus that of no, which is stable for saturated crops
     return F.logsigmoid(logits).logsumexp(0) - F.logsigmoid(-logits).logsumexp(0)
 
 
 class TenCropInferer(Inferer):
-    """Send ten crops of an image through a classifier and average them.
+    """Classify ten crops of an image and average the predictions.
 
-    The protocol of POPAR, Adam and Adam-v2 averages probabilities; the published test script of PEAC, ACE and Lamps
-    averages logits.
+    The evaluation protocol of POPAR, Adam and Adam-v2 averages probabilities; the published test script of PEAC, ACE
+    and Lamps averages logits.
 
     Args:
         size: side of a crop in pixels.
-        average: ``"prob"`` or ``"logit"``, see :func:`average_crops`.
+        average: "prob" or "logit", see :func:`average_crops`.
         exclusive: see :func:`average_crops`.
-        corners: False takes the center alone.
-        mirror: False leaves the mirror images out.
+        corners: if False, use the center crop alone.
+        mirror: if False, omit the mirrored crops.
 
     >>> inferer = TenCropInferer(2)
     >>> inferer(torch.ones(1, 1, 3, 3), lambda image: image.sum((2, 3))).item()
@@ -80,7 +80,7 @@ class TenCropInferer(Inferer):
         self.corners, self.mirror = corners, mirror
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Logits (B, C) of images (B, channels, H, W), one crop of all images at a time."""
+        """Compute logits (B, C) of images (B, channels, H, W), one crop of all images at a time."""
         crops = ten_crops(inputs, self.size, corners=self.corners, mirror=self.mirror)
         logits = torch.stack([network(crop, *args, **kwargs).float() for crop in crops])  # (crops, B, C)
         return average_crops(logits, self.average, self.exclusive)

@@ -1,4 +1,4 @@
-"""Transforms: grid crops with known correspondence, patch shuffling, distortions; 2D and 3D, array and dictionary."""
+"""Transforms for 2D and 3D images: grid crops with known correspondence, patch shuffling, distortions."""
 
 from monai_anat.transforms.anatomy_cells import RandAnatomyCell, RandAnatomyCelld
 from monai_anat.transforms.appearance import (

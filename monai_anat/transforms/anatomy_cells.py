@@ -1,4 +1,4 @@
-"""Cells of a fixed grid over the anatomy, from the whole image down: one is cut out of each image."""
+"""Random cells of a coarse-to-fine grid over the anatomy."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["RandAnatomyCell", "RandAnatomyCelld", "anatomy_cell_boxes", "bisecti
 
 
 def bisection_grid(level: int | Sequence[int], spatial_dims: int = 2) -> tuple[int, ...]:
-    """How many cells a level of the anatomy decomposer has along each axis.
+    """Compute the number of cells per axis at a level of the anatomy decomposer.
 
-    Level n bisects every cell of level n - 1, in turn by a vertical cut (into columns), a horizontal one (into rows)
-    and, in 3D, one across the depth: ``2 ** n`` cells. Adam, section 2 (Hosseinzadeh Taher et al., MICCAI DART 2023,
-    arXiv:2309.15358), which trains levels 0, 2 and 4.
+    Level n bisects every cell of level n - 1, alternating between columns, rows and (in 3D) depth, which gives
+    ``2 ** n`` cells. Adam, section 2 (Hosseinzadeh Taher et al., MICCAI DART 2023,
+    arXiv:2309.15358), trains levels 0, 2 and 4.
 
-    Differs from the released code: there level n is an n x n grid, which is another one for n = 1 (the whole image) and
-    n = 3 (3 x 3); the trained levels agree.
+    Differs from the released code, in which level n is an n x n grid. The two differ for n = 1 and n = 3 and agree at
+    the trained levels.
 
     Args:
-        level: the number of bisections, or the grid itself as (rows, columns[, depth]).
+        level: number of bisections, or the grid as (rows, columns[, depth]).
         spatial_dims: 2 or 3.
 
     Returns:
         Cells per axis (rows, columns[, depth]).
 
     Raises:
-        ValueError: for a negative level, or a grid with another number of axes.
+        ValueError: if the level is negative, or the grid has another number of axes.
 
     >>> [bisection_grid(level) for level in range(5)]
     [(1, 1), (1, 2), (2, 2), (2, 4), (4, 4)]
@@ -49,13 +49,12 @@ def bisection_grid(level: int | Sequence[int], spatial_dims: int = 2) -> tuple[i
 
 
 def anatomy_cell_boxes(spatial_shape: Sequence[int], level: int | Sequence[int]) -> npt.NDArray[np.int64]:
-    """Where the cells of a level lie, row by row.
+    """Compute the boxes of the cells of a level, row by row.
 
-    All cells have the same whole number of pixels; what the last ones leave over at the far edges (fewer pixels than
-    cells) belongs to none.
+    All cells have the same size in whole pixels. Remaining pixels at the far edges belong to no cell.
 
     Args:
-        spatial_shape: image shape without channels, d axes.
+        spatial_shape: shape of the image without channels, d axes.
         level: see :func:`bisection_grid`.
 
     Returns:
@@ -77,10 +76,10 @@ def anatomy_cell_boxes(spatial_shape: Sequence[int], level: int | Sequence[int])
 
 
 class RandAnatomyCell(Randomizable, Transform):
-    """Cut one cell of a level out of an image, uniformly chosen; see :func:`anatomy_cell_boxes`.
+    """Crop a uniformly drawn cell of a level; see :func:`anatomy_cell_boxes`.
 
     Args:
-        level: the number of bisections, or the grid as (rows, columns[, depth]).
+        level: number of bisections, or the grid as (rows, columns[, depth]).
 
     >>> RandAnatomyCell(level=2).set_random_state(0)(np.zeros((1, 64, 48), np.uint8)).shape
     (1, 32, 24)
@@ -93,12 +92,12 @@ class RandAnatomyCell(Randomizable, Transform):
         self.box: npt.NDArray[np.int64] = np.zeros((2, 0), np.int64)
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Choose a cell of an image of spatial shape ``data``; the choice is kept as ``box``."""
+        """Draw a cell of an image of spatial shape ``data``; the draw is stored as ``box``."""
         boxes = anatomy_cell_boxes(data, self.level)
         self.box = boxes[self.R.randint(len(boxes))]
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Cut the cell out of one image (C, H, W[, D]); with ``randomize=False`` the one chosen last."""
+        """Crop one image (C, H, W[, D]); with ``randomize=False``, repeat the last draw."""
         if randomize:
             self.randomize(tuple(img.shape[1:]))
         cell = plain_tensor(img)[box_slices(self.box)].clone()
@@ -106,7 +105,7 @@ class RandAnatomyCell(Randomizable, Transform):
 
 
 class RandAnatomyCelld(RandBoxCropd):
-    """Dictionary form of :class:`RandAnatomyCell`. The inverse pastes the cell back at its place.
+    """Dictionary form of :class:`RandAnatomyCell`. The inverse pastes the cell back to its position.
 
     >>> RandAnatomyCelld("image", level=2)({"image": np.zeros((1, 64, 48), np.uint8)})["image"].shape
     (1, 32, 24)

@@ -1,7 +1,7 @@
-"""Changes of appearance for contrastive views of gray images: brightness, contrast, blur, solarisation, rotation.
+"""Appearance augmentation of gray images: brightness, contrast, blur, solarization, rotation.
 
-What is drawn is a small record, :class:`Appearance`; :func:`change_appearance` applies a record and is pure, so a draw
-can be kept and replayed. Saturation, hue and grayscale of color pipelines do nothing on one channel and are left out.
+A draw is a small record, :class:`Appearance`. The pure function :func:`change_appearance` applies it, so a draw can be
+stored and replayed. Saturation and hue have no effect on gray images and are omitted.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ __all__ = [
 def adjust_brightness_contrast(
     pixels: Tensor, brightness: float = 1.0, contrast: float = 1.0, contrast_first: bool = False
 ) -> Tensor:
-    """Multiply the gray levels, and stretch them about their mean; each is cut to [0, 1].
+    """Scale brightness and contrast, and clip to [0, 1] after each step.
 
     Args:
         pixels: floating point in [0, 1], of any shape.
-        brightness: factor of the gray levels; 1 changes nothing, 0 is black.
-        contrast: factor of the distance from the image's mean; 1 changes nothing, 0 is the mean everywhere.
-        contrast_first: the order of the two, which the jitter of MoCo v2 draws.
+        brightness: factor of the intensities; 1 has no effect.
+        contrast: factor of the difference from the mean of the image; 1 has no effect.
+        contrast_first: whether to change the contrast first; MoCo v2 draws this order.
 
     Returns:
-        Gray levels in [0, 1], a new tensor unless both factors are 1.
+        Intensities in [0, 1], a new tensor unless both factors are 1.
 
     >>> adjust_brightness_contrast(torch.tensor([0.25, 0.75]), brightness=0.5, contrast=2.0)
     tensor([0.0000, 0.5000])
@@ -61,17 +61,17 @@ def adjust_brightness_contrast(
 
 
 def gaussian_blur(pixels: Tensor, sigma: float) -> Tensor:
-    """Blur with a Gaussian, axis by axis; the edge pixels go on beyond the edge.
+    """Blur with a separable Gaussian and replicate padding.
 
     Args:
         pixels: (C, H, W[, D]), floating point.
-        sigma: standard deviation in pixels; 0 changes nothing. The kernel ends at three of them.
+        sigma: standard deviation in pixels; 0 has no effect. The kernel is truncated at three standard deviations.
 
     Returns:
-        The same shape.
+        The blurred image, of the same shape.
 
     Raises:
-        ValueError: for a negative standard deviation.
+        ValueError: if the standard deviation is negative.
 
     >>> gaussian_blur(torch.eye(3)[None], sigma=0.5)[0, 1]
     tensor([0.1791, 0.6415, 0.1791])
@@ -83,7 +83,7 @@ def gaussian_blur(pixels: Tensor, sigma: float) -> Tensor:
     radius = ceil(3 * sigma)
     distance = torch.arange(-radius, radius + 1, dtype=torch.float64)
     middle, *sides = torch.softmax(-(distance**2) / (2 * sigma**2), 0)[radius:].tolist()
-    # sums of shifted images: for kernels as short as these, four to seven times as fast on a CPU as convolving
+    # for such short kernels, summing shifted images is four to seven times as fast on a CPU as a convolution
     blurred = F.pad(at_least_float32(pixels), (radius,) * (2 * (pixels.ndim - 1)), mode="replicate")
     for axis, side in enumerate(pixels.shape[1:], start=1):
         padded = blurred
@@ -95,15 +95,15 @@ def gaussian_blur(pixels: Tensor, sigma: float) -> Tensor:
 
 
 def rotate_in_plane(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
-    """Turn an image about its middle, in the plane of its first two axes.
+    """Rotate an image about its center, in the plane of its first two spatial axes.
 
     Args:
-        pixels: (C, H, W[, D]), floating point; a volume turns about its third axis.
-        angle: degrees, counter-clockwise as rows are drawn downwards; 0 changes nothing.
-        fill: gray level of what comes into view.
+        pixels: (C, H, W[, D]), floating point; a volume is rotated about its third axis.
+        angle: angle in degrees, counterclockwise; 0 has no effect.
+        fill: intensity of pixels from outside the image.
 
     Returns:
-        The same shape, linearly interpolated.
+        The image, linearly interpolated, of the same shape.
 
     >>> rotate_in_plane(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), 90.0).round()
     tensor([[[2., 4.],
@@ -111,7 +111,7 @@ def rotate_in_plane(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
     """
     if angle == 0:
         return pixels
-    wide = at_least_float32(pixels)  # places in half precision would be off by whole pixels
+    wide = at_least_float32(pixels)  # positions in half precision would be off by whole pixels
     planes = wide if pixels.ndim == 3 else wide.movedim(-1, 1).flatten(0, 1)  # (C[ D], H, W)
     planes = planes[None] - fill if fill else planes[None]
     grid = _rotated_grid(angle, pixels.shape[1:3]).to(planes)[None]
@@ -121,11 +121,11 @@ def rotate_in_plane(pixels: Tensor, angle: float, fill: float = 0.0) -> Tensor:
 
 
 def solarize(pixels: Tensor, threshold: float = 0.5) -> Tensor:
-    """Invert the gray levels from a threshold on, as BYOL (Grill et al., 2020, arXiv:2006.07733) does.
+    """Invert intensities at or above a threshold, as in BYOL (Grill et al., 2020, arXiv:2006.07733).
 
     Args:
         pixels: floating point in [0, 1], of any shape.
-        threshold: gray level from which on ``v`` becomes ``1 - v``.
+        threshold: intensity at and above which ``v`` becomes ``1 - v``.
 
     Returns:
         A new tensor.
@@ -137,7 +137,7 @@ def solarize(pixels: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 def _rotation(angle: float, plane: Sequence[int]) -> npt.NDArray[np.float64]:
-    """(2, 3), from (row, column, 1) of the turned image to (row, column) of the input."""
+    """Matrix (2, 3) from (row, column, 1) of the rotated image to (row, column) of the input."""
     c, s = cos(radians(angle)), sin(radians(angle))
     linear = np.array([[c, s], [-s, c]])
     middle = (np.array(plane) - 1) / 2
@@ -145,10 +145,10 @@ def _rotation(angle: float, plane: Sequence[int]) -> npt.NDArray[np.float64]:
 
 
 def _rotated_grid(angle: float, plane: Sequence[int]) -> Tensor:
-    """(H, W, 2), as ``grid_sample`` wants it: x before y, the sides of the image are 2 long."""
+    """Sampling grid (H, W, 2) for ``grid_sample``, in its normalized (x, y) coordinates."""
     height, width = plane
     (row_by_row, row_by_col, _), (col_by_row, col_by_col, _) = _rotation(angle, plane).tolist()
-    row = torch.arange(height).sub((height - 1) / 2)[:, None]  # from the middle
+    row = torch.arange(height).sub((height - 1) / 2)[:, None]  # from the center
     col = torch.arange(width).sub((width - 1) / 2)[None]
     x = (col * col_by_col + row * col_by_row) * (2 / width)
     y = (col * row_by_col + row * row_by_row) * (2 / height)
@@ -157,9 +157,9 @@ def _rotated_grid(angle: float, plane: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Appearance:
-    """One draw of a change of appearance; the defaults change nothing.
+    """One draw of an appearance change; the defaults have no effect.
 
-    ``fill`` is the gray level of what a rotation by ``angle`` degrees brings into view.
+    ``fill`` is the intensity of pixels from outside the image in a rotation by ``angle`` degrees.
     """
 
     brightness: float = 1.0
@@ -172,14 +172,14 @@ class Appearance:
 
 
 def change_appearance(pixels: Tensor, appearance: Appearance) -> Tensor:
-    """Apply a draw: brightness and contrast, blur, solarisation, rotation, in this order; pure.
+    """Apply a draw: brightness and contrast, blur, solarization, rotation, in this order.
 
     Args:
         pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
-        appearance: what to change.
+        appearance: the draw.
 
     Returns:
-        (C, H, W[, D]), floating point in [0, 1]; the input itself where it is floating point and nothing changes.
+        (C, H, W[, D]), floating point in [0, 1]; the input itself if it is floating point and nothing changes.
 
     >>> change_appearance(torch.tensor([[[0, 255]]], dtype=torch.uint8), Appearance(brightness=0.5))
     tensor([[[0.0000, 0.5000]]])
@@ -192,23 +192,23 @@ def change_appearance(pixels: Tensor, appearance: Appearance) -> Tensor:
 
 
 class RandAppearance(Randomizable, Transform):
-    """Change brightness and contrast, blur, solarise and turn at random; see :func:`change_appearance`.
+    """Randomly change brightness and contrast, blur, solarize and rotate; see :func:`change_appearance`.
 
     The defaults are the jitter and blur of MoCo v2 (Chen et al., 2020, arXiv:2003.04297) on a gray image. There is no
     flip: the heart is on the left.
 
     Args:
-        brightness: largest change b of the brightness: the factor is uniform in [1 - b, 1 + b], from 0 on.
-        contrast: the same of the contrast.
-        jitter_prob: share of images whose brightness and contrast change.
+        brightness: largest change b of the brightness; the factor is uniform in [max(0, 1 - b), 1 + b].
+        contrast: largest change of the contrast, in the same way.
+        jitter_prob: probability of a change of brightness and contrast.
         blur_sigma: smallest and largest standard deviation of the blur in pixels.
-        blur_prob: share of images that are blurred.
-        solarize_prob: share of images that are solarised.
-        angle: largest rotation in degrees, to either side.
-        fill: gray level of what a rotation brings into view.
+        blur_prob: probability of a blur.
+        solarize_prob: probability of a solarization.
+        angle: largest angle of a rotation in degrees, in both directions.
+        fill: intensity of pixels from outside the image in a rotation.
 
     Raises:
-        ValueError: for a probability outside [0, 1], or a range that is empty or negative.
+        ValueError: if a probability is outside [0, 1], or a range is empty or negative.
 
     >>> RandAppearance(angle=30).set_random_state(0)(np.zeros((1, 16, 16), np.uint8)).shape
     (1, 16, 16)
@@ -246,7 +246,7 @@ class RandAppearance(Randomizable, Transform):
         self.appearance = Appearance()
 
     def draw(self, R: np.random.RandomState) -> Appearance:
-        """Draw a change from any generator; always the same number of draws."""
+        """Draw a change from a generator, which always advances by the same number of draws."""
         jittered, blurred, solarized, first, *places = R.random_sample(8).tolist()
         brightness, contrast, sigma, angle = places
         jitter = jittered < self.jitter_prob
@@ -261,11 +261,11 @@ class RandAppearance(Randomizable, Transform):
         )
 
     def randomize(self, data: Sequence[int] | None = None) -> None:
-        """Draw; the draw is kept as ``appearance``."""
+        """Draw a change; the draw is stored as ``appearance``."""
         self.appearance = self.draw(self.R)
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Change one image (C, H, W[, D]); with ``randomize=False`` as the last one was."""
+        """Change one image (C, H, W[, D]); with ``randomize=False``, repeat the last draw."""
         if randomize:
             self.randomize()
         pixels = plain_tensor(img)

@@ -1,4 +1,4 @@
-"""What goes in comes out: array, tensor or MetaTensor around one tensor implementation."""
+"""Conversion between arrays, tensors and MetaTensors around one tensor implementation."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 
 __all__ = ["BACKENDS", "plain_tensor", "same_kind", "unit_range"]
 
-#: what every transform of this room declares: arrays and tensors alike
+#: backends of every transform of this package
 BACKENDS: list[TransformBackends] = [TransformBackends.TORCH, TransformBackends.NUMPY]
-#: the largest code of each unsigned type that images are stored in
+#: largest value of each unsigned type in which images are stored
 _FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
 
 
 def plain_tensor(img: NdarrayOrTensor) -> Tensor:
-    """The pixels as a plain tensor that shares memory with the input where it can.
+    """Convert an image to a plain tensor, without a copy if possible.
 
-    A MetaTensor runs every operation through Python, which costs more than the operation; so the pixels are worked
-    on bare and wrapped again at the end by :func:`same_kind`. A read-only (memory-mapped) array is copied, and so is
-    one in the byte order of another machine, as some files of volumes have it.
+    A MetaTensor dispatches every operation through Python, which often costs more than the operation itself. Transforms
+    therefore work on plain tensors and restore the kind of the input with :func:`same_kind`. Read-only (memory-mapped)
+    arrays and arrays in another byte order are copied.
 
     Args:
         img: array, tensor or MetaTensor of any shape.
@@ -32,7 +32,7 @@ def plain_tensor(img: NdarrayOrTensor) -> Tensor:
         Tensor of the same shape, type and device.
 
     Raises:
-        TypeError: for anything else.
+        TypeError: if the input is neither an array nor a tensor.
 
     >>> plain_tensor(np.zeros((1, 2, 2), np.uint8)).dtype
     torch.uint8
@@ -43,7 +43,7 @@ def plain_tensor(img: NdarrayOrTensor) -> Tensor:
     if isinstance(img, Tensor):
         return img
     if isinstance(img, np.ndarray):
-        # torch warns at read-only memory, and refuses negative strides and the byte order of other machines
+        # torch warns about read-only memory, and rejects negative strides and foreign byte orders
         shareable = img.flags.writeable and img.dtype.isnative and all(stride >= 0 for stride in img.strides)
         return torch.from_numpy(img if shareable else np.array(img, img.dtype.newbyteorder("="), order="C"))
     raise TypeError(f"img must be a numpy array or a tensor, got {type(img).__name__}; load it first")
@@ -52,16 +52,16 @@ def plain_tensor(img: NdarrayOrTensor) -> Tensor:
 def same_kind(
     result: Tensor, img: NdarrayOrTensor, index_map: npt.NDArray[np.float64] | None = None
 ) -> NdarrayOrTensor:
-    """Wrap a result as its input was: array to array, MetaTensor to MetaTensor with the same metadata.
+    """Convert a result to the kind of its input; a MetaTensor keeps its metadata.
 
     Args:
         result: plain tensor.
-        img: the input that it was made from.
-        index_map: (d, d + 1), where in the input a pixel of the result comes from: ``index_map @ (*pixel, 1)``. It
-            moves the affine of a MetaTensor; None leaves the affine as it is.
+        img: input of the transform.
+        index_map: (d, d + 1), source in the input of a pixel of the result, ``index_map @ (*pixel, 1)``. It updates the
+            affine of a MetaTensor; None keeps the affine.
 
     Returns:
-        The result, in its own type, as the kind of ``img``.
+        The result as the kind of ``img``, in its own data type.
 
     >>> type(same_kind(torch.zeros(1, 2, 2), np.ones((1, 2, 2)))).__name__
     'ndarray'
@@ -78,7 +78,7 @@ def same_kind(
 
 
 def unit_range(pixels: Tensor) -> Tensor:
-    """Gray levels as floats in [0, 1]: unsigned codes are divided by 255 or 65,535, floats stay what they are.
+    """Convert intensities to floats in [0, 1]: divide unsigned integers by 255 or 65,535, and keep floats.
 
     Args:
         pixels: tensor of any shape.
@@ -87,7 +87,7 @@ def unit_range(pixels: Tensor) -> Tensor:
         float32 for unsigned integers; the input itself for floats.
 
     Raises:
-        TypeError: for signed integers and booleans, whose full scale is not known.
+        TypeError: if the type is a signed integer or boolean, whose full scale is unknown.
 
     >>> unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
     tensor([0.0000, 0.2000, 1.0000])

@@ -1,4 +1,4 @@
-"""Bezier intensity map: a random monotone curve over the gray levels, rising or falling."""
+"""Bezier intensity maps."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from monai_anat.transforms.array_kinds import plain_tensor, same_kind
 
 __all__ = ["BezierDraw", "apply_bezier", "bezier_curve", "bezier_table", "require_unit_range"]
 
-#: floats this close to n/255 or n/65535 are taken for gray levels of a stored image
+#: floats this close to n/255 or n/65535 count as intensities of a stored image
 _LEVEL_TOLERANCE = 1e-6
 #: resizing may leave [0, 1] by a rounding error
 _RANGE_TOLERANCE = 1e-4
-#: a power of two, so that a value falls into its bucket exactly
+#: a power of two, so that the bucket of a value is exact
 _BUCKETS = 16384
 
 
 @dataclass(frozen=True)
 class BezierDraw:
-    """What one intensity map drew: the two inner control points (x, y), and whether contrast is inverted."""
+    """One draw of an intensity map: the two inner control points (x, y), and whether contrast is inverted."""
 
     control_points: tuple[tuple[float, float], tuple[float, float]]
     inverted: bool = False
 
 
 def require_unit_range(pixels: Tensor) -> None:
-    """Refuse floats outside [0, 1], which the distortions would clip without a word.
+    """Check that floats lie in [0, 1], since the distortions would clip them silently.
 
     Args:
         pixels: floating point tensor.
 
     Raises:
-        ValueError: if a value lies outside, or is not a number.
+        ValueError: if a value is outside [0, 1] or NaN.
 
     >>> require_unit_range(torch.tensor([0.0, 1.0]))
     """
@@ -53,20 +53,20 @@ def require_unit_range(pixels: Tensor) -> None:
 def bezier_curve(
     control_points: Sequence[Sequence[float]], samples: int = 500
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Points of the cubic curve from (0, 0) to (1, 1) through two control points.
+    """Sample the cubic Bezier curve from (0, 0) to (1, 1) with two control points.
 
     x(s) = 3 (1-s)^2 s u1 + 3 (1-s) s^2 u3 + s^3 and y(s) likewise with u2, u4. In the unit square both are monotone:
     the derivatives are quadratic forms a (1-s)^2 + 2 b s (1-s) + c s^2 with a, c >= 0 and b >= -sqrt(a c).
 
     Args:
-        control_points: the inner two, ((u1, u2), (u3, u4)).
+        control_points: inner control points ((u1, u2), (u3, u4)).
         samples: number of points, evenly spaced in s.
 
     Returns:
         x and y, float64 (samples,).
 
     Raises:
-        ValueError: for control points outside the unit square, where the map could fold back.
+        ValueError: if a control point is outside the unit square, where the map may not be monotone.
 
     >>> x, y = bezier_curve(((0.3, 0.6), (0.7, 0.2)), samples=3)
     >>> y.round(3).tolist()
@@ -85,18 +85,18 @@ def bezier_curve(
 
 
 def bezier_table(control_points: Sequence[Sequence[float]], levels: int = 256, inverted: bool = False) -> Tensor:
-    """The map at every gray level: x(s) -> y(s), or x(s) -> y(1-s) with inverted contrast.
+    """Compute the map at every intensity: x(s) -> y(s), or x(s) -> y(1-s) with inverted contrast.
 
     Args:
-        control_points: the inner two, ((u1, u2), (u3, u4)), in the unit square.
-        levels: number of gray levels; level k stands for k / (levels - 1).
-        inverted: whether bright becomes dark.
+        control_points: inner control points ((u1, u2), (u3, u4)) in the unit square.
+        levels: number of intensities; level k stands for k / (levels - 1).
+        inverted: whether to invert the contrast.
 
     Returns:
         float64 (levels,).
 
     Raises:
-        ValueError: for control points outside the unit square.
+        ValueError: if a control point is outside the unit square.
 
     >>> bezier_table(((0.3, 0.6), (0.7, 0.2)), levels=5, inverted=True).numpy().round(4).tolist()
     [1.0, 0.5814, 0.425, 0.3033, 0.0]
@@ -106,7 +106,7 @@ def bezier_table(control_points: Sequence[Sequence[float]], levels: int = 256, i
 
 
 def _segments(values: Tensor, knots: Tensor) -> Tensor:
-    """The last knot at or below every value, found from its bucket: ten times faster than by bisection."""
+    """Find the last knot at or below every value by bucketing, ten times as fast as bisection."""
     edges = torch.arange(_BUCKETS + 1, dtype=values.dtype, device=values.device) / _BUCKETS
     last = len(knots) - 2
     first = (torch.searchsorted(knots, edges, right=True) - 1).clamp_(0, last)
@@ -122,7 +122,7 @@ def _segments(values: Tensor, knots: Tensor) -> Tensor:
 
 
 def _interpolate(pixels: Tensor, control_points: Sequence[Sequence[float]], inverted: bool) -> Tensor:
-    """The map at arbitrary values, on their device."""
+    """Apply the map to arbitrary values on their device."""
     x, y = bezier_curve(control_points)
     knots = torch.from_numpy(x).to(pixels.device)
     heights = torch.from_numpy(np.ascontiguousarray(y[::-1] if inverted else y)).to(pixels.device)
@@ -135,7 +135,7 @@ def _interpolate(pixels: Tensor, control_points: Sequence[Sequence[float]], inve
 
 
 def _level_codes(pixels: Tensor) -> tuple[Tensor, int] | None:
-    """The gray levels as int32 codes and their number, or None where the values are no such levels."""
+    """Intensities as int32 codes and their number, or None if the values are not those of a stored image."""
     if pixels.dtype == torch.uint8:
         return pixels.to(torch.int32), 256
     if pixels.dtype == torch.uint16:
@@ -151,24 +151,26 @@ def _level_codes(pixels: Tensor) -> tuple[Tensor, int] | None:
 def apply_bezier(
     img: NdarrayOrTensor, control_points: Sequence[Sequence[float]], inverted: bool = False
 ) -> NdarrayOrTensor:
-    """Map gray levels along a Bezier curve. Models Genesis (arXiv 1908.06912), "non-linear transformation".
+    """Map intensities along a Bezier curve.
 
-    The levels that the image has are mapped once each by a table: 256 for uint8 or floats that are all n/255, 65,536
-    for uint16 or n/65535. Other floats are interpolated pixel by pixel, which gives the same numbers more slowly.
+    This is the "non-linear transformation" of Models Genesis (arXiv:1908.06912). Stored intensities are mapped with a
+    table of 256 (uint8, or floats n/255) or 65,536 entries (uint16, or floats n/65535). Other floats are interpolated
+    per pixel, which gives the same numbers more slowly.
 
-    Differs from the released code: control points outside the unit square, where the map is not monotone, are refused.
+    Differs from the released code: control points outside the unit square, where the map is not monotone, raise an
+    error.
 
     Args:
         img: (...), uint8, uint16, or floating point in [0, 1].
-        control_points: the inner two of the cubic curve, ((u1, u2), (u3, u4)).
-        inverted: whether bright becomes dark.
+        control_points: inner control points of the cubic curve, ((u1, u2), (u3, u4)).
+        inverted: whether to invert the contrast.
 
     Returns:
-        The same kind and shape in [0, 1]; float32 for integers, else the type of the input.
+        The image in [0, 1], of the same kind and shape; float32 for integers, else the type of the input.
 
     Raises:
-        TypeError: for other types.
-        ValueError: for control points outside the unit square or values outside [0, 1].
+        TypeError: if the type is not supported.
+        ValueError: if a control point is outside the unit square or a value outside [0, 1].
 
     >>> image = np.array([[0, 128, 255]], np.uint8)
     >>> apply_bezier(image, ((0.3, 0.6), (0.7, 0.2))).round(3)

@@ -1,4 +1,4 @@
-"""Which cells of one crop lie inside another, and softly where, for a whole batch on its device."""
+"""Batched matching of cells between two crops, binary and soft."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["shifted_inside", "soft_match_targets"]
 
 
 def shifted_inside(shift: Tensor, grid_size: Sequence[int], target_grid: Sequence[int]) -> Tensor:
-    """Say which cells of a crop lie inside another one.
+    """Compute which cells of a crop lie inside another crop.
 
-    Cell (r, c) of the crop is cell (r, c) + ``shift`` of the other crop, if the other crop has it.
+    Cell (r, c) of the crop is cell (r, c) + ``shift`` of the other crop, if the other crop contains it.
 
     Args:
-        shift: (B, 2) whole cells (row, column).
-        grid_size: cells (rows, columns) of the crop, N together.
-        target_grid: cells (rows, columns) of the other crop.
+        shift: (B, 2), offset in whole cells (row, column).
+        grid_size: grid (rows, columns) of the crop, with N cells.
+        target_grid: grid (rows, columns) of the other crop.
 
     Returns:
         (B, N) bool, row-major.
@@ -33,21 +33,22 @@ def shifted_inside(shift: Tensor, grid_size: Sequence[int], target_grid: Sequenc
 
 
 def soft_match_targets(shift: Tensor, grid_size: Sequence[int], target_grid: Sequence[int], radius: int) -> Tensor:
-    r"""Say softly which cell of another crop shows what each cell of a crop shows.
+    r"""Compute soft matches between the cells of a crop and the cells of another crop.
 
-    Cell i of the crop lies at place :math:`p_i = i + s` of the other crop's grid. Where that is inside,
+    Cell i of the crop lies at position :math:`p_i = i + s` on the grid of the other crop. If this is inside,
 
     .. math:: y_{ij} = \exp(-\lVert j - p_i \rVert^2 / 2) \text{ for } |j - p_i| \le \text{radius along both axes},
 
-    a Gaussian of spread 1 with 1 at its center, clipped at the borders and not renormalized; elsewhere 0. ACE
-    (arXiv:2501.10131): radius 2 from small to large crop, 1 from large to small. The Gaussian is the product of one
-    per axis, so nothing loops over cells, and all of it stays on the device of ``shift``.
+    a Gaussian of standard deviation 1 that is 1 at its center, clipped at the borders and not renormalized; otherwise
+    it is 0. ACE (arXiv:2501.10131) uses radius 2 from the small to the large crop, and 1 from the large to the small
+    crop. The Gaussian is a product over axes, so there is no loop over cells, and everything stays on the device of
+    ``shift``.
 
     Args:
-        shift: (B, 2) whole cells (row, column) of the other grid.
-        grid_size: cells (rows, columns) of the crop, N together.
-        target_grid: cells (rows, columns) of the other crop, M together.
-        radius: cells per axis beyond which a target is 0.
+        shift: (B, 2), offset in whole cells (row, column) of the other grid.
+        grid_size: grid (rows, columns) of the crop, with N cells.
+        target_grid: grid (rows, columns) of the other crop, with M cells.
+        radius: distance in cells per axis beyond which a target is 0.
 
     Returns:
         (B, N, M) float32 in [0, 1], both axes row-major.
@@ -66,7 +67,7 @@ def soft_match_targets(shift: Tensor, grid_size: Sequence[int], target_grid: Seq
 
 
 def _places(shift: Tensor, grid_size: Sequence[int]) -> list[Tensor]:
-    """Where the rows (B, h) and the columns (B, w) of a crop lie on the other crop's grid."""
+    """Positions of the rows (B, h) and columns (B, w) of a crop on the grid of the other crop."""
     if shift.ndim != 2 or shift.shape[1] != 2 or len(grid_size) != 2:
         raise ValueError(
             f"shift must be (B, 2), rows and columns, with a grid_size of two, got {tuple(shift.shape)} and "

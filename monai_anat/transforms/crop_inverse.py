@@ -24,7 +24,7 @@ __all__ = ["RandBoxCropd", "paste_crop", "recorded_crop"]
 def paste_crop(
     crop: NdarrayOrTensor, box: npt.NDArray[np.int64], spatial_shape: Sequence[int], mode: str = "bilinear"
 ) -> NdarrayOrTensor:
-    """Paste a crop back to its place in an image that is 0 elsewhere.
+    """Paste a crop back to its position in an image that is 0 elsewhere.
 
     Args:
         crop: (C, h, w[, d]), resampled or not.
@@ -62,7 +62,7 @@ class RandBoxCropd(RandDictionaryForm, InvertibleTransform):
     """Dictionary form of a random crop that can be inverted.
 
     The array transform keeps its draw as ``box``. The box is recorded in the images that are MetaTensors, as MONAI's
-    crops do, so that ``Invertd`` puts a prediction back to its place. Pixels outside the crop become 0.
+    crops do, so that ``Invertd`` puts a prediction back to its position. Pixels outside the crop become 0.
 
     Args:
         keys: keys of images (C, H, W[, D]) of the same spatial shape.
@@ -84,7 +84,7 @@ class RandBoxCropd(RandDictionaryForm, InvertibleTransform):
         return out
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Paste the images of one sample back to the places that they were cut from.
+        """Paste the crops of one sample back to their positions.
 
         Raises:
             ValueError: if an image has no record of the crop.

@@ -1,4 +1,4 @@
-"""Boxes that are cut out of an image, boxes of which alone it is left, and boxes that change places."""
+"""Cut-out and block swapping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["CutDraw", "SwapDraw", "cut_out", "draw_swaps", "swap_boxes"]
 
 @dataclass(frozen=True, eq=False)
 class CutDraw:
-    """What one cut-out drew: ``boxes`` (n, 2, d), and whether what lies outside them is cut away."""
+    """One draw of a cut-out: ``boxes`` (n, 2, d), and whether the pixels outside them are removed instead."""
 
     boxes: npt.NDArray[np.int64]
     outside: bool
@@ -27,21 +27,21 @@ class CutDraw:
 
 @dataclass(frozen=True, eq=False)
 class SwapDraw:
-    """What one swap drew: ``pairs`` (n, 2, 2, d), two boxes of equal sides each, which do not overlap."""
+    """One draw of a swap: ``pairs`` (n, 2, 2, d) of boxes with equal sides that do not overlap."""
 
     pairs: npt.NDArray[np.int64]
 
 
 def cut_out(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], outside: bool = False) -> NdarrayOrTensor:
-    """Set boxes to 0, or everything outside them. DiRA (arXiv 2204.10437), inner and outer cut-out.
+    """Set the pixels inside or outside boxes to 0: the inner and outer cut-out of DiRA (arXiv:2204.10437).
 
     Args:
         img: (..., H, W[, D]) of any type.
-        boxes: (n, 2, d), first corner and sides of the boxes in pixels.
-        outside: keep the boxes and cut the rest away.
+        boxes: (n, 2, d), first corner and sides of each box in pixels.
+        outside: keep the boxes and remove the rest.
 
     Returns:
-        The image, the same kind, type and shape.
+        The image, of the same kind, type and shape.
 
     >>> cut_out(np.ones((1, 2, 3)), np.array([[[0, 0], [2, 2]]])).tolist()
     [[[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]]]
@@ -55,14 +55,14 @@ def cut_out(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], outside: bool = 
 
 
 def swap_boxes(img: NdarrayOrTensor, pairs: npt.NDArray[np.int64]) -> NdarrayOrTensor:
-    """Exchange the contents of pairs of boxes, one pair after the other. DiRA (arXiv 2204.10437), block swap.
+    """Swap the content of pairs of boxes, one pair after the other: the block swap of DiRA (arXiv:2204.10437).
 
     Args:
         img: (..., H, W[, D]) of any type.
-        pairs: (n, 2, 2, d), first corner and sides of the two boxes of each pair; the two do not overlap.
+        pairs: (n, 2, 2, d), first corner and sides of the two boxes of each pair, which must not overlap.
 
     Returns:
-        The image, the same kind, type and shape, with the same gray levels in other places.
+        The image, of the same kind, type and shape, with the same intensities at other positions.
 
     >>> swap_boxes(np.array([[[1, 2, 3]]]), np.array([[[[0, 0], [1, 1]], [[0, 2], [1, 1]]]])).tolist()
     [[[3, 2, 1]]]
@@ -79,16 +79,16 @@ def swap_boxes(img: NdarrayOrTensor, pairs: npt.NDArray[np.int64]) -> NdarrayOrT
 def draw_swaps(
     R: np.random.RandomState, spatial_shape: Sequence[int], sides: npt.NDArray[np.int64], tries: int = 8
 ) -> npt.NDArray[np.int64]:
-    """Place pairs of boxes uniformly over all places in which the two do not overlap.
+    """Draw pairs of boxes uniformly over all positions in which the two do not overlap.
 
     Args:
-        R: generator.
-        spatial_shape: image shape without channels, d axes.
-        sides: (n, d), the sides of both boxes of each pair in pixels.
-        tries: how often a pair is drawn until its boxes are apart; a pair that never is, is left out.
+        R: random generator.
+        spatial_shape: shape of the image without channels, d axes.
+        sides: (n, d), sides of both boxes of each pair in pixels.
+        tries: number of attempts per pair; a pair that always overlaps is dropped.
 
     Returns:
-        (m, 2, 2, d) with m at most n: for each pair and box the first corner and the sides.
+        (m, 2, 2, d) with m at most n: first corner and sides of each box of each pair.
 
     >>> draw_swaps(np.random.RandomState(0), (8, 8), np.array([[8, 8]])).shape
     (0, 2, 2, 2)

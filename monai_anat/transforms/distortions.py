@@ -1,8 +1,8 @@
-"""Random distortions of appearance, alone and in the chain that POPAR and PEAC restore from.
+"""Random distortions, alone and as the chain of POPAR and PEAC.
 
-What a transform draws is a small record, :class:`Distortion`; :func:`distort` applies a record and is pure, so a draw
-can be kept and replayed. All draws come from the transform's own ``R``; bulk noise comes from a torch generator whose
-seed is part of the record.
+A draw is a small record, :class:`Distortion`. The pure function :func:`distort` applies it, so a draw can be stored and
+replayed. All draws come from the generator ``R`` of the transform. Bulk noise comes from a torch generator whose seed
+is part of the record.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ __all__ = [
     "distort",
 ]
 
-#: distance in pixels that painted boxes keep from the edge of the image
+#: distance in pixels of painted boxes from the edge of the image
 _PAINT_MARGIN = 3
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """One draw of the distortions; what is None is not applied. They come in the order of the fields."""
+    """One draw of the distortions, applied in the order of the fields; None is not applied."""
 
     shuffle: PixelShuffleDraw | None = None
     bezier: BezierDraw | None = None
@@ -51,22 +51,22 @@ class Distortion:
 
 
 def distort(img: NdarrayOrTensor, distortion: Distortion) -> NdarrayOrTensor:
-    """Apply one draw of distortions: local pixel shuffle, Bezier intensity map, painting, cut-out, swap.
+    """Apply a draw of distortions: local pixel shuffle, Bezier intensity map, painting, cut-out, swap.
 
-    The first three are the chain of POPAR (PMC9728135) and PEAC (arXiv 2312.00335), made of the operations of Models
-    Genesis (arXiv 1908.06912); the last two are DiRA's (arXiv 2204.10437). On uint8 images the map is a table of 256
-    entries, because shuffling only moves gray levels.
+    The first three form the chain of POPAR (PMC9728135) and PEAC (arXiv:2312.00335), from the operations of Models
+    Genesis (arXiv:1908.06912). The last two are those of DiRA (arXiv:2204.10437). On uint8 images the intensity map is
+    a table of 256 entries.
 
     Args:
         img: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
-        distortion: what is applied.
+        distortion: the draw.
 
     Returns:
-        The image in [0, 1], the same kind and shape; float32 for integers. An empty record changes no gray level.
+        The image in [0, 1], of the same kind and shape; float32 for integers. An empty record keeps all intensities.
 
     Raises:
-        TypeError: for types whose full scale is not known.
-        ValueError: for values outside [0, 1].
+        TypeError: if the full scale of the type is unknown.
+        ValueError: if a value is outside [0, 1].
 
     >>> image = np.array([[[0, 51, 255]]], np.uint8)
     >>> distort(image, Distortion()).tolist() == (image / np.float32(255)).tolist()
@@ -90,9 +90,9 @@ def distort(img: NdarrayOrTensor, distortion: Distortion) -> NdarrayOrTensor:
 def _sides(
     R: np.random.RandomState, spatial_shape: Sequence[int], fractions: tuple[float, float], count: int
 ) -> npt.NDArray[np.int64]:
-    """(count, d) sides, uniform between two fractions of the image, at least one pixel."""
+    """Draw sides (count, d), uniform between two fractions of the image and at least one pixel."""
     shape = np.asarray(spatial_shape)
-    # 3/7 of 7 must be 3 though 7 * (3/7) is a rounding error below it
+    # 3/7 of 7 must be 3, although 7 * (3/7) is a rounding error below 3
     low, high = (np.floor(shape * fraction + 1e-6).astype(np.int64) for fraction in fractions)
     return draw_integers(R, np.maximum(low, 1), np.maximum(high, 1), size=(count, len(shape)))
 
@@ -110,7 +110,7 @@ def _check_fractions(**fractions: tuple[float, float]) -> None:
 
 
 class _RandDistortion(RandomizableTransform):
-    """Draw a :class:`Distortion` in ``randomize`` and apply it; subclasses say what is drawn."""
+    """Base of transforms that draw a :class:`Distortion` in ``randomize`` and apply it."""
 
     backend = BACKENDS
 
@@ -121,15 +121,15 @@ class _RandDistortion(RandomizableTransform):
 
     @abstractmethod
     def draw(self, R: np.random.RandomState, spatial_shape: Sequence[int]) -> Distortion:
-        """Draw what is applied to an image of that shape, from any generator."""
+        """Draw a distortion for an image of spatial shape ``spatial_shape``."""
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw for an image of spatial shape ``data``; the record is kept as ``distortion``."""
+        """Draw for an image of spatial shape ``data``; the draw is stored as ``distortion``."""
         super().randomize(None)
         self.distortion = self.draw(self.R, data) if self._do_transform else Distortion()
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Distort one image (C, H, W[, D]); with ``randomize=False`` as the last one was."""
+        """Distort one image (C, H, W[, D]); with ``randomize=False``, repeat the last draw."""
         if randomize:
             self.randomize(tuple(img.shape[1:]))
         return distort(img, self.distortion)
@@ -139,7 +139,7 @@ class RandLocalPixelShuffle(_RandDistortion):
     """Permute the pixels inside small windows; see :func:`~monai_anat.transforms.local_pixel_shuffle`.
 
     Args:
-        prob: share of images that are shuffled.
+        prob: probability of a shuffle.
         num_blocks: number of windows.
         max_side: largest side of a window, as a fraction of the image side; at least one pixel.
 
@@ -162,11 +162,11 @@ class RandLocalPixelShuffle(_RandDistortion):
 
 
 class RandBezierIntensity(_RandDistortion):
-    """Map gray levels along a random Bezier curve; see :func:`~monai_anat.transforms.apply_bezier`.
+    """Map intensities along a random Bezier curve; see :func:`~monai_anat.transforms.apply_bezier`.
 
     Args:
-        prob: share of images that are mapped.
-        invert_prob: share of those whose contrast is inverted.
+        prob: probability of a map.
+        invert_prob: probability that the map inverts the contrast.
 
     >>> image = np.array([[[0, 255]]], np.uint8)
     >>> RandBezierIntensity(prob=1.0, invert_prob=1.0).set_random_state(0)(image).tolist()
@@ -188,10 +188,10 @@ class RandInPaint(_RandDistortion):
     """Fill a few boxes with noise; see :func:`~monai_anat.transforms.in_paint`.
 
     Args:
-        prob: share of images that are painted.
+        prob: probability of painting.
         max_boxes: largest number of boxes.
-        next_prob: probability with which each box is reached, given the one before.
-        sides: range of their sides as fractions of the image side.
+        next_prob: probability of each further box.
+        sides: range of the sides of a box as fractions of the image side.
 
     >>> image = np.zeros((1, 64, 64), np.float32)
     >>> bool((RandInPaint(prob=1.0, next_prob=1.0).set_random_state(0)(image) > 0).any())
@@ -221,13 +221,13 @@ class RandInPaint(_RandDistortion):
 
 
 class RandOutPaint(_RandDistortion):
-    """Keep the image in a few boxes and put noise around them; see :func:`~monai_anat.transforms.out_paint`.
+    """Keep the image in a few boxes and fill the rest with noise; see :func:`~monai_anat.transforms.out_paint`.
 
     Args:
-        prob: share of images that are painted.
-        max_boxes: largest number of boxes; there is always one.
-        next_prob: probability with which each further box is reached, given the one before.
-        removed: range of what a box lacks of the image side, as fractions of it.
+        prob: probability of painting.
+        max_boxes: largest number of boxes, at least one.
+        next_prob: probability of each further box.
+        removed: range of the part of the image side that a box does not cover, as fractions.
 
     >>> image = np.zeros((1, 64, 64), np.float32)
     >>> bool((RandOutPaint(prob=1.0).set_random_state(0)(image) == 0).any())
@@ -258,23 +258,23 @@ class RandOutPaint(_RandDistortion):
 
 
 class RandDistort(_RandDistortion):
-    """The distortion chain of POPAR (PMC9728135) and PEAC (arXiv 2312.00335), in one transform.
+    """Distortion chain of POPAR (PMC9728135) and PEAC (arXiv:2312.00335).
 
-    Local pixel shuffle, then with ``bezier_prob`` an intensity map (inverted with ``invert_prob`` of these), then with
-    ``paint_prob`` either out-painting (``out_paint_prob``) or in-painting. The defaults are the papers'.
+    The chain is a local pixel shuffle, an intensity map with probability ``bezier_prob``, and painting with probability
+    ``paint_prob``. The defaults are those of the papers.
 
-    Differs from the released code: ``shuffle_prob`` has an effect; noise has one color on gray images.
+    Differs from the released code: ``shuffle_prob`` has an effect, and the noise on gray images is gray.
 
     Args:
-        prob: share of images that are distorted at all.
+        prob: probability of any distortion.
         shuffle_prob: probability of the local pixel shuffle.
         bezier_prob: probability of the intensity map.
-        invert_prob: share of the intensity maps that invert contrast.
+        invert_prob: probability that an intensity map inverts the contrast.
         paint_prob: probability of painting.
-        out_paint_prob: share of paintings that paint outside.
-        num_blocks: windows of the local pixel shuffle.
+        out_paint_prob: probability of out-painting instead of in-painting, given painting.
+        num_blocks: number of windows of the local pixel shuffle.
         max_boxes: largest number of painted or kept boxes.
-        next_prob: probability with which each further box is reached, given the one before.
+        next_prob: probability of each further box.
 
     >>> image = np.arange(4096, dtype=np.uint8).reshape(1, 64, 64)
     >>> out = RandDistort().set_random_state(0)(image)
@@ -307,7 +307,7 @@ class RandDistort(_RandDistortion):
         self.out_paint = RandOutPaint(max_boxes=max_boxes, next_prob=next_prob)
 
     def draw(self, R: np.random.RandomState, spatial_shape: Sequence[int]) -> Distortion:
-        """Draw which operations are applied, and their parameters."""
+        """Draw the operations and their parameters."""
         shuffled, mapped, painted, outside = R.random_sample(4)
         paint = self.out_paint if outside < self.out_paint_prob else self.in_paint
         return Distortion(
@@ -318,20 +318,21 @@ class RandDistort(_RandDistortion):
 
 
 class RandDistortOne(_RandDistortion):
-    """Exactly one of four distortions, as TransVW and Models Genesis (arXiv 1908.06912) use them on volumes.
+    """Exactly one of four distortions, as in TransVW and Models Genesis (arXiv:1908.06912) for volumes.
 
-    Local pixel shuffle, intensity map, in-painting or out-painting, by default with equal probability and one box each.
+    The four are local pixel shuffle, intensity map, in-painting and out-painting, by default equally likely and with
+    one box.
 
     Args:
-        prob: share of images that are distorted at all.
-        weights: how often shuffle, intensity map, in-painting and out-painting come, relative to each other.
-        num_blocks: windows of the local pixel shuffle; TransVW has 5, Models Genesis 1,000 or 10,000.
+        prob: probability of any distortion.
+        weights: relative frequency of shuffle, intensity map, in-painting and out-painting.
+        num_blocks: number of windows of the local pixel shuffle; 5 in TransVW, 1,000 or 10,000 in Models Genesis.
         max_boxes: largest number of painted or kept boxes.
-        next_prob: probability with which each further box is reached, given the one before.
-        invert_prob: share of the intensity maps that invert contrast.
+        next_prob: probability of each further box.
+        invert_prob: probability that an intensity map inverts the contrast.
 
     Raises:
-        ValueError: for weights that are not four non-negative numbers with a positive sum.
+        ValueError: if the weights are not four non-negative numbers with a positive sum.
 
     >>> RandDistortOne().set_random_state(0)(np.zeros((1, 16, 16, 8), np.float32)).shape
     (1, 16, 16, 8)
@@ -360,33 +361,34 @@ class RandDistortOne(_RandDistortion):
         )
 
     def draw(self, R: np.random.RandomState, spatial_shape: Sequence[int]) -> Distortion:
-        """Draw which of the four is applied, and its parameters."""
+        """Draw one of the four distortions and its parameters."""
         shares = np.asarray(self.weights) / sum(self.weights)
         return self.transforms[int(R.choice(4, p=shares))].draw(R, spatial_shape)
 
 
 class RandCutSwap(_RandDistortion):
-    """The distortions of DiRA (arXiv 2204.10437): cut-outs, or swapped blocks, or nothing.
+    """Distortions of DiRA (arXiv:2204.10437): cut-out, block swap, or none.
 
-    One number decides: with ``cut_prob`` boxes are set to 0, with ``keep_prob`` everything outside boxes is, with
-    ``swap_prob`` pairs of blocks change places, else the image stays. The sides are DiRA's at 224 pixels, as fractions.
+    At most one is applied: boxes are set to 0 with probability ``cut_prob``, everything outside boxes is set to 0 with
+    ``keep_prob``, and pairs of blocks are swapped with ``swap_prob``. The sides are those of DiRA for 224 pixels, as
+    fractions.
 
     Differs from the released code: two swapped blocks never overlap.
 
     Args:
-        prob: share of images that are distorted at all.
+        prob: probability of any distortion.
         cut_prob: probability of the inner cut-out.
         keep_prob: probability of the outer cut-out.
         swap_prob: probability of the block swap.
-        max_boxes: largest number of boxes that are cut or kept; there is always one.
-        next_prob: probability with which each further box is reached, given the one before.
+        max_boxes: largest number of cut or kept boxes, at least one.
+        next_prob: probability of each further box.
         cut_sides: range of the sides of cut boxes, as fractions of the image side.
-        removed: range of what a kept box lacks of the image side.
-        num_swaps: number of pairs.
-        swap_sides: range of their sides.
+        removed: range of the part of the image side that a kept box does not cover, as fractions.
+        num_swaps: number of swapped pairs.
+        swap_sides: range of the sides of swapped blocks, as fractions of the image side.
 
     Raises:
-        ValueError: for probabilities that are negative or add up to more than 1, or ranges that are not in [0, 1].
+        ValueError: if a probability is negative, their sum exceeds 1, or a range is not in [0, 1].
 
     >>> image = np.ones((1, 56, 56), np.float32)
     >>> bool((RandCutSwap(cut_prob=1.0, keep_prob=0.0, swap_prob=0.0).set_random_state(0)(image) == 0).any())
@@ -426,7 +428,7 @@ class RandCutSwap(_RandDistortion):
         self.swap_sides = swap_sides
 
     def draw(self, R: np.random.RandomState, spatial_shape: Sequence[int]) -> Distortion:
-        """Draw which of the three is applied, if any, and its parameters."""
+        """Draw one of the three distortions, or none, and its parameters."""
         decision = R.random_sample()
         if decision < self.cut_prob:
             return Distortion(cut=CutDraw(self._boxes(R, spatial_shape, self.cut_sides), outside=False))

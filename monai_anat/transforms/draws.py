@@ -1,4 +1,4 @@
-"""Small draws that the random transforms share; every one takes the generator that it draws from."""
+"""Random draws shared by the transforms. Every function takes its random generator."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _Integers = int | Sequence[int] | npt.NDArray[np.int64]
 
 
 def check_prob(**probs: float) -> None:
-    """Raise unless every argument is a probability.
+    """Check that every argument is a probability.
 
     Args:
-        probs: by the names that the message gives them.
+        probs: probabilities by argument name.
 
     Raises:
-        ValueError: for one outside [0, 1].
+        ValueError: if one is outside [0, 1].
 
     >>> check_prob(flip_prob=0.5)
     """
@@ -33,13 +33,13 @@ def check_prob(**probs: float) -> None:
 def draw_integers(
     R: np.random.RandomState, low: _Integers, high: _Integers, size: tuple[int, ...] | None = None
 ) -> npt.NDArray[np.int64]:
-    """Uniform integers with both ends included, as papers write U{low..high}.
+    """Draw uniform integers, both ends included.
 
     Args:
-        R: generator.
-        low: smallest value or values.
-        high: largest value or values, at least ``low``.
-        size: shape of the result; by default that of ``low`` and ``high`` together.
+        R: random generator.
+        low: smallest values.
+        high: largest values, at least ``low``.
+        size: shape of the result; by default the broadcast shape of ``low`` and ``high``.
 
     Returns:
         Integers of that shape.
@@ -53,13 +53,13 @@ def draw_integers(
 def draw_boxes(
     R: np.random.RandomState, spatial_shape: Sequence[int], sizes: npt.NDArray[np.int64], margin: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Place boxes uniformly inside an image.
+    """Draw uniform positions of boxes inside an image.
 
     Args:
-        R: generator.
-        spatial_shape: image shape without channels, d axes.
-        sizes: (n, d) sides of the boxes in pixels.
-        margin: distance that a box keeps from every edge; where an image is too small for it, as much as fits.
+        R: random generator.
+        spatial_shape: shape of the image without channels, d axes.
+        sizes: (n, d), sides of the boxes in pixels.
+        margin: smallest distance from every edge in pixels, reduced if the image is too small.
 
     Returns:
         (n, 2, d): first corner and sides of every box.
@@ -67,18 +67,18 @@ def draw_boxes(
     >>> draw_boxes(np.random.RandomState(0), (8, 8), np.array([[8, 8]])).tolist()
     [[[0, 0], [8, 8]]]
     """
-    room = np.asarray(spatial_shape, dtype=np.int64) - sizes
-    low = np.minimum(margin, room // 2)
-    return np.stack([draw_integers(R, low, room - low), sizes], axis=1)  # (n, 2, d)
+    spare = np.asarray(spatial_shape, dtype=np.int64) - sizes
+    low = np.minimum(margin, spare // 2)
+    return np.stack([draw_integers(R, low, spare - low), sizes], axis=1)  # (n, 2, d)
 
 
 def draw_run_length(R: np.random.RandomState, maximum: int, prob: float) -> int:
-    """How many come in a row when each is reached with ``prob`` given the one before, at most ``maximum``.
+    """Draw the length of a run in which each further element occurs with probability ``prob``.
 
     Args:
-        R: generator.
-        maximum: longest run.
-        prob: probability of each further one.
+        R: random generator.
+        maximum: largest length.
+        prob: probability of each further element.
 
     Returns:
         A number from 0 to ``maximum``.
@@ -91,10 +91,10 @@ def draw_run_length(R: np.random.RandomState, maximum: int, prob: float) -> int:
 
 
 def draw_seed(R: np.random.RandomState) -> int:
-    """A seed for :func:`random_generator`: bulk noise from numpy would cost three times as much.
+    """Draw a seed for :func:`random_generator`, since bulk noise from NumPy takes three times as long.
 
     Args:
-        R: generator.
+        R: random generator.
 
     Returns:
         A number below 2^31.
@@ -106,14 +106,14 @@ def draw_seed(R: np.random.RandomState) -> int:
 
 
 def random_generator(seed: int, like: Tensor) -> torch.Generator:
-    """A torch generator on the device of a tensor.
+    """Create a seeded torch generator on the device of a tensor.
 
     Args:
-        seed: its seed.
-        like: tensor whose device is meant.
+        seed: random seed.
+        like: tensor that gives the device.
 
     Returns:
-        The generator, freshly seeded.
+        The generator.
 
     >>> float(torch.rand((), generator=random_generator(0, torch.zeros(1)))) < 1
     True

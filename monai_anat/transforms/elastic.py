@@ -1,7 +1,6 @@
-"""Elastic deformation by one displacement field, and the resampling of an image at any positions.
+"""Elastic deformation by a displacement field, and sampling of an image at arbitrary positions.
 
-A method that compares parts with their whole cuts them all out of ONE deformed image: then part and whole stay in
-register.
+Methods that compare parts with their whole must crop both from the same deformed image, so that they stay aligned.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ __all__ = ["ElasticDraw", "RandElastic", "displacement_field", "pixel_positions"
 
 @dataclass(frozen=True, eq=False)
 class ElasticDraw:
-    """One draw of an elastic deformation; all lengths in pixels.
+    """One draw of an elastic deformation. All lengths are in pixels.
 
     Attributes:
-        corners: (d + 1, d) displacements of the corners of a simplex inside the image, which fix an affine map.
+        corners: (d + 1, d), displacements of the corners of a simplex in the image, which define an affine map.
         magnitude: largest displacement before smoothing.
         smoothness: standard deviation of the Gaussian that smooths the displacements.
-        seed: of the displacements.
+        seed: random seed of the displacements.
     """
 
     corners: npt.NDArray[np.float64]
@@ -43,10 +42,10 @@ class ElasticDraw:
 
 
 def pixel_positions(shape: Sequence[int]) -> Tensor:
-    """Name the position of every pixel.
+    """Compute the position of every pixel.
 
     Args:
-        shape: of an image without channels, d axes.
+        shape: shape of the image without channels, d axes.
 
     Returns:
         (d, H, W[, D]) float32.
@@ -59,17 +58,17 @@ def pixel_positions(shape: Sequence[int]) -> Tensor:
 
 
 def displacement_field(shape: Sequence[int], draw: ElasticDraw) -> Tensor:
-    """Lay a smooth random field and an affine map over an image, as Simard et al. (ICDAR 2003) and Albumentations do.
+    """Compute a smooth random displacement field plus an affine map (Simard et al., ICDAR 2003; Albumentations).
 
-    Each pixel gets a displacement uniform in [-magnitude, magnitude], smoothed by a Gaussian; the affine part moves the
-    corners of a simplex (a sixth of the image from its edges, along the shortest axis) by those of the draw.
+    Displacements are uniform in [-magnitude, magnitude] and smoothed by a Gaussian. The affine part displaces the
+    corners of a simplex, which lie a sixth of the shortest side away from the edges, by the corners of the draw.
 
     Args:
-        shape: of the image without channels, pixels.
-        draw: what is applied.
+        shape: shape of the image without channels.
+        draw: the draw to apply.
 
     Returns:
-        (d, H, W[, D]) float32, in pixels: where to look, relative to each pixel.
+        (d, H, W[, D]) float32, the source of each pixel relative to it, in pixels.
 
     >>> still = ElasticDraw(np.zeros((3, 2)), magnitude=0.0, smoothness=4.0, seed=0)
     >>> displacement_field((8, 8), still).abs().max()
@@ -83,18 +82,18 @@ def displacement_field(shape: Sequence[int], draw: ElasticDraw) -> Tensor:
     field: Tensor = corners[0].reshape(-1, *[1] * dims) + torch.tensordot((corners[1:] - corners[0]).T, along, dims=1)
     if draw.magnitude > 0:
         noise = torch.rand((dims, *shape), generator=random_generator(draw.seed, field)).mul_(2).sub_(1)
-        axes = tuple(range(1, dims + 1))  # MONAI's GaussianFilter does the same in three times the time
+        axes = tuple(range(1, dims + 1))  # SciPy's filter takes a third of the time of MONAI's GaussianFilter
         smooth = gaussian_filter(noise.numpy(), draw.smoothness, mode="constant", truncate=4.0, axes=axes)
         field += draw.magnitude * torch.from_numpy(smooth)
     return field
 
 
 def sample_at(img: Tensor, positions: Tensor) -> Tensor:
-    """Read an image at any positions, linearly between pixels; outside, it is reflected at its edge.
+    """Sample an image at arbitrary positions by linear interpolation, with reflection at the edges.
 
     Args:
         img: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
-        positions: (d, h, w[, d]) in pixels of the image.
+        positions: (d, h, w[, d]), in pixels of the image.
 
     Returns:
         (C, h, w[, d]) in [0, 1]; float32 for integers, else the type of the input.
@@ -103,30 +102,30 @@ def sample_at(img: Tensor, positions: Tensor) -> Tensor:
     1.5
     """
     gray = unit_range(img)
-    pixels = at_least_float32(gray)  # places in half precision would be off by whole pixels
+    pixels = at_least_float32(gray)  # positions in half precision would be off by whole pixels
     last = torch.tensor([max(side - 1, 1) for side in pixels.shape[1:]], dtype=pixels.dtype)
     unit = positions.to(pixels.dtype).movedim(0, -1) / last * 2 - 1  # (h, w, d)
-    # grid_sample wants (x, y[, z]), the last axis first
+    # grid_sample expects (x, y[, z]), the last axis first
     grid = unit.flip(-1)[None]
     sampled: Tensor = F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="reflection", align_corners=True)
     return sampled[0].to(gray.dtype)
 
 
 class RandElastic(RandomizableTransform):
-    """Deform an image elastically; see :func:`displacement_field`.
+    """Random elastic deformation; see :func:`displacement_field`.
 
-    The defaults are those of Lamps (arXiv 2512.22872), for images of about 600 pixels. For others scale smoothness and
-    affine with the image, and magnitude with its square: the wider the smoothing, the less it leaves of it (.8 pixels
-    of 30).
+    The defaults are those of Lamps (arXiv:2512.22872) for images of about 600 pixels. For other sizes, scale
+    ``smoothness`` and ``affine`` with the side of the image and ``magnitude`` with its square, because wider smoothing
+    reduces the displacements more (here from 30 to 0.8 pixels).
 
     Args:
-        prob: share of images that are deformed.
-        magnitude: largest displacement before smoothing, pixels.
-        smoothness: standard deviation of the Gaussian that smooths the displacements, pixels.
-        affine: how far each corner of the affine part moves at most along an axis, pixels.
+        prob: probability of a deformation.
+        magnitude: largest displacement before smoothing, in pixels.
+        smoothness: standard deviation of the Gaussian that smooths the displacements, in pixels.
+        affine: largest displacement of a corner of the affine part per axis, in pixels.
 
     Raises:
-        ValueError: for a probability outside [0, 1] or a negative length.
+        ValueError: if the probability is outside [0, 1] or a length is negative.
 
     >>> RandElastic(prob=1.0).set_random_state(0)(np.zeros((1, 32, 32), np.float32)).shape
     (1, 32, 32)
@@ -150,18 +149,18 @@ class RandElastic(RandomizableTransform):
         self.deformation: ElasticDraw | None = None
 
     def draw(self, R: np.random.RandomState, spatial_dims: int) -> ElasticDraw | None:
-        """Draw a deformation, or None where the image stays as it is, from any generator."""
+        """Draw a deformation from a generator; None means no deformation."""
         if R.random_sample() >= self.prob:
             return None
         corners = R.uniform(-self.affine, self.affine, (spatial_dims + 1, spatial_dims))
         return ElasticDraw(corners, self.magnitude, self.smoothness, draw_seed(R))
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw for an image of spatial shape ``data``; the draw is kept as ``deformation``."""
+        """Draw for an image of spatial shape ``data``; the draw is stored as ``deformation``."""
         self.deformation = self.draw(self.R, len(data))
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Deform one image (C, H, W[, D]) to gray levels in [0, 1]; with ``randomize=False`` as the last one was."""
+        """Deform one image (C, H, W[, D]) to intensities in [0, 1]; with ``randomize=False``, repeat the last draw."""
         if randomize:
             self.randomize(tuple(img.shape[1:]))
         pixels = plain_tensor(img)

@@ -1,6 +1,6 @@
-"""Cells of an image grid, and which cells of two crops show the same anatomy.
+"""Cells of an image grid, and matching of cells between two crops.
 
-Everything is in (row, column[, depth]) order and row-major; nothing here is random and nothing knows metadata.
+All functions are deterministic and use (row, column[, depth]) order, row-major.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ __all__ = [
 
 
 def per_axis(value: int | Sequence[int], spatial_dims: int, name: str, minimum: int = 1) -> tuple[int, ...]:
-    """One number for every axis, or the numbers as they are given.
+    """Expand one number to all axes, or check one number per axis.
 
     Args:
         value: one integer for all axes, or one per axis.
         spatial_dims: number of axes.
-        name: what an error message calls the value.
-        minimum: smallest value allowed.
+        name: name of the value in error messages.
+        minimum: smallest allowed value.
 
     Returns:
         ``spatial_dims`` integers.
 
     Raises:
-        TypeError: for values that are not whole numbers.
-        ValueError: for a wrong number of values or one below the minimum.
+        TypeError: if a value is not an integer.
+        ValueError: if the number of values is wrong, or a value is below the minimum.
 
     >>> per_axis(14, 2, "grid_size")
     (14, 14)
@@ -57,22 +57,22 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str, minimum: 
 
 
 def match_cells(offset_1: Sequence[int], offset_2: Sequence[int], grid_size: int | Sequence[int]) -> Tensor:
-    """Which cell of the second crop shows the anatomy of each cell of the first.
+    """Map each cell of crop 1 to its matching cell in crop 2.
 
-    Cell i of crop 1 lies at ``offset_1 + i`` on the shared grid, which is cell ``i + offset_1 - offset_2`` of crop 2
-    where that is inside the crop. Exact, since both crops consist of whole cells of one grid. PEAC, section 3
-    (arXiv 2312.00335).
+    Cell i of crop 1 lies at ``offset_1 + i`` on the shared grid. This is cell ``i + offset_1 - offset_2`` of crop 2 if
+    it is inside that crop. The map is exact, since both crops consist of whole cells of one grid. PEAC, section 3
+    (arXiv:2312.00335).
 
-    Differs from the released code: rows and columns are not exchanged (there, 14,068 of all 96,100 pairs are right).
+    Differs from the released code, which exchanges rows and columns: 14,068 of its 96,100 pairs are correct.
 
     Args:
-        offset_1: top-left cell (row, column[, depth]) of crop 1 on the shared grid.
-        offset_2: the same of crop 2.
-        grid_size: cells per side of a crop, one number or one per axis.
+        offset_1: first cell (row, column[, depth]) of crop 1 on the shared grid.
+        offset_2: first cell of crop 2.
+        grid_size: number of cells per side of a crop, one number or one per axis.
 
     Returns:
         int64 (N,), N = product of ``grid_size``, row-major: index in crop 2 of the cell that shows the same anatomy as
-        cell i of crop 1, or -1 where crop 2 does not show it.
+        cell i of crop 1, or -1 if there is none.
 
     Raises:
         ValueError: if the offsets or the grid size have different numbers of axes.
@@ -93,7 +93,7 @@ def match_cells(offset_1: Sequence[int], offset_2: Sequence[int], grid_size: int
         stride //= side
         position = np.arange(side) + (int(first) - int(second))
         inside = (position >= 0) & (position < side)
-        # outside on any axis drives the sum below zero whatever the other axes add
+        # a cell outside on any axis makes the sum negative, whatever the other axes add
         index = index[..., None] + np.where(inside, position * stride, -cells)
     return torch.from_numpy(np.maximum(index.reshape(-1), -1))  # (N,)
 
@@ -101,12 +101,12 @@ def match_cells(offset_1: Sequence[int], offset_2: Sequence[int], grid_size: int
 def grid_shape(
     spatial_shape: Sequence[int], cell_size: int | Sequence[int], name: str = "cell_size"
 ) -> tuple[int, ...]:
-    """How many whole cells an image has per axis.
+    """Compute the number of cells of an image per axis.
 
     Args:
-        spatial_shape: image shape without channels, pixels.
+        spatial_shape: shape of the image without channels, in pixels.
         cell_size: side of a cell in pixels, one number or one per axis.
-        name: what an error message calls the side.
+        name: name of the side in error messages.
 
     Returns:
         Cells per axis.
@@ -130,16 +130,16 @@ def grid_shape(
 def required_shape(
     grid_size: int | Sequence[int], cell_size: int | Sequence[int], margin: int | Sequence[int], spatial_dims: int
 ) -> tuple[int, ...]:
-    """Pixels that two crops need which lie at most ``margin`` cells apart on one grid.
+    """Compute the smallest image for two crops that are at most ``margin`` cells apart.
 
     Args:
-        grid_size: cells per side of a crop.
-        cell_size: pixels per side of a cell.
-        margin: cells that the crops may be apart.
+        grid_size: number of cells per side of a crop.
+        cell_size: side of a cell in pixels.
+        margin: largest offset between the crops in cells.
         spatial_dims: number of axes.
 
     Returns:
-        Smallest image shape without channels.
+        Smallest shape of the image without channels.
 
     >>> required_shape(14, 32, 4, spatial_dims=2)
     (576, 576)
@@ -156,13 +156,13 @@ def crop_slices(
     cell_size: int | Sequence[int],
     origin: int | Sequence[int] = 0,
 ) -> tuple[slice, ...]:
-    """Where a crop of whole cells lies in the image.
+    """Compute the slices of a crop of whole cells.
 
     Args:
         offset: first cell (row, column[, depth]) of the crop on the grid.
-        grid_size: cells per side of the crop.
-        cell_size: pixels per side of a cell.
-        origin: pixel at which the grid begins, one number or one per axis.
+        grid_size: number of cells per side of the crop.
+        cell_size: side of a cell in pixels.
+        origin: first pixel of the grid, one number or one per axis.
 
     Returns:
         One slice per axis, in pixels.
@@ -179,13 +179,13 @@ def crop_slices(
 
 
 def box_slices(box: npt.NDArray[np.int64]) -> tuple[EllipsisType | slice, ...]:
-    """A box as an index into the last axes of an image.
+    """Convert a box to an index into the last axes of an image.
 
     Args:
         box: (2, d), first corner and sides in pixels.
 
     Returns:
-        An ellipsis for all axes before, then one slice per axis.
+        An ellipsis for the leading axes, then one slice per axis.
 
     >>> box_slices(np.array([[1, 2], [3, 4]]))
     (Ellipsis, slice(1, 4, None), slice(2, 6, None))
@@ -194,11 +194,11 @@ def box_slices(box: npt.NDArray[np.int64]) -> tuple[EllipsisType | slice, ...]:
 
 
 def split_cells(img: Tensor, cell_size: int | Sequence[int], spatial_dims: int) -> Tensor:
-    """Cut images into their cells.
+    """Split images into cells.
 
     Args:
-        img: (..., C, H, W[, D]).
-        cell_size: pixels per side of a cell.
+        img: images (..., C, H, W[, D]).
+        cell_size: side of a cell in pixels.
         spatial_dims: 2 or 3.
 
     Returns:
@@ -224,11 +224,11 @@ def split_cells(img: Tensor, cell_size: int | Sequence[int], spatial_dims: int) 
 
 
 def join_cells(cells: Tensor, grid_size: Sequence[int]) -> Tensor:
-    """Put cells together again: the inverse of :func:`split_cells`.
+    """Join cells to images, the inverse of :func:`split_cells`.
 
     Args:
-        cells: (..., N, C, h, w[, d]), row-major.
-        grid_size: cells per axis.
+        cells: cells (..., N, C, h, w[, d]), row-major.
+        grid_size: number of cells per axis.
 
     Returns:
         (..., C, H, W[, D]).

@@ -1,4 +1,4 @@
-"""Two overlapping crops of whole cells of one grid, so that it is known which cells show the same anatomy."""
+"""Overlapping crops of one grid, with known matching cells."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["GridCropsDraw", "OverlappingGridCrops", "RandOverlappingGridCropsd",
 
 @dataclass(frozen=True)
 class GridCropsDraw:
-    """Where two crops lie: the pixel ``origin`` of their grid, and the first cell of each on it."""
+    """Position of two crops: the first pixel ``origin`` of their grid, and the first cell of each crop on it."""
 
     origin: tuple[int, ...]
     offset_1: tuple[int, ...]
@@ -38,22 +38,23 @@ def draw_grid_crops(
     margin: int | Sequence[int] = 4,
     jitter: bool = True,
 ) -> GridCropsDraw:
-    """Place two crops. PEAC, section 3 (arXiv 2312.00335).
+    """Draw the positions of two crops. PEAC, section 3 (arXiv:2312.00335).
 
-    The grid of ``grid_size + margin`` cells is placed uniformly over all positions that fit in the image, then each
-    crop independently over the ``margin + 1`` positions per axis on that grid.
+    A grid of ``grid_size + margin`` cells is placed uniformly in the image. Each crop is then placed independently at
+    one of ``margin + 1`` positions per axis on that grid.
 
     Args:
-        R: generator.
-        spatial_shape: image shape without channels, pixels.
-        grid_size: cells per side of a crop.
-        cell_size: pixels per side of a cell.
-        margin: cells per axis that the crops may be apart.
-        jitter: place the grid at any pixel; if not, at multiples of the cell size, so that all crops of an image lie
-            on one grid.
+        R: random generator.
+        spatial_shape: shape of the image without channels, in pixels.
+        grid_size: number of cells per side of a crop.
+        cell_size: side of a cell in pixels.
+        margin: largest offset between the crops per axis, in cells.
+        jitter: if True, place the grid at any pixel. If False, place it at multiples of the cell size, so that all
+        crops
+            of an image lie on one grid.
 
     Returns:
-        The placement.
+        The positions.
 
     Raises:
         ValueError: if the image is too small.
@@ -81,24 +82,24 @@ def draw_grid_crops(
 
 
 def _crop(img: NdarrayOrTensor, window: tuple[slice, ...]) -> NdarrayOrTensor:
-    """A copy of one window; a MetaTensor's affine moves with it."""
+    """Copy one window, and update the affine of a MetaTensor."""
     if isinstance(img, MetaTensor):
         part: NdarrayOrTensor = SpatialCrop(roi_slices=list(window))(img)
     else:
         part = img[(slice(None), *window)]
-    # the crops overlap: without a copy, editing one in place would edit the other
+    # the crops overlap, so without a copy an in-place change of one would change the other
     copy: NdarrayOrTensor = part.clone() if isinstance(part, Tensor) else part.copy()
     return copy
 
 
 class OverlappingGridCrops(Transform):
-    """Cut two crops of whole cells from one grid and say which cells show the same anatomy.
+    """Crop two views of whole cells from one grid, with a map between their matching cells.
 
-    PEAC, section 3 (arXiv 2312.00335). Crops only, no resampling: matching cells are identical pixel by pixel.
+    PEAC, section 3 (arXiv:2312.00335). There is no resampling, so matching cells are identical pixel by pixel.
 
     Args:
-        grid_size: cells per side of a crop, one number or one per axis.
-        cell_size: pixels per side of a cell, one number or one per axis.
+        grid_size: number of cells per side of a crop, one number or one per axis.
+        cell_size: side of a cell in pixels, one number or one per axis.
 
     >>> image = np.arange(36).reshape(1, 6, 6)
     >>> view_1, view_2, correspondence = OverlappingGridCrops(grid_size=2, cell_size=2)(image, (0, 0), (0, 1))
@@ -114,20 +115,20 @@ class OverlappingGridCrops(Transform):
         self.grid_size = grid_size
         self.cell_size = cell_size
 
-    def __call__(  # type: ignore[override]  # MONAI's base names one argument, its own transforms take more
+    def __call__(  # type: ignore[override]  # MONAI's base class has one argument, but its own transforms take more
         self,
         img: NdarrayOrTensor,
         offset_1: Sequence[int],
         offset_2: Sequence[int],
         origin: int | Sequence[int] = 0,
     ) -> tuple[NdarrayOrTensor, NdarrayOrTensor, Tensor]:
-        """Cut two crops.
+        """Crop two views.
 
         Args:
-            img: (C, H, W[, D]).
+            img: image (C, H, W[, D]).
             offset_1: first cell (row, column[, depth]) of crop 1 on the grid.
-            offset_2: the same of crop 2.
-            origin: pixel at which the grid begins, one number or one per axis.
+            offset_2: first cell of crop 2.
+            origin: first pixel of the grid, one number or one per axis.
 
         Returns:
             Both crops, and the correspondence (N,) of :func:`~monai_anat.transforms.match_cells`.
@@ -140,12 +141,12 @@ class OverlappingGridCrops(Transform):
         return view_1, view_2, match_cells(offset_1, offset_2, self.grid_size)
 
     def window(self, img: NdarrayOrTensor, offset: Sequence[int], origin: int | Sequence[int] = 0) -> tuple[slice, ...]:
-        """Where a crop lies in the image, in pixels.
+        """Compute the slices of a crop in pixels.
 
         Args:
-            img: (C, H, W[, D]).
+            img: image (C, H, W[, D]).
             offset: first cell of the crop on the grid.
-            origin: pixel at which the grid begins.
+            origin: first pixel of the grid.
 
         Returns:
             One slice per axis.
@@ -170,19 +171,21 @@ class OverlappingGridCrops(Transform):
 
 
 class RandOverlappingGridCropsd(Randomizable, MapTransform, InvertibleTransform):
-    """Two randomly placed crops of one grid, and which of their cells show the same anatomy.
+    """Crop two random overlapping views of one grid, with a map between their matching cells.
 
-    The views of PEAC, section 3 (arXiv 2312.00335): crops only, no resampling, no flip; see :func:`draw_grid_crops`.
-    Both crops of the first key become ``view_1`` and ``view_2``, those of a further key ``<key>_view_1`` and
-    ``<key>_view_2``, cut at the same places. The images themselves stay in the sample.
+    These are the views of PEAC, section 3 (arXiv:2312.00335), without resampling or flips; see :func:`draw_grid_crops`.
+    The crops of the first key become ``view_1`` and ``view_2``. The crops of a further key, at the same positions,
+    become ``<key>_view_1`` and ``<key>_view_2``. The map is ``correspondence``. The images stay in the sample.
 
     Args:
-        keys: images (C, H, W[, D]) of the same spatial shape.
-        grid_size: cells per side of a crop, one number or one per axis.
-        cell_size: pixels per side of a cell, one number or one per axis.
-        margin: cells per axis that the crops may be apart; PEAC's 4 of 14 leaves at least 51 % of the area in common.
-        jitter: place the grid at any pixel; if not, at multiples of the cell size.
-        allow_missing_keys: do nothing for keys that are not there.
+        keys: keys of images (C, H, W[, D]) of the same spatial shape.
+        grid_size: number of cells per side of a crop, one number or one per axis.
+        cell_size: side of a cell in pixels, one number or one per axis.
+        margin: largest offset between the crops per axis, in cells. With 4 of 14 cells, as in PEAC, the crops share at
+        least
+            51 % of their area.
+        jitter: if True, place the grid at any pixel; if False, at multiples of the cell size.
+        allow_missing_keys: if True, skip keys that the sample does not have.
 
     Raises:
         ValueError: if an image is too small, or the images of a sample differ in shape.
@@ -211,13 +214,13 @@ class RandOverlappingGridCropsd(Randomizable, MapTransform, InvertibleTransform)
         self.placement = GridCropsDraw((), (), ())
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Place the crops in an image of spatial shape ``data``; kept as ``placement``."""
+        """Draw the positions in an image of spatial shape ``data``; the draw is stored as ``placement``."""
         self.placement = draw_grid_crops(
             self.R, data, self.crops.grid_size, self.crops.cell_size, self.margin, self.jitter
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Cut the crops of one sample."""
+        """Crop the views of one sample."""
         out = dict(data)
         keys = list(self.key_iterator(out))
         shape = shared_shape(out, keys)
@@ -231,7 +234,7 @@ class RandOverlappingGridCropsd(Randomizable, MapTransform, InvertibleTransform)
         return out
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Refuse to invert: one image has become two crops, and the image itself is still in the sample.
+        """Raise an error: the transform cannot be inverted, since the image stays in the sample beside its two crops.
 
         Raises:
             NotImplementedError: always. The message names the way out.

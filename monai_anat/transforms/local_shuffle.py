@@ -1,4 +1,4 @@
-"""Local pixel shuffle: small windows lose their texture and keep their gray levels."""
+"""Local pixel shuffling."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ __all__ = ["PixelShuffleDraw", "local_pixel_shuffle", "pixel_shuffle_map"]
 
 @dataclass(frozen=True, eq=False)
 class PixelShuffleDraw:
-    """What one local pixel shuffle drew: ``boxes`` (n, 2, d), first corner and sides, and the seed of the orders."""
+    """One draw of a local pixel shuffle: ``boxes`` (n, 2, d), first corner and sides, and the seed of the "
+    "permutations."""
 
     boxes: npt.NDArray[np.int64]
     seed: int
 
 
 def pixel_shuffle_map(spatial_shape: tuple[int, ...], boxes: npt.NDArray[np.int64], seed: int) -> Tensor:
-    """Where each pixel of the shuffled image comes from.
+    """Compute the source of each pixel of the shuffled image.
 
-    Every window permutes pixels of the original image; where windows overlap, the later one wins. Numbers are the same
-    on every device.
+    Every window permutes pixels of the original image. Later windows overwrite earlier ones. The result is the same on
+    every device.
 
     Args:
-        spatial_shape: image shape without channels.
+        spatial_shape: shape of the image without channels.
         boxes: (n, 2, d), first corner and sides of every window.
-        seed: of the permutations.
+        seed: random seed of the permutations.
 
     Returns:
         int64 (P,), P = number of pixels: ``shuffled.flat[i] = original.flat[map[i]]``.
@@ -53,17 +54,17 @@ def pixel_shuffle_map(spatial_shape: tuple[int, ...], boxes: npt.NDArray[np.int6
 
 
 def local_pixel_shuffle(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], seed: int) -> NdarrayOrTensor:
-    """Permute the pixels inside small windows. Models Genesis (arXiv 1908.06912), "local pixel shuffling".
+    """Permute the pixels inside small windows: the "local pixel shuffling" of Models Genesis (arXiv:1908.06912).
 
     Differs from the released code: all channels share one permutation, so that a gray image stays gray.
 
     Args:
         img: (..., H, W[, D]), of any type.
         boxes: (n, 2, d), first corner and sides of every window in pixels; later windows overwrite earlier ones.
-        seed: of the permutations.
+        seed: random seed of the permutations.
 
     Returns:
-        The shuffled image, the same kind, shape and type.
+        The shuffled image, of the same kind, shape and type.
 
     >>> image = np.arange(16).reshape(1, 4, 4)
     >>> out = local_pixel_shuffle(image, np.array([[[0, 0], [2, 2]]]), seed=0)
@@ -77,7 +78,7 @@ def local_pixel_shuffle(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], seed
 
 
 def _gather_pixels(pixels: Tensor, source: Tensor) -> Tensor:
-    if pixels.dtype == torch.uint16:  # torch cannot gather this type, but the bits are the same
+    if pixels.dtype == torch.uint16:  # torch cannot gather uint16, but int16 has the same bits
         return _gather_pixels(pixels.view(torch.int16), source).view(torch.uint16)
     if pixels.numel() == source.numel():  # one channel: four times faster than along the last axis
         return pixels.reshape(-1).index_select(0, source).reshape(pixels.shape)

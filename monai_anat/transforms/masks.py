@@ -1,4 +1,4 @@
-"""Which cells of an image are hidden from a network that has to say what is there."""
+"""Random and block-wise masks for masked image modeling."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def draw_block_mask(
     min_cells: int = 16,
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
 ) -> Tensor:
-    """Hide blocks of cells, one after the other and wherever they fall, until more than a share of all is hidden.
+    """Draw a block-wise mask: hide random blocks until more than a given share of the cells is hidden.
 
-    The block-wise masking of BEiT (Bao et al., ICLR 2022, arXiv:2106.08254, algorithm 1). A block has ``min_cells`` or
-    more cells, at most as many as are still to be hidden, and a random shape; blocks may overlap. Thus more than
-    ``ratio * N`` cells are hidden and at most ``min_cells`` more than that.
+    BEiT (Bao et al., ICLR 2022, arXiv:2106.08254), algorithm 1. Each block has a random shape, at least ``min_cells``
+    cells, and at most as many as remain to be hidden. Blocks may overlap. The number of hidden cells exceeds
+    ``ratio * N`` by at most ``min_cells``.
 
-    The paper does not say how an aspect ratio is drawn from its range, nor how a side becomes a whole number. Here the
-    logarithm is uniform, so that upright blocks are as likely as lying ones, and sides are rounded down.
+    The paper does not specify the distribution of the aspect ratio, nor the rounding of the sides. Here the logarithm
+    of the ratio is uniform, so that tall and wide blocks are equally likely, and sides are rounded down.
 
     Args:
-        R: generator.
-        grid_size: cells per axis, two axes; N in all.
+        R: random generator.
+        grid_size: number of cells per axis, two axes, N in total.
         ratio: share of hidden cells.
-        min_cells: cells of the smallest block.
-        aspect: smallest and largest ratio of a block's rows to its columns.
+        min_cells: smallest number of cells in a block.
+        aspect: smallest and largest ratio of rows to columns of a block.
 
     Returns:
         (N,) bool, True for a hidden cell, row by row.
 
     Raises:
-        ValueError: for another number of axes, or if no cell might be hidden, or none left.
+        ValueError: if the number of axes is not two, or no cell would be hidden or visible.
 
     >>> mask = draw_block_mask(np.random.RandomState(0), (14, 14), 0.4)
     >>> 0.4 * 196 < int(mask.sum()) <= 0.4 * 196 + 16
@@ -68,21 +68,20 @@ def draw_block_mask(
 
 
 def draw_random_mask(R: np.random.RandomState, grid_size: Sequence[int], ratio: float) -> Tensor:
-    """Hide a share of the cells, each set of that many as likely as any other.
+    """Draw a mask that hides a given share of the cells, uniformly over all sets of cells.
 
-    The random masking of MAE (He et al., arXiv:2111.06377, section 3) and SimMIM (Xie et al., arXiv:2111.09886, section
-    3.2).
+    MAE (He et al., arXiv:2111.06377), section 3, and SimMIM (Xie et al., arXiv:2111.09886), section 3.2.
 
     Args:
-        R: generator.
-        grid_size: cells per axis; N in all.
+        R: random generator.
+        grid_size: number of cells per axis, N in total.
         ratio: share of hidden cells; their number is rounded.
 
     Returns:
         (N,) bool, True for a hidden cell, row by row.
 
     Raises:
-        ValueError: if no cell would be hidden, or none left.
+        ValueError: if no cell would be hidden or visible.
 
     >>> int(draw_random_mask(np.random.RandomState(0), (4, 4), 0.75).sum())
     12

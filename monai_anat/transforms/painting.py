@@ -1,4 +1,4 @@
-"""In-painting and out-painting: boxes of noise, or an image that survives in boxes only."""
+"""In-painting and out-painting with uniform noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["PaintDraw", "in_paint", "out_paint"]
 
 @dataclass(frozen=True, eq=False)
 class PaintDraw:
-    """What one painting drew: ``boxes`` (n, 2, d), whether the noise lies outside them, and the seed of the noise."""
+    """One draw of a painting: ``boxes`` (n, 2, d), whether the noise lies outside them, and the seed of the noise."""
 
     boxes: npt.NDArray[np.int64]
     outside: bool
@@ -35,18 +35,20 @@ def _gray_levels(img: NdarrayOrTensor) -> Tensor:
 
 
 def in_paint(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], seed: int) -> NdarrayOrTensor:
-    """Fill boxes with uniform noise, the same for all channels. Models Genesis (arXiv 1908.06912), "in-painting".
+    """Fill boxes with uniform noise: the "in-painting" of Models Genesis (arXiv:1908.06912).
+
+    All channels get the same noise.
 
     Args:
         img: (..., H, W[, D]), uint8, uint16, or floating point in [0, 1].
-        boxes: (n, 2, d), first corner and sides of the boxes that are filled, in pixels.
-        seed: of the noise, which is made on the device of the image.
+        boxes: (n, 2, d), first corner and sides of the boxes to fill, in pixels.
+        seed: random seed of the noise, which is generated on the device of the image.
 
     Returns:
-        The painted image in [0, 1], the same kind and shape; float32 for integers.
+        The painted image in [0, 1], of the same kind and shape; float32 for integers.
 
     Raises:
-        ValueError: for values outside [0, 1].
+        ValueError: if a value is outside [0, 1].
 
     >>> out = in_paint(np.zeros((1, 4, 4), np.float32), np.array([[[1, 1], [2, 2]]]), seed=0)
     >>> int((out > 0).sum())
@@ -61,18 +63,18 @@ def in_paint(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], seed: int) -> N
 
 
 def out_paint(img: NdarrayOrTensor, boxes: npt.NDArray[np.int64], seed: int) -> NdarrayOrTensor:
-    """Keep the image in boxes only; the rest is uniform noise. Models Genesis (arXiv 1908.06912), "out-painting".
+    """Replace everything outside boxes by uniform noise: the "out-painting" of Models Genesis (arXiv:1908.06912).
 
     Args:
         img: (..., H, W[, D]), uint8, uint16, or floating point in [0, 1].
-        boxes: (n, 2, d), first corner and sides of the boxes that are kept, in pixels.
-        seed: of the noise, which is independent per channel and made on the device of the image.
+        boxes: (n, 2, d), first corner and sides of the boxes to keep, in pixels.
+        seed: random seed of the noise, which is independent per channel and generated on the device of the image.
 
     Returns:
-        The painted image in [0, 1], the same kind and shape; float32 for integers.
+        The painted image in [0, 1], of the same kind and shape; float32 for integers.
 
     Raises:
-        ValueError: for values outside [0, 1].
+        ValueError: if a value is outside [0, 1].
 
     >>> out = out_paint(np.ones((1, 4, 4), np.float32), np.array([[[1, 1], [2, 2]]]), seed=0)
     >>> int((out == 1).sum())

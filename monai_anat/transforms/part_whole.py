@@ -1,4 +1,4 @@
-"""Concentric crops of a structure, and its parts: where they lie."""
+"""Boxes of concentric crops and of parts that tile an image."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ def draw_concentric_boxes(
     areas: Sequence[Sequence[float]],
     ratios: Sequence[Sequence[float]],
 ) -> npt.NDArray[np.int64]:
-    """Draw boxes around the middle of an image, each from its own band of areas: the crops of Adam-v2.
+    """Draw boxes around the center of an image, each with an area from its own range.
 
-    The share of the image is uniform in its band; the ratio of width to height is uniform in its logarithm, over
-    those ratios at which the box fits, so that the share is kept whatever the shape of the image. Adam-v2
-    (Hosseinzadeh Taher et al., CVPR 2024, arXiv:2404.15672), section 3.
+    These are the crops of Adam-v2 (Hosseinzadeh Taher et al., CVPR 2024, arXiv:2404.15672), section 3. The area is
+    uniform in its range. The ratio of width to height is uniform in its logarithm over the ratios at which the box
+    fits, so the area does not depend on the shape of the image.
 
     Args:
-        R: generator.
+        R: random generator.
         spatial_shape: (height, width) in pixels.
         areas: smallest and largest share of the pixels for each of n boxes.
-        ratios: smallest and largest ratio of width to height for each of them; where no ratio between them fits, the
-            nearest one that does is taken.
+        ratios: smallest and largest ratio of width to height for each box. If none of them fits, the nearest ratio that
+            fits is used.
 
     Returns:
-        (n, 2, 2): for each box the first corner and the sides in pixels. All middles agree to half a pixel.
+        (n, 2, 2): first corner and sides of each box in pixels. All centers agree to half a pixel.
 
     Raises:
-        ValueError: for an image that is not 2D, as many areas as ratios not being given, shares outside (0, 1] or
-            ratios that are not positive.
+        ValueError: if the image is not 2D, the numbers of areas and ratios differ, a share is outside (0, 1], or a
+        ratio
+            is not positive.
 
     >>> draw_concentric_boxes(np.random.RandomState(0), (8, 8), [(0.25, 0.25)], [(1.0, 1.0)]).tolist()
     [[[2, 2], [4, 4]]]
@@ -63,15 +64,15 @@ def draw_concentric_boxes(
 
 
 def part_boxes(spatial_shape: Sequence[int], parts_per_side: int | Sequence[int] = 2) -> npt.NDArray[np.int64]:
-    """Cut an image into parts that tile it, row by row; no pixel is lost, and sides differ by one pixel at most.
+    """Divide an image into parts that tile it, row by row. Their sides differ by at most one pixel.
 
     Args:
-        spatial_shape: image shape without channels, d axes.
-        parts_per_side: parts along each axis, one number or one per axis.
+        spatial_shape: shape of the image without channels, d axes.
+        parts_per_side: number of parts per axis, one number or one per axis.
 
     Returns:
-        (P, 2, d): for each part the first corner and the sides in pixels; in 2 x 2 top left, top right, bottom left,
-        bottom right.
+        (P, 2, d): first corner and sides of each part in pixels. For 2 x 2 parts the order is top left, top right,
+        bottom left, bottom right.
 
     Raises:
         ValueError: if there are fewer pixels than parts along an axis.

@@ -1,4 +1,4 @@
-"""A large and a small crop of one grid of cells: each token of the large one covers whole tokens of the small one."""
+"""A large and a small crop of one grid, in which each token of the large crop covers whole tokens of the small one."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ __all__ = ["PartWholeCropsDraw", "check_part_whole_grid", "cut_part_whole_crops"
 
 @dataclass(frozen=True)
 class PartWholeCropsDraw:
-    """First cells (row, column) of the large and of the small crop on their common grid."""
+    """First cells (row, column) of the large and the small crop on their common grid."""
 
     offset_large: tuple[int, ...]
     offset_small: tuple[int, ...]
 
     @property
     def offset(self) -> tuple[int, ...]:
-        """Cells from the first cell of the large crop to that of the small one."""
+        """Offset in cells from the large to the small crop."""
         return tuple(b - a for a, b in zip(self.offset_large, self.offset_small, strict=True))
 
 
 def check_part_whole_grid(
     source_grid: int | Sequence[int], grid_size: int | Sequence[int], scale: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Raise unless both crops fit on the source, consist of whole tokens, and overlap wherever they are drawn.
+    """Check that both crops fit on the source, consist of whole tokens, and always overlap.
 
     Args:
-        source_grid: cells per side of the source.
-        grid_size: tokens per side of either crop, T.
-        scale: cells per token of the large crop, along each axis; 1 for equal scales along it.
+        source_grid: number of cells per side of the source.
+        grid_size: number of tokens per side of either crop, T.
+        scale: number of cells per token of the large crop along each axis; 1 for equal scales.
 
     Returns:
         Source grid and grid size, one number per axis.
 
     Raises:
-        ValueError: naming the sizes and the way out.
+        ValueError: if a condition does not hold.
 
     >>> check_part_whole_grid(32, 14, (2, 2))
     ((32, 32), (14, 14))
@@ -62,7 +62,7 @@ def check_part_whole_grid(
             raise ValueError(
                 f"source_grid must be from {longest} to {longest + cells - 1} cells for grid_size={grid_size} and "
                 f"scale={tuple(scale)}, so that both crops fit and always overlap, got {source_grid}; "
-                "ACE has 32 for 14 and (2, 2)"
+                "ACE uses 32 for 14 and (2, 2)"
             )
     return source, grid
 
@@ -73,7 +73,7 @@ def draw_part_whole_crops(
     grid_size: int | Sequence[int] = 14,
     scale: Sequence[int] = (2, 2),
 ) -> PartWholeCropsDraw:
-    """Place a large and a small crop. ACE (arXiv 2501.10131).
+    """Draw the positions of a large and a small crop. ACE (arXiv:2501.10131).
 
     The large crop has ``scale * grid_size`` cells per side and starts at any cell at which it fits. The small one has
     ``grid_size`` cells, each a token, and starts an exact number of large tokens away: with a scale of 2 at a cell of
@@ -85,7 +85,7 @@ def draw_part_whole_crops(
     anatomy), and crops of equal scale never lie apart.
 
     Args:
-        R: generator.
+        R: random generator.
         source_grid: cells per side of the source.
         grid_size: tokens per side of either crop.
         scale: cells per token of the large crop, along each axis: (2, 2), (1, 2), (2, 1) or (1, 1) in ACE.
@@ -94,7 +94,7 @@ def draw_part_whole_crops(
         The placement.
 
     Raises:
-        ValueError: if the crops do not fit, or may not overlap.
+        ValueError: if the crops do not fit or might not overlap.
 
     >>> draw_part_whole_crops(np.random.RandomState(0)).offset
     (6, 6)
@@ -119,17 +119,17 @@ def cut_part_whole_crops(
     cell_size: int | Sequence[int],
     scale: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """Cut both crops and bring them to one size in pixels.
+    """Crop both views and resize the large one to the size of the small one.
 
-    The small crop keeps its pixels; the large one is averaged over ``scale`` pixels along each axis (bilinear
-    interpolation at exactly half the size is this average).
+    The small crop keeps its pixels. The large crop is averaged over ``scale`` pixels along each axis, which equals
+    bilinear interpolation at exactly half the size.
 
     Args:
-        source: (C, H, W[, D]), floating point.
-        draw: where the crops lie.
-        grid_size: tokens per side of either crop.
-        cell_size: pixels per side of a cell, in the source and so of a token in either crop.
-        scale: cells per token of the large crop, along each axis.
+        source: image (C, H, W[, D]), floating point.
+        draw: positions of the crops.
+        grid_size: number of tokens per side of either crop.
+        cell_size: side of a cell in pixels, which is also the side of a token in either crop.
+        scale: number of cells per token of the large crop along each axis.
 
     Returns:
         The large and the small crop, (C, h, w[, d]) each, views or copies of the source.

@@ -1,4 +1,4 @@
-"""Shuffle the patches of an image, and put them back exactly."""
+"""Patch shuffling and its exact inverse."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = [
 
 
 def inverse_order(order: Tensor) -> Tensor:
-    """The order that undoes another.
+    """Invert a permutation.
 
     Args:
-        order: (N,) or (B, N) permutation.
+        order: permutations (N,) or (B, N).
 
     Returns:
-        The same shape: ``inverse[order[j]] = j``.
+        Permutations of the same shape, with ``inverse[order[j]] = j``.
 
     >>> inverse_order(torch.tensor([2, 0, 3, 1]))
     tensor([1, 3, 0, 2])
@@ -55,20 +55,20 @@ def _check_order(order: Tensor, batch: tuple[int, ...], patches: int) -> None:
 
 
 def shuffle_patches(img: NdarrayOrTensor, order: NdarrayOrTensor, patch_size: int | Sequence[int]) -> NdarrayOrTensor:
-    """Show at position j the original patch ``order[j]``. POPAR, section 2 (PMC9728135).
+    """Shuffle patches: position j shows the original patch ``order[j]``. POPAR, section 2 (PMC9728135).
 
-    Differs from the released code: one gather over the batch, no loop.
+    Differs from the released code: one gather over the batch instead of a loop.
 
     Args:
-        img: (C, H, W[, D]) with an order (N,), or a batch (B, C, H, W[, D]) with orders (B, N).
-        order: permutation of the row-major patches.
-        patch_size: pixels per side of a patch, one number or one per axis.
+        img: image (C, H, W[, D]) with an order (N,), or batch (B, C, H, W[, D]) with orders (B, N).
+        order: permutation of the patches, row-major.
+        patch_size: side of a patch in pixels, one number or one per axis.
 
     Returns:
-        The shuffled image, the same kind, shape and type.
+        The shuffled image, of the same kind, shape and type.
 
     Raises:
-        ValueError: if the image does not consist of whole patches, or the order is no permutation of them.
+        ValueError: if the image does not consist of whole patches, or the order is not a permutation of them.
 
     >>> shuffle_patches(torch.tensor([[[0, 1], [2, 3]]]), torch.tensor([2, 0, 3, 1]), patch_size=1)
     tensor([[[2, 0],
@@ -97,18 +97,18 @@ def shuffle_patches(img: NdarrayOrTensor, order: NdarrayOrTensor, patch_size: in
 
 
 def restore_patches(img: NdarrayOrTensor, order: NdarrayOrTensor, patch_size: int | Sequence[int]) -> NdarrayOrTensor:
-    """Undo :func:`shuffle_patches`: bit for bit the image before it.
+    """Restore an image that was shuffled by :func:`shuffle_patches`, bit for bit.
 
     Args:
-        img: shuffled (C, H, W[, D]) with an order (N,), or a batch (B, C, H, W[, D]) with orders (B, N).
-        order: the permutation that the image was shuffled by.
-        patch_size: pixels per side of a patch, one number or one per axis.
+        img: shuffled image (C, H, W[, D]) with an order (N,), or batch (B, C, H, W[, D]) with orders (B, N).
+        order: permutation by which the image was shuffled.
+        patch_size: side of a patch in pixels, one number or one per axis.
 
     Returns:
-        The image in its original order, the same kind, shape and type.
+        The original image, of the same kind, shape and type.
 
     Raises:
-        ValueError: as :func:`shuffle_patches`.
+        ValueError: as in :func:`shuffle_patches`.
 
     >>> restore_patches(torch.tensor([[[2, 0], [3, 1]]]), torch.tensor([2, 0, 3, 1]), patch_size=1)
     tensor([[[0, 1],
@@ -118,10 +118,10 @@ def restore_patches(img: NdarrayOrTensor, order: NdarrayOrTensor, patch_size: in
 
 
 class ShufflePatches(Transform):
-    """Show at position j the original patch ``order[j]``; see :func:`shuffle_patches`.
+    """Shuffle the patches of an image by a given order; see :func:`shuffle_patches`.
 
     Args:
-        patch_size: pixels per side of a patch, one number or one per axis.
+        patch_size: side of a patch in pixels, one number or one per axis.
 
     >>> image = torch.arange(16).reshape(1, 4, 4)
     >>> order = torch.tensor([2, 0, 3, 1])
@@ -134,7 +134,7 @@ class ShufflePatches(Transform):
     def __init__(self, patch_size: int | Sequence[int]) -> None:
         self.patch_size = patch_size
 
-    def __call__(  # type: ignore[override]  # MONAI's base names one argument, its own transforms take more
+    def __call__(  # type: ignore[override]  # MONAI's base class has one argument, but its own transforms take more
         self, img: NdarrayOrTensor, order: NdarrayOrTensor
     ) -> NdarrayOrTensor:
         """Shuffle one image (C, H, W[, D]) by an order (N,)."""
@@ -142,10 +142,10 @@ class ShufflePatches(Transform):
 
 
 class RestorePatches(Transform):
-    """The exact inverse of :class:`ShufflePatches`.
+    """Restore an image shuffled by :class:`ShufflePatches`, exactly.
 
     Args:
-        patch_size: pixels per side of a patch, one number or one per axis.
+        patch_size: side of a patch in pixels, one number or one per axis.
 
     >>> RestorePatches(1)(np.array([[[2, 0], [3, 1]]]), np.array([2, 0, 3, 1])).tolist()
     [[[0, 1], [2, 3]]]
@@ -156,7 +156,7 @@ class RestorePatches(Transform):
     def __init__(self, patch_size: int | Sequence[int]) -> None:
         self.patch_size = patch_size
 
-    def __call__(  # type: ignore[override]  # MONAI's base names one argument, its own transforms take more
+    def __call__(  # type: ignore[override]  # MONAI's base class has one argument, but its own transforms take more
         self, img: NdarrayOrTensor, order: NdarrayOrTensor
     ) -> NdarrayOrTensor:
         """Restore one image (C, H, W[, D]) that was shuffled by an order (N,)."""
@@ -180,17 +180,17 @@ def _recorded_order(transform: InvertibleTransform, image: Any) -> Tensor | None
 
 
 class RandShufflePatchesd(RandomizableTransform, MapTransform, InvertibleTransform):
-    """Shuffle the patches of one or more images by one random order, which stays in the sample.
+    """Shuffle the patches of images by one random order, and add the order to the sample.
 
-    A sample that is not shuffled gets the identity as its order, so that a batch always has orders. The inverse
-    reads the order from the sample.
+    If a sample is not shuffled, its order is the identity, so that every batch has orders. The inverse uses the order
+    that a MetaTensor records, or else the order in the sample.
 
     Args:
-        keys: images (C, H, W[, D]) of the same spatial shape.
-        patch_size: pixels per side of a patch, one number or one per axis.
-        prob: share of samples that are shuffled.
-        order_key: where the order (N,), int64, is written.
-        allow_missing_keys: do nothing for keys that are not there.
+        keys: keys of images (C, H, W[, D]) of the same spatial shape.
+        patch_size: side of a patch in pixels, one number or one per axis.
+        prob: probability that a sample is shuffled.
+        order_key: key of the order (N,), int64.
+        allow_missing_keys: if True, skip keys that the sample does not have.
 
     >>> shuffle = RandShufflePatchesd("image", patch_size=2).set_random_state(0)
     >>> sample = shuffle({"image": torch.arange(16).reshape(1, 4, 4)})
@@ -223,7 +223,7 @@ class RandShufflePatchesd(RandomizableTransform, MapTransform, InvertibleTransfo
         self.order = torch.from_numpy(drawn.astype(np.int64, copy=False))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Shuffle the images of one sample and write the order."""
+        """Shuffle the images of one sample and add the order."""
         out = dict(data)
         keys = list(self.key_iterator(out))
         shape = shared_shape(out, keys)
@@ -256,13 +256,13 @@ class RandShufflePatchesd(RandomizableTransform, MapTransform, InvertibleTransfo
 
 
 class RestorePatchesd(MapTransform):
-    """Restore images that were shuffled by the order in the sample; the inverse of :class:`RandShufflePatchesd`.
+    """Restore shuffled images by the order in the sample, the inverse of :class:`RandShufflePatchesd`.
 
     Args:
-        keys: shuffled images (C, H, W[, D]).
-        patch_size: pixels per side of a patch, one number or one per axis.
-        order_key: where the order (N,) stands.
-        allow_missing_keys: do nothing for keys that are not there.
+        keys: keys of shuffled images (C, H, W[, D]).
+        patch_size: side of a patch in pixels, one number or one per axis.
+        order_key: key of the order (N,).
+        allow_missing_keys: if True, skip keys that the sample does not have.
 
     Raises:
         KeyError: if the sample has no order.

@@ -1,4 +1,4 @@
-"""Random crops of any size and shape, resampled to one size: the first step of most contrastive views."""
+"""Random resized crops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monai_anat.transforms.geometry import box_slices, per_axis
 
 __all__ = ["RandResizedCrop", "RandResizedCropd", "draw_resized_crop_box", "resized_crop"]
 
-#: places that are tried before the crop in the middle is taken, as everywhere since the crops of Inception
+#: number of attempts before the central crop is used, as in Inception
 _ATTEMPTS = 10
 
 Mode = Literal["bilinear", "bicubic"]
@@ -32,15 +32,15 @@ def draw_resized_crop_box(
     area: tuple[float, float] = (0.2, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> npt.NDArray[np.int64]:
-    """Draw a box by its share of the image and its aspect ratio, and place it uniformly.
+    """Draw a box with a random area and aspect ratio at a uniform position.
 
-    The crop of Inception (Szegedy et al., CVPR 2015, section 6): the share is uniform, the ratio of a side to the first
-    one uniform in its logarithm; ten tries, then the highest box in the middle with such ratios, as wide as they allow.
+    This is the crop of Inception (Szegedy et al., CVPR 2015), section 6. The area is uniform and the aspect ratio is
+    uniform in its logarithm. If none of ten attempts fits, the largest central box with an allowed ratio is used.
 
     Args:
-        R: generator.
-        spatial_shape: image shape without channels, d axes.
-        area: smallest and largest share of the pixels (of the voxels in 3D).
+        R: random generator.
+        spatial_shape: shape of the image without channels, d axes.
+        area: smallest and largest share of the pixels or voxels.
         ratio: smallest and largest ratio of width (and depth) to height.
 
     Returns:
@@ -60,7 +60,7 @@ def draw_resized_crop_box(
     dims = len(shape)
     share, log_ratio = R.uniform(*area, _ATTEMPTS), R.uniform(log(ratio[0]), log(ratio[1]), (_ATTEMPTS, dims - 1))
     stretch = np.concatenate([np.zeros((_ATTEMPTS, 1)), log_ratio], axis=1)
-    stretch -= stretch.mean(1, keepdims=True)  # the ratios leave the area as it is
+    stretch -= stretch.mean(1, keepdims=True)  # keeps the area
     sides = np.rint((share * prod(spatial_shape))[:, None] ** (1 / dims) * np.exp(stretch)).astype(np.int64)  # (10, d)
     fits = ((sides >= 1) & (sides <= shape)).all(1)
     if not fits.any():
@@ -76,19 +76,19 @@ def draw_resized_crop_box(
 def resized_crop(
     pixels: Tensor, box: npt.NDArray[np.int64], size: int | Sequence[int], mode: Mode = "bilinear"
 ) -> Tensor:
-    """Cut a box out of an image and resample it, without aliasing where it shrinks.
+    """Crop a box and resample it with anti-aliasing.
 
     Args:
         pixels: (C, H, W[, D]), uint8, uint16, or floating point in [0, 1].
         box: (2, d), first corner and sides in pixels.
-        size: of the result in pixels, one number or one per axis.
+        size: size of the result in pixels, one number or one per axis.
         mode: "bilinear" (linear along each axis, also in 3D) or "bicubic".
 
     Returns:
         (C, h, w[, d]) in [0, 1]; float32 for integers, else the type of the input.
 
     Raises:
-        ValueError: for a box that does not lie inside the image.
+        ValueError: if the box does not lie inside the image.
 
     >>> import torch
     >>> image = torch.arange(16.0).reshape(1, 4, 4) / 16
@@ -105,14 +105,14 @@ def resized_crop(
         )
     target = per_axis(size, dims, "size")
     gray = unit_range(pixels[box_slices(box)])
-    crop = at_least_float32(gray)  # torch does not resample half precision on a CPU
+    crop = at_least_float32(gray)  # torch cannot resample half precision on a CPU
     if dims == 2:
         out = _resample(crop[:, None], target, mode)[:, 0]
-    else:  # two axes, then the third: interpolation along the axes is separable
+    else:  # interpolation is separable: two axes first, then the third
         rows = _resample(crop.permute(0, 3, 1, 2), target[:2], mode).flatten(2)  # (C, D, h * w)
         out = _resample(rows[:, None], (target[2], rows.shape[2]), mode)[:, 0]  # (C, d, h * w)
         out = out.unflatten(2, target[:2]).movedim(1, -1).contiguous()
-    return (out.clamp_(0.0, 1.0) if mode == "bicubic" else out).to(gray.dtype)  # cubic curves overshoot
+    return (out.clamp_(0.0, 1.0) if mode == "bicubic" else out).to(gray.dtype)  # bicubic interpolation overshoots
 
 
 def _resample(images: Tensor, size: Sequence[int], mode: str) -> Tensor:
@@ -120,10 +120,10 @@ def _resample(images: Tensor, size: Sequence[int], mode: str) -> Tensor:
 
 
 class RandResizedCrop(Randomizable, Transform):
-    """Cut a random box and resample it to one size; see :func:`draw_resized_crop_box` and :func:`resized_crop`.
+    """Crop a random box and resample it to a fixed size; see :func:`draw_resized_crop_box` and :func:`resized_crop`.
 
     Args:
-        size: of the result in pixels, one number or one per axis.
+        size: size of the result in pixels, one number or one per axis.
         area: smallest and largest share of the image.
         ratio: smallest and largest ratio of width to height.
         mode: "bilinear" or "bicubic".
@@ -148,22 +148,22 @@ class RandResizedCrop(Randomizable, Transform):
         self.box: npt.NDArray[np.int64] = np.zeros((2, 0), np.int64)
 
     def randomize(self, data: Sequence[int]) -> None:
-        """Draw for an image of spatial shape ``data``; the draw is kept as ``box``."""
+        """Draw a box for an image of spatial shape ``data``; the draw is stored as ``box``."""
         self.box = draw_resized_crop_box(self.R, data, self.area, self.ratio)
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Cut and resample one image (C, H, W[, D]); with ``randomize=False`` where the last one was cut."""
+        """Crop and resample one image (C, H, W[, D]); with ``randomize=False``, repeat the last draw."""
         if randomize:
             self.randomize(tuple(img.shape[1:]))
         result = resized_crop(plain_tensor(img), self.box, self.size, self.mode)
         scale = self.box[1] / result.shape[1:]
-        # the middle of the result's first pixel lies half a step inside the box
+        # the center of the first pixel of the result lies half a step inside the box
         index_map = np.column_stack([np.diag(scale), self.box[0] + (scale - 1) / 2])
         return same_kind(result, img, index_map)
 
 
 class RandResizedCropd(RandBoxCropd):
-    """Dictionary form of :class:`RandResizedCrop`. The inverse pastes the crop back at its place.
+    """Dictionary form of :class:`RandResizedCrop`. The inverse pastes the crop back to its position.
 
     >>> RandResizedCropd("image", 8)({"image": np.zeros((1, 32, 24), np.uint8)})["image"].shape
     (1, 8, 8)

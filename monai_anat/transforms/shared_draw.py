@@ -16,17 +16,17 @@ __all__ = ["ArrayTransform", "RandDictionaryForm", "RandSharedDrawd", "shared_sh
 
 
 def shared_shape(data: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> tuple[int, ...] | None:
-    """The spatial shape that the images of a sample have in common.
+    """Return the common spatial shape of the images of a sample.
 
     Args:
         data: the sample.
-        keys: of images (C, H, W[, D]).
+        keys: keys of images (C, H, W[, D]).
 
     Returns:
-        (H, W[, D]), or None without keys.
+        (H, W[, D]), or None if there are no keys.
 
     Raises:
-        ValueError: naming a key of another shape.
+        ValueError: if an image has another shape.
 
     >>> shared_shape({"image": np.zeros((1, 4, 6)), "label": np.zeros((1, 4, 6))}, ["image", "label"])
     (4, 6)
@@ -42,29 +42,29 @@ def shared_shape(data: Mapping[Hashable, Any], keys: Sequence[Hashable]) -> tupl
 
 
 class ArrayTransform(Protocol):
-    """A random transform of one image that can repeat its last draw."""
+    """Random transform of one image that can repeat its last draw."""
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Any:
-        """Seed the generator from which all draws come."""
+        """Seed the random generator."""
 
     def randomize(self, data: Sequence[int]) -> None:
         """Draw for an image of spatial shape ``data``."""
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        """Transform one image (C, H, W[, D]); with ``randomize=False`` as the last one was."""
+        """Transform one image (C, H, W[, D]); with ``randomize=False``, repeat the last draw."""
         ...
 
 
 class RandSharedDrawd(Randomizable, MapTransform):
-    """Apply one random array transform, with one draw, to all keys of a sample.
+    """Apply a random array transform with the same draw to all keys of a sample.
 
     Args:
-        keys: images (C, H, W[, D]) of the same spatial shape.
-        transform: the array transform; all draws come from its generator.
-        allow_missing_keys: do nothing for keys that are not there.
+        keys: keys of images (C, H, W[, D]) of the same spatial shape.
+        transform: array transform, whose random generator is used.
+        allow_missing_keys: if True, skip keys that the sample does not have.
 
     Raises:
-        ValueError: (when called) if the images of a sample differ in shape.
+        ValueError: if the images of a sample differ in shape, when called.
     """
 
     backend = BACKENDS
@@ -84,7 +84,7 @@ class RandSharedDrawd(Randomizable, MapTransform):
         self.transform.randomize(data)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Transform the images of one sample alike."""
+        """Transform all images of one sample with one draw."""
         out = dict(data)
         keys = list(self.key_iterator(out))
         shape = shared_shape(out, keys)

@@ -1,4 +1,4 @@
-"""Several crops of one image at fixed places, for testing."""
+"""Ten-crop test-time augmentation."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["ten_crops"]
 
 
 def ten_crops(image: Tensor, size: int | Sequence[int], *, corners: bool = True, mirror: bool = True) -> list[Tensor]:
-    """The four corners and the center of an image, then the mirror image of each, left to right.
+    """Crop the four corners and the center of an image, and their mirror images.
 
     Args:
-        image: (..., H, W), at least as large as the crops.
-        size: of a crop in pixels, one number or one per axis.
-        corners: False takes the center alone.
-        mirror: False leaves the mirror images out: the heart is on the left.
+        image: image (..., H, W), at least as large as the crops.
+        size: size of a crop in pixels, one number or one per axis.
+        corners: whether to include the corners.
+        mirror: whether to include mirror images, which show the heart on the wrong side.
 
     Returns:
-        Ten crops (..., h, w) in the order top left, top right, bottom left, bottom right, center; five or two or one by
-        the arguments.
+        Ten crops (..., h, w) in the order top left, top right, bottom left, bottom right, center, then their mirror
+        images. There are fewer crops without corners or mirror images.
 
     Raises:
-        ValueError: when the image is smaller than a crop.
+        ValueError: if the image is smaller than a crop.
 
     >>> import torch
     >>> [crop.flatten().tolist() for crop in ten_crops(torch.arange(9).reshape(1, 3, 3), 1, mirror=False)]
@@ -40,6 +40,6 @@ def ten_crops(image: Tensor, size: int | Sequence[int], *, corners: bool = True,
         )
     low, right = height - rows, width - cols
     places = [(0, 0), (0, right), (low, 0), (low, right)] if corners else []
-    places.append((low // 2, right // 2))  # half a pixel up and left where a difference is odd
+    places.append((low // 2, right // 2))  # half a pixel up and left if a difference is odd
     crops = [image[..., top : top + rows, left : left + cols] for top, left in places]
     return crops + [crop.flip(-1) for crop in crops] if mirror else crops

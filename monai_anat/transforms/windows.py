@@ -1,4 +1,4 @@
-"""Parts of views that a method works with: the quadrants of a view, and a window of its cells."""
+"""Quadrants of views and windows of their cells."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["crop_windows", "split_quadrants", "window_cells"]
 
 
 def split_quadrants(img: Tensor, spatial_dims: int) -> Tensor:
-    """Halve an image along every axis: four quadrants, or eight octants of a volume.
+    """Split an image into quadrants, or a volume into octants.
 
-    The first axis runs fastest, in 2D top left, bottom left, top right, bottom right: the order of Lamps
-    (arXiv 2512.22872), to which its composition and decomposition heads are tied.
+    The first axis varies fastest: top left, bottom left, top right, bottom right. This is the order of Lamps
+    (arXiv:2512.22872), on which its composition and decomposition heads depend.
 
     Args:
-        img: (..., C, H, W[, D]) with even sides.
+        img: images (..., C, H, W[, D]) with even sides.
         spatial_dims: 2 or 3.
 
     Returns:
@@ -41,12 +41,12 @@ def split_quadrants(img: Tensor, spatial_dims: int) -> Tensor:
 
 
 def window_cells(offsets: Tensor, window_size: int | Sequence[int], grid_size: Sequence[int]) -> Tensor:
-    """Number the cells of a window on the grid that it is cut from.
+    """Compute the indices of the cells of a window on its grid.
 
     Args:
         offsets: (B, d) int64, first cell (row, column[, depth]) of each window.
-        window_size: cells per side of a window.
-        grid_size: cells per side of the grid.
+        window_size: number of cells per side of a window.
+        grid_size: number of cells per side of the grid.
 
     Returns:
         (B, K) int64 row-major indices on the grid, in the row-major order of the window.
@@ -64,13 +64,13 @@ def window_cells(offsets: Tensor, window_size: int | Sequence[int], grid_size: S
 def crop_windows(
     img: Tensor, offsets: Tensor, window_size: int | Sequence[int], cell_size: int | Sequence[int]
 ) -> Tensor:
-    """Cut a window of whole cells out of each image of a batch, wherever it lies, in one gather.
+    """Crop a window of whole cells from each image of a batch, in one gather.
 
     Args:
-        img: (B, C, H, W[, D]).
+        img: images (B, C, H, W[, D]).
         offsets: (B, d) int64, first cell (row, column[, depth]) of each window.
-        window_size: cells per side of a window.
-        cell_size: pixels per side of a cell.
+        window_size: number of cells per side of a window.
+        cell_size: side of a cell in pixels.
 
     Returns:
         (B, C, h, w[, d]) of ``window_size * cell_size`` pixels.

@@ -1,4 +1,4 @@
-"""The benchmark that compares methods: what it refuses, what its files hold, and what the table makes of them."""
+"""Benchmark of methods: refusals, files of cells, and the table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from monai.bundle import ConfigParser
 
-from monai_anat import evaluation, networks
+from monai_anat import evaluation, networks, resources
 from monai_anat.evaluation.bootstrap import PatientBootstrap
+from monai_anat.evaluation.pseudonyms import Pseudonyms
+from monai_anat.files import FolderInUseError, FolderLock
+from monai_anat.schedules import Progress
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
@@ -33,7 +37,9 @@ def cell(arm: str, seed: int = 0, level: float = 0.5, preset: str = "mini", **mo
             "settings": {"confidence": 0.95},
             "n_patients": 8,
             "patients": PATIENTS.fingerprint,
-            "metrics": {evidence.HEADLINES[protocol][0]: PATIENTS.mean(values, better="higher", unit="share")},
+            "metrics": {
+                evidence.HEADLINES[protocol][0]: PATIENTS.mean(values, better="higher", unit="share").to_json()
+            },
             "baselines": {},
             "comparisons": {},
             "notes": [],
@@ -120,10 +126,9 @@ def test_scratch_has_one_dice_whatever_the_seeds(tmp_path):
 def test_cells_keep_what_comparisons_need():
     results = cell("popar")["results"]
     results["landmarks"]["baselines"] = {"random": results["collapse"]["metrics"]}
-    kept = evidence.without_baseline_replicates(results)
-    assert len(kept["landmarks"]["metrics"]["error"]["replicates"]) == 50
-    assert "replicates" not in kept["landmarks"]["baselines"]["random"]["effective_rank"]
-    assert kept["few-shot-1"] == results["few-shot-1"]
+    kept = evidence.cell_content(evaluation.Result.from_json(results["landmarks"]))
+    assert len(kept["metrics"]["error"]["replicates"]) == 50
+    assert "replicates" not in kept["baselines"]["random"]["effective_rank"]
 
 
 @pytest.mark.parametrize("wanted", [("full", None), ("mini", "other")])
@@ -178,12 +183,12 @@ def test_seconds_add_up_over_processes(tmp_path):
 
 
 def test_protocols_compute_where_the_bundles_do(tmp_path, monkeypatch):
-    """On a GPU, evaluation and few-shot get it too; and the file says what the cell is."""
+    """On a GPU, evaluation and few-shot run there too, and the file identifies its cell."""
     devices = []
 
     def evaluate(*_: Any, device: str) -> dict[str, Any]:
         devices.append(device)
-        return {"landmarks": cell("scratch")["results"]["landmarks"]}
+        return {"landmarks": evaluation.Result.from_json(cell("scratch")["results"]["landmarks"])}
 
     class FewShot:
         def __init__(self, *, device: str, **_: Any) -> None:
@@ -201,5 +206,61 @@ def test_protocols_compute_where_the_bundles_do(tmp_path, monkeypatch):
     written = json.loads((tmp_path / "scratch-3.json").read_text())
     assert (written["preset"], written["data"]) == ("mini", "sample")
     assert len(written["results"]["landmarks"]["metrics"]["error"]["replicates"]) == 50
-    assert json.loads((tmp_path / "scratch-3" / evidence.NOTE_NAME).read_text()) == {"preset": "mini", "data": "sample"}
+    note = json.loads((tmp_path / "scratch-3" / evidence.NOTE_NAME).read_text())
+    assert note == {"preset": "mini", "data": "sample", "fingerprint": written["fingerprint"]}
+    evidence.run_cell("scratch", 3, "mini", None, tmp_path)
+    assert devices == ["cuda"] * 3, "a finished cell is not run again"
     assert networks.read_encoder_record(tmp_path / "scratch-3" / "encoder").image_size[0] == 112
+
+
+def test_a_cell_of_other_settings_is_refused_and_an_unreadable_one_is_run_again(tmp_path, monkeypatch, capsys):
+    mark = evidence.fingerprint("popar", "mini", None)
+    assert mark == evidence.fingerprint("popar", "mini", None) != evidence.fingerprint("peac", "mini", None)
+    assert mark != evidence.fingerprint("popar", "full", None)
+    path = tmp_path / "popar-0.json"
+    path.write_text(json.dumps(cell("popar", fingerprint=mark, data="sample")))
+    ran = []
+    monkeypatch.setattr(evidence, "run_all", lambda arguments, waiting: ran.append(waiting) or [])
+    assert run(monkeypatch, "--arms", "popar", "--out", str(tmp_path)) == 0
+    path.write_text(path.read_text()[:100])  # a file cut off by a full disk
+    assert run(monkeypatch, "--arms", "popar", "--out", str(tmp_path)) == 0
+    assert ran == [[], [("popar", 0)]]
+    path.write_text(json.dumps(cell("popar", fingerprint="other", data="sample")))
+    assert run(monkeypatch, "--arms", "popar", "--out", str(tmp_path)) == 1
+    assert "was computed with another arm, preset, data or version" in capsys.readouterr().err
+
+
+def test_two_processes_cannot_run_one_cell(tmp_path):
+    with FolderLock(tmp_path / "scratch-0", "a benchmark cell"), pytest.raises(FolderInUseError, match="is in use by"):
+        evidence.run_cell("scratch", 0, "mini", None, tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, arm in evidence.ARMS.items() if arm.bundle])
+def test_no_arm_of_the_small_preset_idles_at_a_low_rate(name, tmp_path):
+    """The mean learning rate is at least 0.4 of the nominal one, and the last step still learns."""
+    arm, preset = evidence.ARMS[name], evidence.PRESETS["mini"]
+    configs = resources.bundle_path(f"cxr_{arm.bundle}_pretraining") / "configs"
+    parser = ConfigParser()
+    parser.read_config([str(configs / "train.json"), str(configs / "cpu_demo.json")])
+    changes = evidence.overrides(name, preset, 0, tmp_path, tmp_path, images=1630)
+    for key, value in changes.items():
+        parser[key] = value
+    parser.parse(True)
+    schedule = parser.get_parsed_content("train#trainer#schedules")["lr"]
+    epochs, per_epoch = changes.get("max_epochs") or sum(changes["stage_epochs"]), 1630 // 16
+    steps, stages = epochs * per_epoch, max(1, arm.stages)
+    length = steps // stages
+    rates = [
+        schedule(Progress(step // per_epoch, epochs, step, steps, step // length, step % length, length))
+        for step in range(length * stages)
+    ]
+    nominal = float(parser.get_parsed_content("learning_rate"))
+    assert sum(rates) / len(rates) >= 0.4 * nominal
+    assert rates[-1] > 0
+    assert rates.index(max(rates)) <= 0.1 * steps, "the warm-up takes at most a tenth"
+
+
+def test_cells_hold_no_file_names_and_no_patients(tmp_path, monkeypatch):
+    names = Pseudonyms({"test": [{"image": "/scans/MEIER_Anna.png", "patient": "MEIER"}]}, "/scans/list.json")
+    result = evaluation.Result("p", cases={"best": {"image": "/scans/MEIER_Anna.png"}}, notes=["MEIER has no mask"])
+    assert "MEIER" not in json.dumps(names.hide(evidence.cell_content(result)))

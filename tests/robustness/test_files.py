@@ -1,4 +1,4 @@
-"""A disk as a hospital has it: damaged, odd and foreign files, and a person's data wherever they can be."""
+"""Damaged, unusual and foreign files, and patient data in every place that can hold them."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_no_person_gets_into_embeddings_or_batches(hospital: Path, tmp_path: Pat
 
 
 def test_a_folder_of_traps_is_walked_to_its_end(tmp_path: Path) -> None:
-    """Pipes that nobody writes to, links in a circle, headers that lead outside, names of every kind."""
+    """Pipes without a writer, circular links, headers that name files elsewhere, and unusual names."""
     root = tmp_path / "disk"
     root.mkdir()
     picture = Image.fromarray(_pictures(1)[0])

@@ -1,4 +1,4 @@
-"""A comparison page, opened in a real browser: nothing goes wrong, no picture is missing, and a phone can show it."""
+"""A comparison page in a real browser: script errors, missing images and overflow on a phone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from monai_anat.data import segmentation_datalist
-from monai_anat.evaluation import PatientBootstrap, compare_report
+from monai_anat.evaluation import PatientBootstrap, Result, compare_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -33,7 +33,7 @@ PATIENTS = [f"p{number}" for number in range(20)]
 TRUTH = np.random.default_rng(0).normal(0.6, 0.1, len(PATIENTS))
 POINTS = [[100.0, 90.0], [100.0, 160.0]]
 
-#: a copy of the page gets this, since the page itself has no script that could tell
+#: script appended to a copy of the page, which has none of its own
 PROBE = """<script>addEventListener("load", () => {
   const pictures = [...document.images];
   parent.postMessage({
@@ -43,7 +43,7 @@ PROBE = """<script>addEventListener("load", () => {
     overflow: document.documentElement.scrollWidth - innerWidth,
   }, "*");
 });</script>"""
-#: a window cannot be as narrow as a phone, but a frame can
+#: a browser window cannot be as narrow as a phone, but a frame can
 FRAME = """<body style="margin: 0"><script>
 addEventListener("message", (message) => { document.body.dataset.seen = JSON.stringify(message.data); });
 </script><iframe src="page.html" width="WIDTH" height="HEIGHT" style="border: 0; display: block"></iframe>"""
@@ -51,7 +51,7 @@ addEventListener("message", (message) => { document.body.dataset.seen = JSON.str
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
-def result_of(shift: float) -> dict:
+def result_of(shift: float) -> Result:
     bootstrap = PatientBootstrap(PATIENTS)
     first, second = (item["image"] for item in segmentation_datalist("test")[:2])
     case = {
@@ -60,21 +60,21 @@ def result_of(shift: float) -> dict:
         "target": {"image": second, "landmarks": POINTS, "found": [[120.0, 95.0], [90.0, 150.0]]},
     }
     names = ["error", "pck/0.1", *(f"error/landmark number {number} of the right lung" for number in range(8))]
-    return {
-        "protocol": "landmarks",
-        "settings": {"seed": 0},
-        "n_patients": len(PATIENTS),
-        "patients": bootstrap.fingerprint,
-        "metrics": {name: bootstrap.mean(TRUTH + shift, better="lower", unit="thorax widths") for name in names},
-        "baselines": {"same position": {"error": bootstrap.mean(TRUTH + 0.3, better="lower")}},
-        "cases": {"best": case},
-        "landmark_names": ["right apex", "left apex"],
-        "notes": ["A note."],
-    }
+    return Result(
+        "landmarks",
+        settings={"seed": 0},
+        n_patients=len(PATIENTS),
+        patients=bootstrap.fingerprint,
+        metrics={name: bootstrap.mean(TRUTH + shift, better="lower", unit="thorax widths") for name in names},
+        baselines={"same position": {"error": bootstrap.mean(TRUTH + 0.3, better="lower")}},
+        cases={"best": case},
+        notes=["A note."],
+        extra={"landmark_names": ["right apex", "left apex"]},
+    )
 
 
 def open_page(page: str, folder: Path, width: int, height: int) -> tuple[dict[str, int], list[str], np.ndarray]:
-    """What a script in the page sees, what the browser's console says, and the screenshot (H, W, 3)."""
+    """Return measurements of a script in the page, console messages, and the screenshot (H, W, 3)."""
     (folder / "page.html").write_text(page + PROBE, encoding="utf-8")
     frame = FRAME.replace("WIDTH", str(width)).replace("HEIGHT", str(height))
     (folder / "frame.html").write_text(frame, encoding="utf-8")
@@ -102,9 +102,9 @@ def test_comparison_opens_without_fault(tmp_path, width, height):
     page = compare_report({"a": {"landmarks": result_of(0.0)}, "b": {"landmarks": result_of(0.1)}}).render()
     seen, console, pixels = open_page(page, tmp_path, width, height)
     assert console == []
-    assert seen == {"pictures": 3, "missing": 0, "width": width, "overflow": 0}  # wide tables scroll by themselves
+    assert seen == {"pictures": 3, "missing": 0, "width": width, "overflow": 0}  # wide tables scroll inside the page
     assert pixels.shape == (height, width, 3)
-    assert pixels.std() > 10  # text and pictures, and no blank page
+    assert pixels.std() > 10  # not a blank page
 
 
 def test_faults_would_be_seen(tmp_path):

@@ -1,7 +1,7 @@
-"""What a packed picture says of its own size: JPEG, JPEG-LS and JPEG 2000 (ITU T.81 B.2.2, T.87 C.2.2, T.800 A.5.1).
+"""Image size in the headers of JPEG, JPEG-LS and JPEG 2000 streams (ITU T.81 B.2.2, T.87 C.2.2, T.800 A.5.1).
 
-Decoders hand out as many bytes as the stream holds. A header that counts rows, columns or colors otherwise would
-cut them into lines at the wrong places, without a word.
+Decoders return as many bytes as the stream holds. If the DICOM header states other numbers of rows, columns or colors,
+reshaping these bytes silently gives a wrong picture.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 
 
 def stream_shape(stream: bytes) -> tuple[int, int, int] | None:
-    """Read rows, columns and colors; None where the stream is of another kind, cut off, or leaves its rows open.
+    """Read the numbers of rows, columns and colors.
 
     Args:
-        stream: one packed frame.
+        stream: one compressed frame.
+
+    Returns:
+        Rows, columns and colors, or None if the stream has another format, ends early, or does not state its rows.
 
     >>> stream_shape(bytes.fromhex("ffd8ffc0000b080010002001011100"))
     (16, 32, 1)
@@ -28,7 +31,7 @@ def stream_shape(stream: bytes) -> tuple[int, int, int] | None:
     try:
         if stream[:2] == b"\xff\xd8":
             return _jpeg_shape(stream)
-        start = stream.find(b"\xff\x4f\xff\x51", 0, 4096)  # a box of a .jp2 file may stand before it
+        start = stream.find(b"\xff\x4f\xff\x51", 0, 4096)  # the boxes of a .jp2 file may precede it
         if start < 0:
             return None
         right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
@@ -39,7 +42,7 @@ def stream_shape(stream: bytes) -> tuple[int, int, int] | None:
 
 
 def _jpeg_shape(stream: bytes) -> tuple[int, int, int] | None:
-    """Walk from marker to marker as far as the frame header."""
+    """Go from marker to marker up to the frame header."""
     place = 2
     while stream[place] == 0xFF:
         marker = stream[place + 1]

@@ -1,4 +1,4 @@
-"""DICOM radiographs: gray values as a viewer shows them, air dark and bone bright, and nothing of the patient."""
+"""DICOM decoder: gray values as a viewer shows them, air dark and bone bright, without patient data."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from monai_anat.data.reading.dicom_header import (
     body_part_of,
     header_number,
     header_texts,
+    is_lossy,
     is_raw,
     lift_frame_groups,
     modality_of,
@@ -55,7 +56,7 @@ __all__ = [
     "decode_dicom",
 ]
 
-#: the character set's tag and type, with which most data sets begin when their file meta information is gone
+#: tag and type of the character set, the first element of most data sets without file meta information
 FIRST_ELEMENT = b"\x08\x00\x05\x00CS"
 _NEEDED = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PhotometricInterpretation")
 
@@ -63,21 +64,22 @@ _NEEDED = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PhotometricIn
 def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
     """Decode a DICOM image.
 
-    Modality LUT or rescale, then VOI LUT, window (LINEAR, LINEAR_EXACT, SIGMOID) or percentiles, then MONOCHROME1 and
-    the presentation LUT; raw images ("FOR PROCESSING") by their pixel intensity relationship. Overlays are not drawn;
-    padding becomes 0. Where PatientOrientation says that the picture is mirrored, upside down or on its side, it is
-    turned.
+    The steps are: modality LUT or rescale; VOI LUT, window (LINEAR, LINEAR_EXACT, SIGMOID) or percentiles; MONOCHROME1
+    and presentation LUT. Raw images ("FOR PROCESSING") are mapped by their pixel intensity relationship. Overlays are
+    not drawn, and padding becomes 0. Images that are mirrored, upside down or on their side by PatientOrientation are
+    turned upright.
 
     Args:
         path: the file.
-        frame: frame of a file that has several.
-        label: keep the stored values (a secondary capture of a mask).
+        frame: frame to read from a file with several.
+        label: return the stored values, for a mask stored as a secondary capture.
 
     Raises:
-        UnreadableError: no pixel data, truncated, absurdly large, several frames and none chosen, no decoder.
+        UnreadableError: if there are no pixel data, if they are truncated, too large or not decodable, or if the file
+            has several frames and ``frame`` is None.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings quote the values of tags
+        warnings.simplefilter("ignore")  # pydicom's warnings quote the values of elements
         dataset = _open(path)
         values = _stored_values(path, dataset, frame)
         photometric = str(dataset.get("PhotometricInterpretation", "")).strip().upper()
@@ -103,6 +105,7 @@ def decode_dicom(path: str | os.PathLike[str], frame: int | None = None, label: 
             "body_part": body_part_of(dataset),
             "view": view_of(dataset),
             "raw": is_raw(dataset),
+            "lossy": is_lossy(dataset),
             "bits_stored": int(dataset.get("BitsStored", 0) or 0),
             "frames": int(dataset.get("NumberOfFrames", 1) or 1),
             "original_size": tuple(values.shape[:2]),
@@ -121,7 +124,7 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
     except UnreadableError:
         raise
     except Exception as error:
-        # a damaged header fails in many ways, none of which is of use to the reader of the message
+        # a damaged header raises many kinds of exceptions, whose texts would not help
         raise UnreadableError(f"the DICOM header is damaged ({type(error).__name__})") from error
     if (
         "MediaStorageDirectoryStorage" in str(dataset.get("MediaStorageSOPClassUID", ""))
@@ -137,7 +140,7 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
     if isinstance(photometric, str) and photometric != photometric.strip().upper():
         dataset.PhotometricInterpretation = photometric.strip().upper()
     if dataset.get("SamplesPerPixel") == 3 and dataset.get("PlanarConfiguration") is None:
-        dataset.PlanarConfiguration = 0  # what every viewer takes it for
+        dataset.PlanarConfiguration = 0  # the default of all viewers
     numbers = ("BitsStored", "PixelRepresentation") if "PixelData" in dataset else ()
     for name in (*_NEEDED, *numbers):
         if not isinstance(dataset.get(name), str if name == "PhotometricInterpretation" else int):
@@ -155,12 +158,12 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
 
 
 def _is_cut_off(path: str | os.PathLike[str]) -> bool:
-    """Whether the file ends within its pixel data: pydicom passes over an element whose end it does not find."""
+    """Whether the file ends within its pixel data. pydicom skips an element without an end."""
     with Path(path).open("rb") as handle:
         try:
             pydicom.dcmread(handle, stop_before_pixels=True, force=True)
         except Exception:
-            return False  # there is no telling where it was cut
+            return False  # the place of the cut is unknown
         return handle.read(4) in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 
 
@@ -204,7 +207,7 @@ def _inflated(handle: BinaryIO) -> BytesIO | None:
 
 
 def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame: int | None) -> NDArray[Any]:
-    """The stored values of one frame, (H, W) or (H, W, 3), overlay bits removed and sign extended."""
+    """The stored values of one frame, (H, W) or (H, W, 3), without overlay bits and with the sign extended."""
     try:
         frames = max(1, int(dataset.get("NumberOfFrames", 1) or 1))
     except (TypeError, ValueError):
@@ -216,7 +219,7 @@ def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame
         with _all_bits(dataset):
             values: NDArray[Any] = pixel_array(dataset, index=index)
     except Exception as error:
-        # pydicom refuses 12-bit JPEG, which its decoders can do when asked directly
+        # pydicom refuses 12-bit JPEG, which gdcm can decode
         extended = dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
         decoded = _decode_by_gdcm(path, index) if extended else None
         if decoded is not None:
@@ -233,17 +236,17 @@ def _stored_values(path: str | os.PathLike[str], dataset: pydicom.Dataset, frame
         return _used_bits(values, dataset)
     photometric = str(dataset.PhotometricInterpretation)
     if values.ndim == 3 and not photometric.startswith(("RGB", "YBR_", "PALETTE")):
-        raise UnreadableError("colors of this photometric interpretation are not read")
+        raise UnreadableError("colors of this photometric interpretation are not supported")
     if values.ndim not in (2, 3) or values.shape[-1] == 0:
         raise UnreadableError(f"the pixel data have {values.ndim} axes; a radiograph has two")
     return values
 
 
 def _check_stream(dataset: pydicom.Dataset, index: int, frames: int) -> None:
-    """Refuse a packed picture that is of another size or number of colors than the header says.
+    """Refuse a compressed picture with a size or number of colors that differs from the header.
 
     Raises:
-        UnreadableError: says both.
+        UnreadableError: if they differ. The message states both.
     """
     try:
         offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
@@ -254,25 +257,25 @@ def _check_stream(dataset: pydicom.Dataset, index: int, frames: int) -> None:
             return
         stream = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
     except Exception:
-        return  # the decoder will say what is wrong
+        return  # the decoder reports the fault
     shape = stream_shape(stream)
-    said = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
-    if shape is not None and shape != said:
+    stated = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    if shape is not None and shape != stated:
         raise UnreadableError(
-            f"the header says {said[0]} x {said[1]} pixels of {said[2]} colors, the packed picture has "
+            f"the header announces {stated[0]} x {stated[1]} pixels of {stated[2]} colors, the compressed picture has "
             f"{shape[0]} x {shape[1]} of {shape[2]}"
         )
 
 
 def _codec_knows_bits(dataset: pydicom.Dataset) -> bool:
-    """Whether the pixel data say themselves which bits count: all that is packed does, but for run lengths."""
+    """Whether the compressed data define the significant bits themselves. All codecs do except run lengths (RLE)."""
     syntax = dataset.file_meta.TransferSyntaxUID
     return bool(syntax.is_compressed) and syntax != RLELossless
 
 
 @contextmanager
 def _all_bits(dataset: pydicom.Dataset) -> Iterator[None]:
-    """Let pydicom hand out whole words: it cuts to BitsStored without a look at HighBit."""
+    """Make pydicom return whole words. It would cut them to BitsStored and ignore HighBit."""
     stored, high = dataset.get("BitsStored"), dataset.get("HighBit")
     allocated = dataset.get("BitsAllocated")
     if _codec_knows_bits(dataset) or stored is None or high is None or high == stored - 1:
@@ -286,7 +289,7 @@ def _all_bits(dataset: pydicom.Dataset) -> Iterator[None]:
 
 
 def _decode_by_gdcm(path: str | os.PathLike[str], index: int) -> NDArray[Any] | None:
-    """The stored values of one gray frame by gdcm itself, or None."""
+    """The stored values of one gray frame, decoded by gdcm directly, or None."""
     gdcm.Trace.WarningOff()
     gdcm.Trace.ErrorOff()
     reader = gdcm.ImageReader()
@@ -301,7 +304,7 @@ def _decode_by_gdcm(path: str | os.PathLike[str], index: int) -> NDArray[Any] | 
     code = types.get(image.GetPixelFormat().GetScalarType())
     if code is None or image.GetPixelFormat().GetSamplesPerPixel() != 1:
         return None
-    # gdcm hands bytes over as text
+    # gdcm returns bytes as text
     content = image.GetBuffer().encode("utf-8", "surrogateescape")
     columns, rows = image.GetDimension(0), image.GetDimension(1)
     values = np.frombuffer(content, dtype=code)
@@ -310,7 +313,7 @@ def _decode_by_gdcm(path: str | os.PathLike[str], index: int) -> NDArray[Any] | 
 
 
 def _used_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
-    """Only the bits between BitsStored and HighBit: older files keep overlays in the others."""
+    """The bits from BitsStored to HighBit. Older files keep overlays in the other bits."""
     allocated = values.dtype.itemsize * 8
     stored = int(dataset.get("BitsStored", allocated) or allocated)
     high = int(dataset.get("HighBit", stored - 1) or stored - 1)
@@ -321,7 +324,7 @@ def _used_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
         return values
     shift = high + 1 - stored
     if shift and values.min() >= 0 and values.max() < 1 << stored and np.any(values & ((1 << shift) - 1)):
-        shift = 0  # a wrong HighBit: the bits above are empty, and those below are in use
+        shift = 0  # a wrong HighBit: the bits above it are empty, and the bits below it are in use
     wide = values.astype(np.int64) >> shift
     wide &= (1 << stored) - 1
     if signed:
@@ -333,7 +336,7 @@ def _color(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.float32
     gray = to_gray(values)
     top = float(np.iinfo(gray.dtype).max) if np.issubdtype(gray.dtype, np.integer) else 1.0
     stored = 2.0 ** header_number(dataset, "BitsStored", 8) - 1
-    # 12 bits in 16; a palette's own values may be wider than the numbers that choose them
+    # 12 bits in 16; the colors of a palette may have more bits than its indices
     top = stored if gray.max(initial=0) <= stored < top else top
     return np.asarray(np.clip(gray.astype(np.float32) / np.float32(top), 0, 1), dtype=np.float32)
 
@@ -346,22 +349,22 @@ def _monochrome(
     if valid is not None and values.dtype.kind == "f":
         values = np.where(np.isfinite(values), values, values[valid].min())
     shape = str(dataset.get("PresentationLUTShape", "") or "").strip().upper()
-    # MONOCHROME1 and INVERSE say the same thing twice (DICOM PS3.3, C.8.11.3): both are one inversion
+    # MONOCHROME1 and INVERSE together are one inversion (DICOM PS3.3, C.8.11.3)
     inverted = photometric == "MONOCHROME1" or shape == "INVERSE"
     outputs = modality_values(values, dataset)
     if is_raw(dataset):
         relation = str(dataset.get("PixelIntensityRelationship", "") or "").strip().upper()
         sign = dataset.get("PixelIntensityRelationshipSign")
         if sign in (1, -1):
-            # 1: larger values are more X-rays, so air is bright as stored
+            # 1: larger values mean more X-rays, so stored air is bright
             inverted = sign == 1
         words = ""
         if relation == "LIN":
             if sign == -1:
-                # counted down from the largest number that the bits hold
+                # values count down from the largest number of the stored bits
                 most = np.asarray([[2 ** int(dataset.get("BitsStored", 16)) - 1]])
                 outputs, inverted = modality_values(most, dataset).astype(np.float32) - outputs, True
-            # attenuation is the logarithm of the dose; four decades are more than a detector has
+            # attenuation is the logarithm of the dose; no detector covers four decades
             outputs = np.log(np.maximum(outputs, max(float(outputs.max()) * 1e-4, 1e-6)))
             words = "logarithm, then "
         pixels, mapping = scale_by_percentiles(outputs, valid)
@@ -376,7 +379,7 @@ def _monochrome(
 
 
 def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] | None:
-    """Where the detector saw something: a finite number, not PixelPaddingValue, nor in the range up to its limit."""
+    """Mask of the pixels with image content: finite, and outside the range of PixelPaddingValue."""
     finite = np.isfinite(values) if values.dtype.kind == "f" else None
     if finite is not None and not finite.any():
         raise UnreadableError("no pixel has a finite value")
@@ -385,14 +388,14 @@ def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] 
     first = header_number(dataset, "PixelPaddingValue", 0)
     last = header_number(dataset, "PixelPaddingRangeLimit", first)
     if dataset.get("PixelRepresentation", 0) == 1:
-        # some writers give a negative number as the unsigned one of the same bits
+        # some writers store a negative number as the unsigned one with the same bits
         first, last = (number - 65536 if number > 32767 else number for number in (first, last))
-    else:  # and the other way round
+    else:  # and the reverse
         first, last = (number + 65536 if number < 0 else number for number in (first, last))
     low, high = min(first, last), max(first, last)
     valid = (values < low) | (values > high)
     valid = valid if finite is None else valid & finite
-    # a whole picture of padding is a wrong tag
+    # a tag that makes the whole picture padding is wrong
     return np.asarray(valid) if valid.mean() > 0.05 and not valid.all() else None
 
 

@@ -1,6 +1,6 @@
-"""What a DICOM header says of a picture: modality, body part, spacing.
+"""Facts from a DICOM header: modality, body part, spacing.
 
-Answers are of fixed words and numbers, so that no free text of a header travels on.
+Results are fixed words and numbers, so that no free text of a header is passed on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 import pydicom
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from monai_anat.data.reading.decoded import UnreadableError, is_plausible_aspect
 
@@ -18,6 +18,7 @@ __all__ = [
     "body_part_of",
     "header_number",
     "header_texts",
+    "is_lossy",
     "is_raw",
     "lift_frame_groups",
     "modality_of",
@@ -33,7 +34,7 @@ _SPACING_TAGS = (
 _PICTURES = {"CR", "DX", "RG", "XA", "RF", "MG", "IO", "PX", "CT", "MR", "NM", "PT", "US", "ES", "XC", "OP", "SM", "GM"}
 _PICTURES |= {"BMD", "BI", "DG", "ECG", "EPS", "HD", "IVOCT", "IVUS", "LS", "OCT", "OPM", "OPT", "TG"}
 _OTHERS = {"OT", "SC", "SR", "PR", "KO", "SEG", "DOC", "RTPLAN", "RTSTRUCT", "RTDOSE", "RTIMAGE"}
-#: part of a storage class's name -> modality: some files lack the modality, or have that of the machine
+#: part of the storage class's name -> modality, for files with a missing or wrong Modality element
 _CLASSES = {
     "CTImage": "CT",
     "MRImage": "MR",
@@ -57,6 +58,7 @@ _OTHER_BODY_PARTS = re.compile(
 )
 _CHEST = re.compile(r"CHEST|THORAX|T[OÓ]RA(X|CE)|LUNG|POUMON|PULM[OÓ]N|POLMON|\bRIB|胸")
 _LARGEST_MAGNIFICATION = 4.0
+_LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 _FRAME_GROUPS = {
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
@@ -65,7 +67,7 @@ _FRAME_GROUPS = {
 
 
 def is_raw(dataset: pydicom.Dataset) -> bool:
-    """Say whether the image is meant for processing and not for display.
+    """Check whether the image is raw data for processing instead of display.
 
     Args:
         dataset: a DICOM data set.
@@ -74,12 +76,28 @@ def is_raw(dataset: pydicom.Dataset) -> bool:
     False
     """
     intent = str(dataset.get("PresentationIntentType", "") or "").strip().upper()
-    # an export may lose the intent; the storage class says the same
+    # exports may lose the intent; the storage class implies it
     return "PROCESSING" in intent if intent else _storage_class(dataset).endswith("ForProcessing")
 
 
+def is_lossy(dataset: pydicom.Dataset) -> bool:
+    """Check whether the pixel values were changed by lossy compression.
+
+    Args:
+        dataset: a DICOM data set.
+
+    >>> dataset = pydicom.Dataset()
+    >>> dataset.LossyImageCompression = "01"
+    >>> is_lossy(dataset)
+    True
+    """
+    meta = getattr(dataset, "file_meta", None)
+    syntax = None if meta is None else meta.get("TransferSyntaxUID")
+    return syntax in _LOSSY_SYNTAXES or str(dataset.get("LossyImageCompression", "") or "").strip() == "01"
+
+
 def modality_of(dataset: pydicom.Dataset) -> str | None:
-    """Say which machine made it: by the storage class where that names one, else by the tag; None where neither does.
+    """Return the modality from the storage class if that names one, otherwise from the Modality element, or None.
 
     Args:
         dataset: a DICOM data set.
@@ -92,17 +110,17 @@ def modality_of(dataset: pydicom.Dataset) -> str | None:
     storage = _storage_class(dataset)
     by_class = next((modality for part, modality in _CLASSES.items() if part in storage), None)
     modality = str(dataset.get("Modality", "") or "").strip().upper()
-    # a fixed vocabulary: a free text in this tag must not travel on
+    # a fixed vocabulary, because free text in this element must not be passed on
     return by_class or (modality if modality in _PICTURES | _OTHERS else None)
 
 
 def _storage_class(dataset: pydicom.Dataset) -> str:
-    """The keyword of the storage class; empty where it is absent or private."""
+    """The keyword of the storage class; empty if it is absent or private."""
     return str(UID(str(dataset.get("SOPClassUID", "") or "")).keyword)
 
 
 def body_part_of(dataset: pydicom.Dataset) -> str | None:
-    """Say ``chest``, ``other`` or None.
+    """Return ``chest``, ``other``, or None if the header does not name the body part.
 
     Args:
         dataset: a DICOM data set.
@@ -120,13 +138,13 @@ def body_part_of(dataset: pydicom.Dataset) -> str | None:
 
 
 def spacing_of(dataset: pydicom.Dataset) -> tuple[tuple[float, float] | None, str, float]:
-    """Read spacing and the form of a pixel; numbers that no detector has count as absent.
+    """Read the pixel spacing and the pixel aspect ratio. Implausible numbers count as absent.
 
     Args:
         dataset: a DICOM data set.
 
     Returns:
-        Spacing (row, column) in mm or None, where it comes from, and a pixel's height over its width.
+        Spacing (row, column) in mm or None, its source, and the height of a pixel over its width.
 
     >>> spacing_of(pydicom.Dataset())
     (None, 'unknown: no spacing in the header', 1.0)
@@ -144,7 +162,7 @@ def spacing_of(dataset: pydicom.Dataset) -> tuple[tuple[float, float] | None, st
 
 
 def _magnification(dataset: pydicom.Dataset) -> float:
-    """How much larger the shadow on the detector is than the body; 1 where nothing plausible is said."""
+    """Magnification of the body on the detector; 1 if the header has no plausible value."""
     try:
         factor = float(dataset.get("EstimatedRadiographicMagnificationFactor") or 1)
     except (TypeError, ValueError):
@@ -153,7 +171,7 @@ def _magnification(dataset: pydicom.Dataset) -> float:
 
 
 def _pair(dataset: pydicom.Dataset, name: str) -> tuple[float, float]:
-    """Two numbers; zeros where there are none."""
+    """Two numbers of an element; zeros if it has none."""
     try:
         first, second = (float(value) for value in dataset.get(name) or ())
     except (TypeError, ValueError):
@@ -162,15 +180,15 @@ def _pair(dataset: pydicom.Dataset, name: str) -> tuple[float, float]:
 
 
 def header_number(dataset: pydicom.Dataset, name: str, default: float) -> float:
-    """Read a number; the default where the element is absent or empty.
+    """Read a number from an element.
 
     Args:
         dataset: a DICOM data set.
         name: keyword of the element.
-        default: of an absent element.
+        default: value to return if the element is absent or empty.
 
     Raises:
-        UnreadableError: the element holds something else.
+        UnreadableError: if the element does not hold a finite number.
 
     >>> header_number(pydicom.Dataset(), "RescaleSlope", 1)
     1.0
@@ -182,43 +200,43 @@ def header_number(dataset: pydicom.Dataset, name: str, default: float) -> float:
             raise ValueError(name)
         return number
     except (TypeError, ValueError) as error:
-        raise UnreadableError(f"{name} in the DICOM header is no number") from error
+        raise UnreadableError(f"{name} in the DICOM header is not a number") from error
 
 
 def header_texts(value: Any) -> list[str]:
-    r"""Split a text of one or several values, in capitals.
+    r"""Split the text of an element into its values, in capitals.
 
     Args:
-        value: of an element.
+        value: value of an element: None, a text, or several texts.
 
     >>> header_texts("l\\f")
     ['L', 'F']
     """
     if value is None or isinstance(value, str):
-        # a slash leans the other way in some exports
+        # some exports write a slash instead of a backslash
         return [part.strip() for part in re.split(r"[\\/]", str(value).upper())] if value else []
     return [str(part).strip().upper() for part in value]
 
 
 def transfer_syntax_of(dataset: pydicom.Dataset) -> str:
-    """Name the transfer syntax; ``unknown`` for one that is not in the standard.
+    """Return the name of the transfer syntax, or ``unknown`` if the standard does not define it.
 
     Args:
         dataset: a DICOM data set with file meta information.
     """
     uid = dataset.file_meta.get("TransferSyntaxUID")
-    # an unknown UID may be a private one that leads to a site
+    # a private UID may identify a site
     return (
         str(UID(uid).name) if uid is not None and UID(uid).is_transfer_syntax and not UID(uid).is_private else "unknown"
     )
 
 
 def lift_frame_groups(dataset: pydicom.Dataset, frame: int) -> None:
-    """Write what an enhanced file says of a frame (window, rescale, spacing) where other files have it.
+    """Copy window, rescale and spacing of one frame of an enhanced file to the top level of the data set.
 
     Args:
         dataset: a DICOM data set, changed in place.
-        frame: number of the frame.
+        frame: number of the frame, counted from 0.
     """
     per_frame = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])

@@ -1,4 +1,4 @@
-"""Which projection a radiograph is, by what its header says: codes, and words in the languages of hospitals."""
+"""Projection of a radiograph from its DICOM header: codes, and words in several languages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CODES = {
     **dict.fromkeys(("399038007", "R-10210", "399312000", "R-10208", "399059000", "R-10216"), "OBLIQUE"),
     **dict.fromkeys(("399160007", "R-10204", "260427002", "R-40783", "260426006", "R-40782"), "OBLIQUE"),
 }
-_BEFORE, _AFTER = r"(?<![^\W\d_])(?:", r")(?![^\W\d_])"  # no letter beside it; digits and underscores may be
+_BEFORE, _AFTER = r"(?<![^\W\d_])(?:", r")(?![^\W\d_])"  # not beside a letter; digits and underscores are allowed
 # English, Spanish and Italian, Dutch; German; French, Portuguese and Spanish; Russian; Polish; Japanese and Chinese
 _LATERAL = re.compile(
     _BEFORE
@@ -50,14 +50,14 @@ _DESCRIPTIONS = (
 
 
 def view_in_words(text: str) -> str | None:
-    """Find the projection in free words.
+    """Find the projection in free text.
 
     Args:
         text: a description.
 
     Returns:
-        As ``view_of``; None for words of several projections, which describe a study and not one picture, and for
-        decubitus, whose "lateral" is the side the patient lies on.
+        Projection as in :func:`view_of`. None for several projections, which describe a study instead of one image, and
+        for decubitus, where "lateral" names the side the patient lies on.
 
     >>> [view_in_words(text) for text in ("CHEST_LAT", "Thorax seitl.", "Thorax p.a.", "Chest PA and lateral")]
     ['LATERAL', 'LATERAL', 'PA', None]
@@ -78,13 +78,13 @@ def view_in_words(text: str) -> str | None:
 
 
 def view_of(dataset: pydicom.Dataset) -> str | None:
-    """Say which projection it is, from ViewPosition, the view code, descriptions and PatientOrientation, in this order.
+    """Return the projection from ViewPosition, the view code, descriptions and PatientOrientation, in this order.
 
     Args:
         dataset: a DICOM data set.
 
     Returns:
-        PA, AP, FRONTAL (a frontal view of unknown direction), LATERAL, OBLIQUE, or None where nothing says it.
+        PA, AP, FRONTAL (a frontal view of unknown direction), LATERAL, OBLIQUE, or None if unknown.
 
     >>> dataset = pydicom.Dataset()
     >>> dataset.ViewPosition = "LL"

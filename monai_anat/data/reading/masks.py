@@ -57,7 +57,7 @@ def read_mask(
         The mask (H, W), turned upright by its own header alone; see :func:`align_mask`.
 
     Raises:
-        MaskError: if a file is a JPEG or holds fractions, if files differ in size, or if classes overlap.
+        MaskError: if a file is compressed by JPEG or holds fractions, if files differ in size, or if classes overlap.
         RadiographError: if a file cannot be read.
     """
     if isinstance(paths, (str, os.PathLike)):
@@ -79,7 +79,7 @@ def read_mask(
 def _read_part(path: str | os.PathLike[str], frame: int | None) -> Decoded:
     """One file, with integer values."""
     decoded = decode(path, frame, label=True)
-    if decoded.info["kind"] == "jpeg":
+    if decoded.info.get("lossy"):
         raise MaskError(
             path, "JPEG compression changes values, so that class numbers are lost; save the mask as PNG or TIFF"
         )

@@ -38,7 +38,7 @@ EXIF_TURNS = {
 }
 #: tags of TIFF
 _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _PLANES, _SAMPLE_FORMAT = 258, 259, 262, 274, 284, 339
-_SAMPLES_PER_PIXEL, _RGB = 277, 2
+_SAMPLES_PER_PIXEL, _RGB, _JPEG_IN_TIFF = 277, 2, (6, 7)
 _PNG_COLORS = {2: 3, 4: 2, 6: 4}  # color type of a PNG -> channels, for types with several
 
 
@@ -65,7 +65,7 @@ def decode_raster(path: str | os.PathLike[str], frame: int | None = None, label:
                 check_size(image.height, image.width)
                 kind, mode = str(image.format or "raster").lower(), image.mode
                 turn = EXIF_TURNS.get(_orientation_code(image), Turn())
-                inverted = _white_is_zero(image)
+                inverted, lossy = _white_is_zero(image), _is_lossy(image)
                 channels = _wide_channels(image, path)
                 values = _read_words(path, channels, turn) if channels else _values(image, path, label)
         except Image.DecompressionBombError as error:
@@ -84,6 +84,7 @@ def decode_raster(path: str | os.PathLike[str], frame: int | None = None, label:
         "pixel_aspect": 1.0,
         "spacing_source": "unknown: a raster image has no spacing",
         "inverted": False,
+        "lossy": lossy,
         "view": None,
     }
     states = turn != Turn()
@@ -254,6 +255,12 @@ def _read_words(path: str | os.PathLike[str], channels: int, turn: Turn) -> NDAr
 def _white_is_zero(image: Image.Image) -> bool:
     """Whether a TIFF runs from white to black and Pillow keeps it so, which it does beyond 8 bits."""
     return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0 and image.mode not in ("1", "L")
+
+
+def _is_lossy(image: Image.Image) -> bool:
+    """Whether JPEG compression changed the values."""
+    is_jpeg_tiff = isinstance(image, TiffImageFile) and image.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF
+    return image.format in ("JPEG", "MPO") or is_jpeg_tiff
 
 
 def _tiff_type(image: Image.Image) -> np.dtype[Any] | None:

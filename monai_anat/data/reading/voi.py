@@ -1,4 +1,4 @@
-"""From stored values to display values: modality LUT, then VOI LUT or window (DICOM PS3.3, C.11.1 and C.11.2)."""
+"""Display values of DICOM images: modality LUT, VOI LUT and windows (DICOM PS3.3, C.11.1 and C.11.2)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = [
     "window",
 ]
 
-_BLANK = 1e-3  # a display whose spread is smaller shows nothing
-_GRAY, _GRAYS = 0.02, 0.01  # so far from black and white a pixel is gray; so large a share must be
+_BLANK = 1e-3  # a display with a smaller standard deviation is blank
+_GRAY, _GRAYS = 0.02, 0.01  # distance of a gray pixel from black and white; required share of gray pixels
 
 
 @dataclass(frozen=True)
 class Voi:
-    """How gray values came about, in words for ``Radiograph.info["mapping"]``."""
+    """Description of the mapping of gray values, for ``Radiograph.info["mapping"]``."""
 
     words: str
 
@@ -57,18 +57,18 @@ def modality_values(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[A
 def map_gray(
     values: NDArray[Any], dataset: pydicom.Dataset, valid: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float32], Voi]:
-    """Map modality values to [0, 1] as a viewer would: VOI LUT first, then the first window that shows something.
+    """Map modality values to [0, 1] as a viewer does: by the VOI LUT, otherwise by the first window that is not blank.
 
-    Without either, images of up to 8 bits are divided by the largest number of so many bits, so that a DICOM and a PNG
-    of one picture are equal, and deeper ones go by percentiles.
+    Without either, images of up to 8 bits are divided by the largest number of that many bits, so that a DICOM and a
+    PNG file of the same picture are equal. Deeper images are mapped by percentiles.
 
     Args:
         values: modality values (H, W).
         dataset: a DICOM data set.
-        valid: (H, W) where the values mean something.
+        valid: (H, W) mask of pixels with image content, as opposed to padding.
 
     Returns:
-        float32 (H, W) and how it came about.
+        float32 (H, W) and a description of the mapping.
     """
     sequence = dataset.get("VOILUTSequence")
     if sequence:
@@ -81,7 +81,7 @@ def map_gray(
     centers, widths = _numbers(dataset.get("WindowCenter")), _numbers(dataset.get("WindowWidth"))
     function = str(dataset.get("VOILUTFunction", "") or "").strip().upper()
     if function not in ("LINEAR_EXACT", "SIGMOID"):
-        function = "LINEAR"  # also for free text, which must not travel on in the words
+        function = "LINEAR"  # also for free text, which must not be passed on
     for number, (center, width) in enumerate(zip(centers, widths, strict=False)):
         if not np.isfinite(center + width) or (width < 1 and not (width > 0 and function != "LINEAR")):
             continue
@@ -99,13 +99,13 @@ def map_gray(
 
 
 def window(values: NDArray[Any], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float32]:
-    """Apply a window (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3), to [0, 1].
+    """Map values to [0, 1] by a window (DICOM PS3.3, C.11.2.1.2 and C.11.2.1.3).
 
     Args:
         values: modality values (H, W).
-        center: the value in the middle.
-        width: how many values are told apart; above 0, at least 1 for LINEAR.
-        function: LINEAR, LINEAR_EXACT or SIGMOID; an unknown one counts as LINEAR.
+        center: value that becomes 0.5.
+        width: width of the window in values; greater than 0, at least 1 for LINEAR.
+        function: LINEAR, LINEAR_EXACT or SIGMOID. Unknown functions count as LINEAR.
 
     >>> window(np.array([0, 50, 100]), 50, 100, "LINEAR_EXACT").tolist()
     [0.0, 0.5, 1.0]
@@ -123,7 +123,7 @@ def window(values: NDArray[Any], center: float, width: float, function: str = "L
 
 
 def _numbers(value: Any) -> list[float]:
-    """A decimal string of one or several values; not-a-number holds the place of what is none."""
+    """The numbers of a decimal string with one or several values; NaN for malformed ones."""
     if value is None or value == "":
         return []
     values = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
@@ -137,23 +137,23 @@ def _numbers(value: Any) -> list[float]:
 
 
 def _shows(pixels: NDArray[np.float32]) -> bool:
-    """Whether something is to be seen: neither one gray, nor black and white alone, as a width of 1 leaves it."""
+    """Whether a display is not blank: neither a single gray, nor black and white alone, as with a width of 1."""
     few = pixels[:: max(1, pixels.shape[0] // 256), :: max(1, pixels.shape[1] // 256)]
     return bool(few.std() > _BLANK and np.mean((few > _GRAY) & (few < 1 - _GRAY)) > _GRAYS)
 
 
 def _table(item: pydicom.Dataset, largest: float) -> tuple[NDArray[np.int64] | None, int]:
-    """A LUT's entries and the first value that it maps; None where it is malformed."""
+    """Entries of a LUT and the first value that it maps; None if it is malformed."""
     descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
     if descriptor is None or data is None or len(descriptor) != 3:
         return None, 0
     count, first, bits = (int(value) for value in descriptor)
     count = count or 65536  # 0 stands for 2^16
     if first > 32767 and first > largest:
-        first -= 65536  # a negative number: as a positive one it would lie above all values
+        first -= 65536  # a negative number, because as a positive one it lies above all values
     if isinstance(data, bytes):
         words = ">u2" if item.original_encoding[1] is False else "<u2"
-        # bytes may be packed in words, with one more to make the number even
+        # bytes may be packed in words, padded to an even length
         table = np.frombuffer(data, np.uint8 if bits <= 8 and len(data) <= count + 1 else words).astype(np.int64)
     else:
         table = np.asarray([data] if isinstance(data, int) else list(data), dtype=np.int64) & 0xFFFF

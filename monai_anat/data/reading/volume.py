@@ -39,7 +39,7 @@ __all__ = [
     "volume_kind",
 ]
 
-#: so much of a file tells what kind of file it is
+#: number of bytes that identify the format of a file
 HEAD_BYTES = 352
 _GZIP = b"\x1f\x8b"
 _MOST_EXTENSIONS = 1 << 24  # bytes before the voxels of a NIfTI file
@@ -51,14 +51,14 @@ _COLORS = 4  # red, green, blue, alpha
 
 
 def volume_kind(path: str | os.PathLike[str], head: bytes) -> str:
-    """Tell what volume format a file has, by its content.
+    """Recognize a volume format by the content of a file.
 
     Args:
-        path: the file; one that gzip packed is looked into.
+        path: the file, which gzip may have compressed.
         head: its first ``HEAD_BYTES`` bytes.
 
     Returns:
-        ``nifti1``, ``nifti2``, ``nifti-pair``, ``meta`` (MHA, MHD), ``nrrd``, or nothing.
+        ``nifti1``, ``nifti2``, ``nifti-pair``, ``meta`` (MHA, MHD), ``nrrd``, or an empty text for other formats.
 
     >>> volume_kind("a.dat", b"NRRD0004")
     'nrrd'
@@ -82,15 +82,15 @@ def _nifti_kind(head: bytes) -> str:
 
 
 def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label: bool = False) -> Decoded:
-    """Decode a two-dimensional image out of NIfTI, MHA, MHD or NRRD.
+    """Decode a two-dimensional image from NIfTI, MHA, MHD or NRRD.
 
     Args:
         path: the file.
-        frame: slice along the third axis of a file that has several.
-        label: keep the stored values.
+        frame: slice along the third axis of a file with several.
+        label: return the stored values.
 
     Raises:
-        UnreadableError: it does not decode, is absurdly large, or has several slices and none was chosen.
+        UnreadableError: if the file does not decode, is absurdly large, or has several slices and ``frame`` is None.
     """
     with Path(path).open("rb") as handle:
         kind = volume_kind(path, handle.read(HEAD_BYTES))
@@ -121,7 +121,7 @@ def decode_volume(path: str | os.PathLike[str], frame: int | None = None, label:
     }
     if label:
         if pixels.dtype.kind == "f" and np.allclose(pixels, np.rint(pixels), atol=_WHOLE, rtol=0):
-            pixels = np.rint(pixels)  # a slope leaves 1.9999998 of a 2
+            pixels = np.rint(pixels)  # with a slope, a 2 may become 1.9999998
         return Decoded(pixels, spacing, {**info, "mapping": "stored values"}, None, *geometry)
     scaled, mapping = scale_stored(pixels)
     return Decoded(scaled, spacing, {**info, "mapping": mapping}, None, *geometry)
@@ -176,8 +176,8 @@ def _nifti_values(image: Any, frame: int | None) -> tuple[NDArray[Any], NDArray[
     header = image.header
     _check_axes(image.shape, frame)
     if header.get_data_dtype().kind == "c":
-        raise UnreadableError("the image holds complex numbers, which are no gray values")
-    # of the data: nibabel takes them out of the header of an image that it has read
+        raise UnreadableError("the image holds complex numbers, which are not gray values")
+    # from the data object, because nibabel removes them from the header of an image that it has read
     plain = image.dataobj.slope == 1 and image.dataobj.inter == 0
     values = np.asanyarray(image.dataobj.get_unscaled()) if plain else np.asanyarray(image.dataobj)
     if values.dtype.names:  # RGB voxels are a structured type
@@ -195,7 +195,7 @@ def _read_raw(
     _check_axes(header.block.shape, frame)
     channels, dtype = header.block.channels, header.block.dtype
     if channels > 1 and (channels not in (3, _COLORS) or dtype.str[1:] not in _COLOR_TYPES):
-        raise UnreadableError(f"the image has {channels} numbers of type {dtype.name} per pixel, which are no colors")
+        raise UnreadableError(f"the image has {channels} numbers of type {dtype.name} per pixel, which are not colors")
     values: NDArray[Any] = read_block(header.block)
     if channels > 1:
         values = to_gray(values)
@@ -227,7 +227,7 @@ def _check_axes(shape: Sequence[int], frame: int | None) -> None:
 def _single_plane(
     values: NDArray[Any], affine: NDArray[np.float64], frame: int | None
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Drop axes of length one, or take one slice, and keep the affine's columns of the two axes that are left."""
+    """Drop axes of length one, or select one slice, and keep the affine's columns of the two remaining axes."""
     if values.ndim == 4 and values.shape[-1] in (3, 4):
         values = to_gray(values)
     while values.ndim > 3 and values.shape[-1] == 1:

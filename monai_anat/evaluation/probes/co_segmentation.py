@@ -1,28 +1,36 @@
-"""Do dense features of several patients fall into anatomical structures by themselves?"""
+"""Co-segmentation probe: clusters of dense features over several patients."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch.nn import functional as F
 
 from monai_anat.data.items import DatalistError
-from monai_anat.evaluation.bootstrap import PatientBootstrap
+from monai_anat.evaluation.bootstrap import PatientBootstrap, nan_mean
 from monai_anat.evaluation.cases import SegmentationCases, load_cases
-from monai_anat.evaluation.frozen import FrozenEncoder, unit
-from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
+from monai_anat.evaluation.features import unit
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
 from monai_anat.evaluation.landmark_lists import has_mask
-from monai_anat.evaluation.paired import nan_mean
+from monai_anat.evaluation.metric import Better, Metrics
+from monai_anat.evaluation.patients import Items
+from monai_anat.evaluation.pictures import ReportFigure, case_captions, files_exist, small_radiograph
+from monai_anat.evaluation.protocol import Measured, three_cases
+from monai_anat.evaluation.results import Case, Result
 from monai_anat.keys import IMAGE
 from monai_anat.metrics.clustering import MOST_ASSIGNMENTS, assign_clusters, spherical_kmeans
+from monai_anat.visualize.segmentations import draw_segmentations
 
 __all__ = ["CoSegmentationProbe"]
 
@@ -31,18 +39,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(kw_only=True)
 class CoSegmentationProbe(FrozenProtocol):
-    """Spherical k-means over the dense features of all images together, without any label (after Amir et al.,
+    """Spherical k-means over the dense features of all images together, without labels (after Amir et al.,
     arXiv:2112.05814, and PEAC).
 
-    Features are centered and of unit length; similarities to the cluster centers are brought to the image's size
-    bilinearly, and each pixel goes to the most similar one. Masks are used for the scores only: each cluster is given
-    to the structure, or the background, such that the mean IoU over the set is highest; several clusters may share one.
-    That choice is made on the images that are scored, for the encoder and for its baselines alike. The scores are means
-    over all numbers of clusters. Baselines: k-means on row, column and intensity, and random weights.
+    Features are centered and scaled to unit length. Similarities to the cluster centers are resized to the image
+    bilinearly, and each pixel gets the most similar cluster. Masks are used for scoring only: each cluster is assigned
+    to a structure or to the background so that the mean IoU over the set is highest; several clusters may share a
+    structure. The assignment is chosen on the scored images, for the encoder and its baselines alike. Scores are means
+    over all numbers of clusters. Baselines are k-means on row, column and intensity, and random weights.
 
     Args:
         clusters: numbers of clusters.
-        restarts: of each clustering.
+        restarts: restarts of each clustering.
         structures: name -> class numbers in the mask.
 
     >>> CoSegmentationProbe(clusters=(4,)).name
@@ -51,7 +59,7 @@ class CoSegmentationProbe(FrozenProtocol):
 
     least_grid: ClassVar[int] = 4
     name: ClassVar[str] = "co-segmentation"
-    kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
+    kinds: ClassVar[dict[str, tuple[Better, str]]] = {
         "iou": ("higher", "IoU"),
         "adjusted_rand": ("higher", ""),
         "consistency": ("higher", "share of images"),
@@ -69,16 +77,16 @@ class CoSegmentationProbe(FrozenProtocol):
         if not self.clusters or (len(self.structures) + 1) ** max(self.clusters) > MOST_ASSIGNMENTS:
             most = int(math.log(MOST_ASSIGNMENTS, len(self.structures) + 1))
             raise ValueError(
-                f"clusters must be numbers up to {most} for {len(self.structures)} structures, since every way to give "
-                f"clusters to structures is tried, got {list(self.clusters)}"
+                f"clusters must be numbers up to {most} for {len(self.structures)} structures, since every "
+                f"assignment of clusters to structures is tried, got {list(self.clusters)}"
             )
 
     def usable(self, item: Mapping[str, Any]) -> bool:
-        """Items with a mask."""
+        """Require a mask."""
         return has_mask(item)
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
-        """Scores of the clusters of the encoder's features."""
+        """Score the clusters of the encoder's features."""
         truth, notes = self._truth(encoder, items)
         tokens = encoder.feature_maps(items).astype(np.float64)  # (N, D, h, w)
         tokens = unit((tokens - encoder.mean_feature(items)[:, None, None]).transpose(0, 2, 3, 1))
@@ -97,7 +105,7 @@ class CoSegmentationProbe(FrozenProtocol):
         return Measured(self.means(bootstrap, values), cases, extra, notes)
 
     def baselines(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> dict[str, Metrics]:
-        """k-means on row, column and intensity of the cells."""
+        """Cluster row, column and intensity of the cells."""
         truth, _ = self._truth(encoder, items)
         images = load_cases(items, encoder.image_size).images
         gray = F.adaptive_avg_pool2d(images, encoder.grid)[:, 0].double().numpy()  # (N, h, w)
@@ -111,8 +119,18 @@ class CoSegmentationProbe(FrozenProtocol):
 
         return {"position and intensity": self.means(bootstrap, self._score(encoder, truth, similarities)[0])}
 
+    @classmethod
+    def draw_cases(cls, result: Result, lead: str) -> list[ReportFigure]:
+        """Draw the structures to which the clusters of each image were assigned."""
+        drawn = {place: case for place, case in result.cases.items() if files_exist(case, "image") and "cells" in case}
+        if not drawn:
+            return []
+        captions = [case_captions(result)[place] for place in drawn]
+        figure = _draw(list(drawn.values()), captions, result.extra["structure_names"])
+        return [ReportFigure(figure, f"{lead}best, median and worst case")]
+
     def _truth(self, encoder: FrozenEncoder, items: Items) -> tuple[NDArray[np.int64], list[str]]:
-        """Number of the structure at each pixel, 0 for none, (N, S, S)."""
+        """Read the number of the structure at each pixel, 0 for none, (N, S, S)."""
         cases: SegmentationCases = load_cases(items, encoder.image_size)
         labels = cases.labels.numpy()
         truth = np.zeros(labels.shape, dtype=np.int64)
@@ -130,9 +148,13 @@ class CoSegmentationProbe(FrozenProtocol):
         return truth, notes
 
     def _score(
-        self, encoder: FrozenEncoder, truth: NDArray[np.int64], similarities: Any
-    ) -> tuple[dict[str, Floats], Any]:
-        """Scores of each image, averaged over the numbers of clusters, and the structure of each cell for the last."""
+        self, encoder: FrozenEncoder, truth: NDArray[np.int64], similarities: Callable[[int], Floats]
+    ) -> tuple[dict[str, Floats], NDArray[np.int64]]:
+        """Score each image, averaged over the numbers of clusters.
+
+        Returns:
+            The scores, and the structure of each cell for the last number of clusters.
+        """
         count = len(self.structures) + 1
         found: dict[str, list[Floats]] = {}
         for clusters in self.clusters:
@@ -157,8 +179,21 @@ class CoSegmentationProbe(FrozenProtocol):
         return values, cells
 
 
+def _draw(cases: Sequence[Case], captions: Sequence[str], names: Sequence[str]) -> Figure:
+    images = [small_radiograph(case["image"])[0] for case in cases]
+    masks = [
+        np.asarray(
+            Image.fromarray(np.asarray(case["cells"], dtype=np.uint8)).resize(
+                image.shape[::-1], Image.Resampling.NEAREST
+            )
+        )
+        for case, image in zip(cases, images, strict=True)
+    ]
+    return draw_segmentations(images, masks, class_names=names, captions=captions)
+
+
 def _at_pixels(similarity: Floats, encoder: FrozenEncoder) -> NDArray[np.int64]:
-    """Cluster of each pixel, (N, h, w, k) -> (N, S, S), image by image."""
+    """Cluster of each pixel, (N, h, w, k) -> (N, S, S)."""
     size = encoder.image_size
     labels = []
     for one in similarity:
@@ -181,6 +216,6 @@ def _cluster_iou(overlap: Floats) -> Floats:
 
 
 def _iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Floats:
-    """IoU of each image, NaN where the truth is empty."""
+    """IoU of each image, NaN if the ground truth is empty."""
     common, union = (mask & truth).sum(axis=(1, 2)), (mask | truth).sum(axis=(1, 2))
     return np.where(truth.any(axis=(1, 2)), common / np.maximum(union, 1), np.nan)

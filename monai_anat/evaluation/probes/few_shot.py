@@ -1,4 +1,4 @@
-"""Segmentation from a few labeled images: does a pre-trained encoder need fewer of them than one from scratch?"""
+"""Few-shot segmentation."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from tqdm import tqdm
 from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import check_splits, take_shots
 from monai_anat.evaluation.augmentation import augment_batch
+from monai_anat.evaluation.bootstrap import PatientBootstrap, nan_mean
 from monai_anat.evaluation.cases import SegmentationCases, load_cases
-from monai_anat.evaluation.frozen import random_backbone
+from monai_anat.evaluation.frozen_encoder import random_backbone
 from monai_anat.evaluation.mask_scores import dice_by_structure, hd95_by_structure, structure_masks
-from monai_anat.evaluation.paired import nan_mean, paired_difference
+from monai_anat.evaluation.pseudonyms import Pseudonyms
+from monai_anat.files import replace_file, write_text_atomically
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.keys import IMAGE
 from monai_anat.networks.backbones.backbone import Backbone
@@ -39,13 +41,15 @@ __all__ = ["FewShotSegmentation"]
 
 logger = logging.getLogger(__name__)
 
+_RESAMPLES = 4000  # of the difference between arms
+
 Datalist = Sequence[Mapping[str, Any]]
 EncoderFactory = Callable[[], Backbone]
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """One fine-tuned network: its Dice per image and structure on both splits, and its test masks."""
+    """Dice by image and structure of one fine-tuned network on both splits, and its test masks."""
 
     validation: NDArray[np.float64]
     test: NDArray[np.float64]
@@ -54,46 +58,45 @@ class _Trial:
 
 @dataclass
 class FewShotSegmentation:
-    """Fine-tune on a few labeled images, in several draws, from several starting points, on equal terms.
+    """Fine-tuning on a few labeled images, in several draws, from several starting points, on equal terms.
 
-    Every arm (pre-trained, from scratch, ...) sees the same images in the same order with the same augmentation and the
+    Every arm (pre-trained, from scratch, ...) gets the same images in the same order with the same augmentation and the
     same initial decoder, for the same number of steps, with the same grid of learning rates. The rate of an arm is the
-    one with the best mean Dice on the validation patients; test patients are looked at with that rate only. Arms are
+    one with the best mean Dice on the validation patients. Test patients are evaluated with that rate only. Arms are
     then compared draw by draw and patient by patient.
 
-    ``frozen`` keeps the encoder as it is and trains the decoder only. ``overlapping`` takes masks whose bits are
-    structures that may cover each other (1 the first structure, 2 the second, 4 the third, ...), each with a sigmoid of
-    its own. ``hd95`` is the 95th percentile Hausdorff distance in pixels of the square that the network sees, in which
-    rows and columns of an oblong image have different lengths; ``hd95_mm`` is in millimeters, where the file says its
-    spacing. Where a structure is in the truth and not in the prediction, it is the image diagonal.
+    ``hd95`` is the 95th percentile Hausdorff distance in pixels of the network's square input, in which rows and
+    columns of a non-square image have different lengths. ``hd95_mm`` is in millimeters, if the file has a spacing. A
+    structure that is in the ground truth and not in the prediction gets the image diagonal.
 
-    The draws of 3 images are parts of the draws of 6 (Adam, arXiv:2309.15358, has 3, 6, 12, 24); validation and test
-    never shrink. AdamW with warm-up and cosine; soft Dice plus cross-entropy (MONAI's ``DiceCELoss``); gradient norm
-    clipped.
+    The draws of 3 images are contained in the draws of 6 (Adam, arXiv:2309.15358, has 3, 6, 12, 24). Validation and
+    test stay complete. Training uses AdamW with warm-up and cosine decay, soft Dice plus cross-entropy (MONAI's
+    ``DiceCELoss``), and gradient clipping at norm 1.
 
     Args:
         shots: labeled images per draw.
-        seeds: one draw per seed.
+        seeds: random seeds, one draw each.
         image_size: side in pixels of the square to which images are resized.
-        steps: optimizer steps per fine-tuned network.
+        steps: optimizer steps per network.
         learning_rates: the grid.
-        encoder_lr_scale: learning rate of the encoder as a share of the decoder's, the same in every arm.
-        selection_seeds: the first so many draws choose the learning rate; None takes all of them.
-        batch_size: images per step; fewer shots than this are repeated with other augmentation.
-        warmup: share of the steps during which the rate rises.
+        encoder_lr_scale: learning rate of the encoder relative to the decoder's, the same in every arm.
+        selection_seeds: number of draws, from the first, that choose the learning rate; None takes all.
+        batch_size: images per step. Fewer shots are repeated with different augmentation.
+        warmup: fraction of the steps in the warm-up.
         weight_decay: of AdamW, on matrices only.
-        class_names: the first is the background.
+        class_names: names of the classes; the first is the background.
         frozen: train the decoder only.
-        overlapping: labels are bit masks of structures that may cover each other.
-        label_key: where an item has the path of its mask.
+        overlapping: labels are bit masks (1 the first structure, 2 the second, 4 the third, ...) of structures that may
+            overlap. Each structure gets a sigmoid of its own.
+        label_key: key of the mask in the items.
         decoder_features: channels of the UPerNet decoder.
         augmentation: arguments of :func:`augment_batch` that differ from its light defaults.
-        mean: of the normalization that the encoder was trained with, one number or one per channel.
-        std: of that normalization.
-        precision: "auto" (bf16 where the hardware has it), "bf16" or "fp32".
-        device: where to compute.
-        output_dir: gets ``few_shot.json`` and ``few_shot_masks.npz``, where given.
-        progress: show a progress bar with rate and time left.
+        mean: mean of the normalization of the encoder, one number or one per channel.
+        std: standard deviation of that normalization.
+        precision: "auto" (bf16 if the hardware supports it), "bf16" or "fp32".
+        device: where to compute; "auto" takes a GPU if there is one.
+        output_dir: folder for ``few_shot.json`` and ``few_shot_masks.npz``; None writes none.
+        progress: show a progress bar.
 
     >>> protocol = FewShotSegmentation(shots=3, seeds=(0, 1), steps=100)
     >>> protocol.steps
@@ -140,13 +143,13 @@ class FewShotSegmentation:
         """Compare an encoder with its own architecture from scratch.
 
         Args:
-            encoder: the pre-trained encoder; it is copied and stays as it is.
+            encoder: the pre-trained encoder; it is copied.
             training: items ``{"image", "label", "patient"}`` to draw the shots from.
-            validation: items that choose the learning rate.
-            test: items that are reported.
+            validation: items for the choice of the learning rate.
+            test: items to report.
 
         Returns:
-            what :meth:`compare` returns, with the arms "pre-trained" and "scratch".
+            The result of :meth:`compare`, with the arms "pre-trained" and "scratch".
         """
         arms: dict[str, EncoderFactory] = {
             "pre-trained": lambda: copy.deepcopy(encoder),
@@ -160,16 +163,17 @@ class FewShotSegmentation:
         """Fine-tune every arm on every draw with every learning rate, and report the chosen rates.
 
         Args:
-            arms: name -> function that makes a fresh encoder; it is called under a seed of its own for every draw.
+            arms: name -> function that creates the encoder; it is called once per draw, with a random state of its own.
             training: items to draw the shots from.
-            validation: items that choose the learning rate.
-            test: items that are reported.
+            validation: items for the choice of the learning rate.
+            test: items to report.
 
         Returns:
             ``protocol`` (the settings), ``test_images``, ``draws`` (seed -> training files), ``arms`` (name ->
             ``learning_rate``, ``validation`` by rate, ``mean`` and ``std`` over draws, and per draw ``dice``, Dice by
-            structure and ``lowest_structure``), ``difference`` (first arm minus each other arm:
-            :func:`paired_difference`), ``seconds``.
+            structure and ``lowest_structure``), ``difference`` (first arm minus each other arm: ``mean``, ``interval``
+            over draws and test patients, ``confidence``, ``per_draw`` and ``draws_better``, the fraction of draws in
+            which the first arm is ahead), ``seconds``.
 
         Raises:
             DatalistError: if a patient is in two of the lists, or masks show no structure or an unknown class.
@@ -178,7 +182,7 @@ class FewShotSegmentation:
         check_splits({"training": training, "validation": validation, "test": test})
         started = time.perf_counter()
         draws = {seed: take_shots(training, self.shots, seed) for seed in self.seeds}
-        drawn = {str(item[IMAGE]): item for items in draws.values() for item in items}  # the others are not read
+        drawn = {str(item[IMAGE]): item for items in draws.values() for item in items}  # others are not read
         parts = {"training": list(drawn.values()), "validation": validation, "test": test}
         cases = {split: load_cases(items, self.image_size, self.label_key) for split, items in parts.items()}
         for split, found in cases.items():
@@ -191,14 +195,18 @@ class FewShotSegmentation:
         result = self._result(chosen, grid, trials, shots, cases["test"])
         result["seconds"] = round(time.perf_counter() - started, 1)
         if self.output_dir is not None:
-            self._write(result, trials, cases["test"])
+            self._write(result, trials, cases["test"], Pseudonyms(parts))
         return result
 
     def check_masks(self, split: str, cases: SegmentationCases) -> None:
-        """Refuse masks of other class numbers, or without any structure.
+        """Check the class numbers of masks.
+
+        Args:
+            split: name of the split.
+            cases: its images and masks.
 
         Raises:
-            DatalistError: naming the split and the file.
+            DatalistError: if a mask has an unknown class number, or no mask shows any structure.
         """
         largest, structures = cases.labels.flatten(1).amax(dim=1), list(self.class_names[1:])
         allowed = 2 ** len(structures) - 1 if self.overlapping else len(structures)
@@ -219,7 +227,11 @@ class FewShotSegmentation:
         validation: SegmentationCases,
         test: SegmentationCases,
     ) -> tuple[dict[str, float], dict[str, dict[float, float]], dict[str, dict[int, _Trial]]]:
-        """The chosen rate of each arm, the validation Dice that chose it, and the trials with that rate."""
+        """Choose the rate of each arm.
+
+        Returns:
+            The rates, the validation Dice by rate, and the trials with the chosen rates.
+        """
         seeds = list(self.seeds)
         selection = seeds[: self.selection_seeds] if self.selection_seeds else seeds
         total = len(arms) * (len(selection) * len(self.learning_rates) + len(seeds) - len(selection)) * self.steps
@@ -261,7 +273,7 @@ class FewShotSegmentation:
         return _Trial(self._score(network, validation)[0], scores, masks)
 
     def _network(self, make: EncoderFactory, seed: int) -> EncoderDecoder:
-        """A fresh network; the decoder of a draw starts the same in every arm."""
+        """Create a network. The decoder of a draw starts the same in every arm."""
         torch.manual_seed(mix(11, seed) >> 1)
         encoder = make()
         torch.manual_seed(mix(12, seed) >> 1)
@@ -277,7 +289,7 @@ class FewShotSegmentation:
         images, labels = shots.images.to(self.device), shots.labels.to(self.device)
         optimizer = torch.optim.AdamW(self._groups(network, rate))
         network.train()
-        network.backbone.train(not self.frozen)  # statistics of batch normalization stay, too
+        network.backbone.train(not self.frozen)  # keeps the statistics of batch normalization, too
         warmup = max(1, round(self.warmup * self.steps))
         order = _endless_order(len(images), self.batch_size, self.steps, generator)
         for step, indices in enumerate(order):
@@ -296,7 +308,7 @@ class FewShotSegmentation:
             bar.update()
 
     def _groups(self, network: EncoderDecoder, rate: float) -> list[dict[str, Any]]:
-        """Encoder, unless frozen, and decoder with their own rates; no weight decay on norms and biases."""
+        """Group the parameters of encoder (unless frozen) and decoder; no weight decay on norms and biases."""
         groups = []
         parts = [(network.backbone, self.encoder_lr_scale)] * (not self.frozen) + [(network.decoder, 1.0)]
         for part, scale in parts:
@@ -320,13 +332,13 @@ class FewShotSegmentation:
     def _score(
         self, network: EncoderDecoder, cases: SegmentationCases
     ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        """Dice (images, structures), NaN where the truth has none, and the masks (images, S, S)."""
+        """Compute Dice (images, structures), NaN if the ground truth is empty, and the masks (images, S, S)."""
         parts = [self._masks(self._logits(network, images.to(self.device))).cpu() for images in cases.images.split(16)]
         masks = torch.cat(parts)
         return dice_by_structure(*self._structures(masks, cases.labels)), masks.numpy().astype(np.uint8)
 
     def _masks(self, logits: Tensor) -> Tensor:
-        """Class numbers, or bits, (B, S, S)."""
+        """Convert logits to class numbers, or bits, (B, S, S)."""
         if not self.overlapping:
             return logits.argmax(1)
         bits = 2 ** torch.arange(logits.shape[1], device=logits.device)
@@ -387,8 +399,7 @@ class FewShotSegmentation:
             "draws": {str(seed): list(cases.names) for seed, cases in shots.items()},
             "arms": arms,
             "difference": {
-                f"{first} - {other}": paired_difference(by_image[first], by_image[other], test.patients)
-                for other in others
+                f"{first} - {other}": _difference(by_image[first], by_image[other], test.patients) for other in others
             },
         }
 
@@ -401,22 +412,46 @@ class FewShotSegmentation:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
     def _write(
-        self, result: Mapping[str, Any], trials: Mapping[str, Mapping[int, _Trial]], test: SegmentationCases
+        self,
+        result: Mapping[str, Any],
+        trials: Mapping[str, Mapping[int, _Trial]],
+        test: SegmentationCases,
+        names: Pseudonyms,
     ) -> None:
+        """Write result and masks. Images appear by their position in the lists, not by file name."""
         folder = Path(str(self.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "few_shot.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        content = json.dumps(names.hide(result), indent=1)
+        write_text_atomically(folder / "few_shot.json", content + "\n")
         arrays: dict[str, Any] = {
             f"{name}/{seed}": trial.masks for name, by_seed in trials.items() for seed, trial in by_seed.items()
         }
         arrays["images"] = np.round(test.images[:, 0].numpy() * 255).astype(np.uint8)
         arrays["labels"] = test.labels.numpy()
-        np.savez_compressed(folder / "few_shot_masks.npz", allow_pickle=False, **arrays)
+        with replace_file(folder / "few_shot_masks.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
         logger.info(f"Few-shot result and test masks are in {folder}")
 
 
+def _difference(
+    first: Sequence[NDArray[np.float64]], second: Sequence[NDArray[np.float64]], patients: Sequence[str]
+) -> dict[str, Any]:
+    """Difference of two arms on the same draws and patients, with its interval over both."""
+    difference = np.stack(first) - np.stack(second)  # (draws, images)
+    bootstrap = PatientBootstrap(patients, resamples=_RESAMPLES)
+    metric = bootstrap.draw_mean(difference)
+    per_draw = [bootstrap.mean(row).value for row in difference]
+    return {
+        "mean": metric.value,
+        "interval": None if metric.low is None else [metric.low, metric.high],
+        "confidence": bootstrap.confidence,
+        "per_draw": per_draw,
+        "draws_better": float(np.mean([value is not None and value > 0 for value in per_draw])),
+    }
+
+
 class _OverlappingLoss(nn.Module):
-    """Soft Dice plus binary cross-entropy, one sigmoid per structure; the counterpart of DiceCELoss."""
+    """Soft Dice plus binary cross-entropy with one sigmoid per structure."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -428,7 +463,7 @@ class _OverlappingLoss(nn.Module):
 
 
 def _from_scratch(encoder: Backbone) -> Backbone:
-    """The architecture with weights drawn from torch's generator; a wrapped network has no record to be built from."""
+    """Create the architecture with random weights; a wrapped network has no configuration to build it from."""
     if encoder.config:
         return type(encoder)(**encoder.config)
     return random_backbone(encoder, int(torch.randint(2**31, ()))).requires_grad_(True)
@@ -439,7 +474,7 @@ def _json(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _endless_order(count: int, batch_size: int, steps: int, generator: torch.Generator) -> list[list[int]]:
-    """Indices of each step: every image equally often, in new order each time round."""
+    """Indices of each step: every image equally often, in a new order in each round."""
     rounds = -(-batch_size * steps // count)
     order = torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)]).tolist()
     return [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)]

@@ -1,9 +1,10 @@
-"""Segmentation from 1, 3, 6, 12 labels, with the encoder frozen and fine-tuned, as one result with intervals."""
+"""Few-shot segmentation protocol over numbers of labels."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,70 +13,69 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import check_splits, take_shots
-from monai_anat.evaluation.bootstrap import PatientBootstrap, undefined_metric
+from monai_anat.evaluation.bootstrap import PatientBootstrap, nan_mean
 from monai_anat.evaluation.cases import load_cases
-from monai_anat.evaluation.frozen import FrozenEncoder, random_backbone
-from monai_anat.evaluation.frozen_protocol import (
-    Items,
-    Metrics,
-    image_fingerprint,
-    json_settings,
-    patient_notes,
-    patients_of,
-    three_cases,
-)
-from monai_anat.evaluation.paired import nan_mean
+from monai_anat.evaluation.compare import compare_metrics
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder, random_backbone
+from monai_anat.evaluation.metric import Better, Metric, Metrics
+from monai_anat.evaluation.patients import Items, image_fingerprint, patient_notes, patients_of
+from monai_anat.evaluation.pictures import ReportFigure, case_captions, files_exist
 from monai_anat.evaluation.probes.few_shot import FewShotSegmentation
-from monai_anat.evaluation.results import compare_metrics
+from monai_anat.evaluation.protocol import TEST, Protocol, check_arguments, json_settings, three_cases
+from monai_anat.evaluation.results import Case, Result
 from monai_anat.keys import IMAGE, LABEL
 from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.visualize.segmentations import draw_segmentations
 
 __all__ = ["FewShotCurve"]
 
 MODES = ("fine-tuned", "frozen")
-KINDS: dict[str, tuple[str, str]] = {
+KINDS: dict[str, tuple[Better, str]] = {
     "dice": ("higher", "Dice"),
     "hd95": ("lower", "image sides"),
     "hd95_mm": ("lower", "mm"),
 }
-#: numbers of labels that are measured where nothing else is asked, as far as there are so many (Adam, arXiv:2309.15358)
+#: default numbers of labels, as far as there are enough images (Adam, arXiv:2309.15358)
 SHOTS = (1, 3, 6, 12, 24)
-#: draws of the labeled images that an interval needs at least
-LEAST_DRAWS = 3
+#: fewest draws of labeled images for an interval
+MIN_DRAWS = 3
 
 
 @dataclass(kw_only=True)
-class FewShotCurve:
+class FewShotCurve(Protocol):
     """:class:`FewShotSegmentation` over numbers of labels, with the encoder fine-tuned and frozen.
 
-    Dice and HD95 (in sides of the square that the network sees; in mm, too, where images say their spacing) of every
-    structure and their means over structures, averaged over draws and test patients; intervals cover both, and need
-    at least three draws. The baseline is the same architecture from scratch (frozen: random weights). Structures that
-    overlap are read from bit masks by ``few_shot={"overlapping": True, "label_key": "label_multi", "class_names":
-    [...]}``. With fewer than ``least_patients`` test patients the result is a case series: every image is listed, and
-    no interval is given.
+    Reports Dice and HD95 of every structure and their means over structures, averaged over draws and test patients.
+    HD95 is in sides of the network's square input, and also in mm if the spacing is known. Intervals cover draws and
+    patients, and need at least three draws. The baseline is the same architecture from scratch (frozen: random
+    weights). Overlapping structures are read from bit masks with ``few_shot={"overlapping": True, "label_key":
+    "label_multi", "class_names": [...]}``. With fewer than ``least_patients`` test patients the result is a case
+    series: every image is listed, and there are no intervals.
 
     Args:
-        shots: labeled images per draw; numbers beyond the training images are an error. By default those of 1, 3, 6,
-            12 and 24 that there are.
-        fractions: shares of the labeled training images, measured besides ``shots``.
+        shots: numbers of labeled images per draw. By default those of 1, 3, 6, 12 and 24 for which there are enough
+            training images.
+        fractions: fractions of the labeled training images, measured in addition to ``shots``.
         modes: "fine-tuned", "frozen" or both.
         few_shot: further arguments of :class:`FewShotSegmentation`.
-        least_patients: of the test list, for intervals.
-        scratch: compare with the architecture from scratch.
-        seed: of the resampling.
-        resamples: of the bootstrap.
-        confidence: of the intervals.
-        output_dir: gets the results and masks of every number of labels and mode, where given.
+        least_patients: smallest number of test patients for intervals.
+        scratch: whether to compare with the architecture from scratch.
+        seed: random seed of the resampling.
+        resamples: number of bootstrap resamples.
+        confidence: coverage of the intervals.
+        output_dir: folder for the results and masks of every number of labels and mode; None writes none.
 
     >>> FewShotCurve(shots=(1, 3), modes=("frozen",)).name
     'few-shot'
     """
 
     name: ClassVar[str] = "few-shot"
+    sections: ClassVar[tuple[str, ...]] = ("training", "validation", TEST)
+    in_all: ClassVar[bool] = False
 
     shots: Sequence[int] | None = None
     fractions: Sequence[float] = ()
@@ -104,28 +104,40 @@ class FewShotCurve:
         if unknown := sorted(set(self.few_shot) - set(known)):
             raise ValueError(f"few_shot must hold arguments of FewShotSegmentation, {known}, got {unknown}")
 
-    def run(self, encoder: Backbone | FrozenEncoder, training: Items, validation: Items, test: Items) -> dict[str, Any]:
+    @classmethod
+    def parameters(cls) -> Mapping[str, inspect.Parameter]:
+        """Return its own arguments and those of :class:`FewShotSegmentation`."""
+        return {**inspect.signature(FewShotSegmentation).parameters, **inspect.signature(cls).parameters}
+
+    @classmethod
+    def create(cls, options: Mapping[str, Any], data: str | os.PathLike[str], folder: Path) -> FewShotCurve:
+        """Create the protocol from its own arguments and those of :class:`FewShotSegmentation` in one mapping."""
+        given = {"output_dir": folder / "few_shot", **options}
+        check_arguments(cls.name, cls.parameters(), given)
+        known = inspect.signature(cls).parameters
+        own = {key: value for key, value in given.items() if key in known}
+        further = {key: value for key, value in given.items() if key not in known}
+        return cls(**{**own, "few_shot": {**own.get("few_shot", {}), **further}})
+
+    def run(self, encoder: Backbone | FrozenEncoder, training: Items, validation: Items, test: Items) -> Result:
         """Fine-tune and score.
 
         Args:
-            encoder: the pre-trained encoder; with a frozen one its size and normalization are taken over.
+            encoder: the pre-trained encoder. A :class:`FrozenEncoder` also gives image size and normalization.
             training: items ``{"image", "label", "patient"}`` to draw from.
-            validation: items that choose the learning rate.
-            test: items that are reported.
-
-        Returns:
-            The result in the form that :mod:`monai_anat.evaluation` describes.
+            validation: items for the choice of the learning rate.
+            test: items to report.
 
         Raises:
-            ValueError: fewer training images than the largest number of shots.
-            DatalistError: a patient in two of the lists, or an empty list.
+            ValueError: if there are fewer training images than the largest number of shots.
+            DatalistError: if a list is empty, or a patient is in two of them.
         """
         frozen, given = FrozenEncoder.of(encoder), (training, validation, test)
         training, validation, test, numbers = self.check(frozen, *given)
         left_out = sum(map(len, given)) - len(training) - len(validation) - len(test)
         arms = {"pre-trained": lambda: copy.deepcopy(frozen.backbone).requires_grad_(True)}
         if self.scratch:
-            # called under the seed of the draw
+            # called with the random state of the draw
             arms["scratch"] = lambda: random_backbone(frozen.backbone, int(torch.randint(2**31, ()))).requires_grad_(
                 True
             )
@@ -135,7 +147,7 @@ class FewShotCurve:
         overlapping = bool(self.few_shot.get("overlapping", False))  # bits are no class numbers to draw
         metrics: dict[str, Metrics] = {arm: {} for arm in arms}
         rates: dict[str, Any] = {}
-        cases: dict[str, Any] = {}
+        cases: dict[str, Case] = {}
         series: dict[str, Any] = {}
         for name, shots in numbers.items():
             for mode in self.modes:
@@ -154,34 +166,49 @@ class FewShotCurve:
         notes = [f"A case series: {len(bootstrap.names)} test patients are too few for intervals."] if few else []
         notes += [f"{left_out} images without {self._label_key!r} are left out."] if left_out else []
         notes += patient_notes(test)
-        return {
-            "protocol": self.name,
-            "settings": {**json_settings(self), "output_dir": None, "encoder": frozen.settings},
-            "n_images": len(test),
-            "n_patients": len(bootstrap.names),
-            "patients": bootstrap.fingerprint,
-            "images": image_fingerprint(test),
-            "metrics": own_metrics,
-            "baselines": metrics,
-            "comparisons": {} if few else {arm: compare_metrics(own_metrics, other) for arm, other in metrics.items()},
-            "cases": cases,
-            "case_series": {"images": [str(item[IMAGE]) for item in test], "scores": series},
-            "learning_rates": rates,
-            "structure_names": list(self.few_shot.get("class_names", FewShotSegmentation().class_names)),
-            "n_labels": numbers,
-            "n_draws": len(self._protocol(frozen, 1, self.modes[0]).seeds),
-            "curves": self._curves(numbers, own_metrics),
-            "notes": notes,
-        }
+        return Result(
+            self.name,
+            settings={**json_settings(self), "output_dir": None, "encoder": frozen.settings},
+            n_images=len(test),
+            n_patients=len(bootstrap.names),
+            patients=bootstrap.fingerprint,
+            images=image_fingerprint(test),
+            metrics=own_metrics,
+            baselines=metrics,
+            comparisons={} if few else {arm: compare_metrics(own_metrics, other) for arm, other in metrics.items()},
+            cases=cases,
+            notes=notes,
+            extra={
+                "case_series": {"images": [str(item[IMAGE]) for item in test], "scores": series},
+                "learning_rates": rates,
+                "structure_names": list(self.few_shot.get("class_names", FewShotSegmentation().class_names)),
+                "n_labels": numbers,
+                "n_draws": len(self._protocol(frozen, 1, self.modes[0]).seeds),
+                "curves": self._curves(numbers, own_metrics),
+            },
+        )
+
+    @classmethod
+    def draw_cases(cls, result: Result, lead: str) -> list[ReportFigure]:
+        """Draw the masks of the last setting's first draw."""
+        drawn = {place: case for place, case in result.cases.items() if files_exist(case, "masks")}
+        if not drawn:
+            return []
+        captions = [case_captions(result)[place] for place in drawn]
+        cases = list(drawn.values())
+        figure = _draw(cases, captions, result.extra["structure_names"])
+        setting = f" of {cases[0]['setting']}" if "setting" in cases[0] else ""
+        return [ReportFigure(figure, f"{lead}best, median and worst case{setting}; dashed: the reader's outline")]
 
     def check(
         self, encoder: FrozenEncoder, training: Items, validation: Items, test: Items
     ) -> tuple[Items, Items, Items, dict[str, int]]:
-        """The images with masks of each list, and the numbers of labels; every mask that will be used is looked at.
+        """Return the images with masks of each list and the numbers of labels, after reading every mask in use.
 
         Raises:
-            ValueError: fewer training images than the largest number of shots.
-            DatalistError: an empty list, a patient in two of them, or masks that show no structure or an unknown class.
+            ValueError: if there are fewer training images than the largest number of shots.
+            DatalistError: if a list is empty, a patient is in two of them, or masks show no structure or an unknown
+                class.
         """
         key = self._label_key
         splits: dict[str, Items] = {
@@ -198,8 +225,8 @@ class FewShotCurve:
             f"{100 * part:g}% of labels": max(1, round(part * len(splits["training"]))) for part in self.fractions
         }
         for number in numbers.values():
-            take_shots(splits["training"], number, 0)  # says at once what cannot be drawn
-        # smaller draws are parts of larger ones
+            take_shots(splits["training"], number, 0)  # raises if there are too few
+        # smaller draws are contained in larger ones
         largest = self._protocol(encoder, max(numbers.values()), self.modes[0])
         drawn = [item for seed in largest.seeds for item in take_shots(splits["training"], largest.shots, seed)]
         used = {**splits, "training": list({str(item[IMAGE]): item for item in drawn}.values())}
@@ -227,11 +254,11 @@ class FewShotCurve:
     def _metrics(
         self, bootstrap: PatientBootstrap, draws: Sequence[Mapping[str, Any]], label: str, image_size: int
     ) -> Metrics:
-        """Dice and HD95 of every structure, and their means."""
+        """Compute Dice and HD95 of every structure, and their means."""
         metrics: Metrics = {}
         why = "a case series has no interval" if len(bootstrap.names) < self.least_patients else ""
-        if len(draws) < LEAST_DRAWS:
-            why = why or f"an interval needs at least {LEAST_DRAWS} draws of training images, got {len(draws)}"
+        if len(draws) < MIN_DRAWS:
+            why = why or f"an interval needs at least {MIN_DRAWS} draws of training images, got {len(draws)}"
         for kind, (better, unit) in KINDS.items():
             table = {
                 name: np.array([draw["by_structure"][name][kind] for draw in draws], dtype=np.float64)
@@ -240,20 +267,19 @@ class FewShotCurve:
             }  # (S, N) each
             mean = nan_mean(np.stack(list(table.values())), axis=0)
             if kind == "hd95_mm" and np.isnan(mean).all():
-                continue  # no image says its spacing
+                continue  # no image has a known spacing
             for name, values in {"": mean, **table}.items():
                 key = "/".join(part for part in (kind, name, label) if part)
                 if np.isnan(values).all():
                     gone = f"no test mask shows {name or 'any structure'}"
-                    metrics[key] = undefined_metric(gone, better=better, unit=unit)
+                    metrics[key] = Metric.undefined(gone, better=better, unit=unit)
                     continue
-                metrics[key] = bootstrap.draw_mean(values, better=better, unit=unit)
-                if why:
-                    metrics[key] |= {"low": None, "high": None, "why": why}
+                metric = bootstrap.draw_mean(values, better=better, unit=unit)
+                metrics[key] = metric.without_interval(why) if why else metric
         return metrics
 
     def _curves(self, numbers: Mapping[str, int], metrics: Metrics) -> list[dict[str, Any]]:
-        """Every mean over structures against the number of labels, as far as there is more than one."""
+        """Describe the curves of mean scores over the number of labels; none for a single number."""
         if len(set(numbers.values())) < 2:
             return []
         return [
@@ -268,8 +294,8 @@ class FewShotCurve:
             if any(metric.startswith(f"{kind}/") for metric in metrics)
         ]
 
-    def _cases(self, draw: Mapping[str, Any], test: Items, masks: Path | None, label: str) -> dict[str, Any]:
-        """Best, median and worst image of the last setting's first draw, and where its masks are."""
+    def _cases(self, draw: Mapping[str, Any], test: Items, masks: Path | None, label: str) -> dict[str, Case]:
+        """Choose best, median and worst image of the last setting's first draw, with the file of its masks."""
 
         def describe(index: int) -> dict[str, Any]:
             place = {} if masks is None else {"masks": str(masks), "arm": f"pre-trained/{draw['seed']}"}
@@ -277,3 +303,10 @@ class FewShotCurve:
             return {"image": str(test[index][IMAGE]), "index": index, "setting": setting, **place}
 
         return three_cases(draw["dice_by_image"], "higher", describe)
+
+
+def _draw(cases: Sequence[Case], captions: Sequence[str], names: Sequence[str]) -> Figure:
+    with np.load(cases[0]["masks"], allow_pickle=False) as file:
+        images, masks, labels = (file[name] for name in ("images", cases[0]["arm"], "labels"))
+    chosen = [case["index"] for case in cases]
+    return draw_segmentations(images[chosen], masks[chosen], labels[chosen], names, captions)

@@ -1,4 +1,4 @@
-"""Do embeddings move in straight lines as a window moves over the body?"""
+"""Interpolation probe: linear prediction of embeddings along a line of windows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from monai_anat.data.reading.radiograph import read_radiograph
 from monai_anat.evaluation.bootstrap import PatientBootstrap
-from monai_anat.evaluation.frozen import FrozenEncoder, centered, cosines, unit
-from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, three_cases
-from monai_anat.evaluation.probes.composition import other_patient
+from monai_anat.evaluation.features import centered, cosines, unit
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
+from monai_anat.evaluation.metric import Better
+from monai_anat.evaluation.patients import Items, other_patient
+from monai_anat.evaluation.protocol import Measured, three_cases
 from monai_anat.evaluation.windows import window_at
 from monai_anat.keys import IMAGE
 
@@ -20,36 +23,36 @@ __all__ = ["InterpolationProbe"]
 
 Floats = NDArray[np.float64]
 
-#: places on the line from A (0) to B (1) whose windows are embedded
+#: positions of the embedded windows on the line from A (0) to B (1)
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
 
 
 @dataclass(kw_only=True)
 class InterpolationProbe(FrozenProtocol):
-    r"""Predict the embedding of a window from those of two others on a line through the image (Adam-v2).
+    r"""Linear prediction of the embedding of a window from those of two others on a line (Adam-v2, arXiv:2404.15672).
 
-    Between A and B, at the share t of the way: :math:`(1 - t) E_A + t E_B`; beyond B, by the share t of the distance:
-    :math:`E_B + t (E_B - E_A)`. The predicted embedding is compared with that of the window which is really there.
-    Beside it stand the nearer end point (no line at all) and the window of another patient at the same place.
+    Between windows A and B, at the fraction t of the way: :math:`(1 - t) E_A + t E_B`. Beyond B, by the fraction t of
+    the distance: :math:`E_B + t (E_B - E_A)`. The prediction is compared with the embedding of the actual window.
+    ``gain`` compares with the nearer end point, ``control`` with the window of another patient at the same place.
 
-    Differs from the poster: it prints :math:`t E_A + (1 - t) E_B`, which gives :math:`E_B` at A.
+    Differs from the poster: it prints :math:`t E_A + (1 - t) E_B`, which is :math:`E_B` at A.
 
     Args:
-        window: side of the windows as a share of the image's shorter side.
-        line: where A and B lie, as shares of the way through the image, once from side to side, once from top to
-            bottom; for extrapolation B lies half way between.
-        inside: shares t of the way from A to B.
-        outside: shares t beyond B.
+        window: side of the windows as a fraction of the shorter side of the image.
+        line: positions of A and B as fractions of the image, once from side to side and once from top to bottom. For
+            extrapolation, B is half way between them.
+        inside: fractions t of the way from A to B.
+        outside: fractions t beyond B.
 
     Raises:
-        ValueError: windows that would cross the border and be shifted off the line, or shares outside (0, 1].
+        ValueError: if windows would cross the border and be shifted off the line, or fractions are outside (0, 1].
 
     >>> InterpolationProbe(inside=(0.5,)).name
     'interpolation'
     """
 
     name: ClassVar[str] = "interpolation"
-    kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
+    kinds: ClassVar[dict[str, tuple[Better, str]]] = {
         "interpolation_cosine": ("higher", "cosine"),
         "interpolation_gain": ("higher", "cosine above the nearer end point"),
         "interpolation_error": ("lower", "distances from A to B"),
@@ -80,7 +83,7 @@ class InterpolationProbe(FrozenProtocol):
             )
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
-        """Predicted against actual embeddings."""
+        """Compare predicted and actual embeddings."""
         boxes, shares = self._boxes(items)
         features = encoder.window_embeddings(items, boxes).astype(np.float64)
         centered(features, axis=(0, 1))
@@ -119,7 +122,7 @@ class InterpolationProbe(FrozenProtocol):
         return Measured(self.means(bootstrap, values), three_cases(scores, "lower", describe))
 
     def _boxes(self, items: Items) -> tuple[NDArray[np.int64], list[float]]:
-        """Windows at all shares of the way on both lines, (N, 2 * T, 4), and those shares."""
+        """Place windows at all positions on both lines, (N, 2 * T, 4); returns them and the positions."""
         shares = sorted({*GRID, *self.inside, *(round(0.5 + t / 2, 6) for t in self.outside)})
         boxes = []
         for item in items:

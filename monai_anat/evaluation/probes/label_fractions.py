@@ -1,19 +1,22 @@
-"""How many labels does a linear classifier on frozen embeddings need?"""
+"""Linear probe with fractions of the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_anat.data.lists.splits import take_fraction
 from monai_anat.evaluation.bootstrap import PatientBootstrap
+from monai_anat.evaluation.class_protocol import Split
 from monai_anat.evaluation.class_task import ClassTask, one_sided, rarer_patients
-from monai_anat.evaluation.frozen_protocol import Items, Measured, Metrics
-from monai_anat.evaluation.probes.classification import LinearProbe, Split
+from monai_anat.evaluation.metric import Metric, Metrics
+from monai_anat.evaluation.patients import Items
+from monai_anat.evaluation.probes.linear import LinearProbe
+from monai_anat.evaluation.protocol import Measured
 from monai_anat.keys import IMAGE
 from monai_anat.metrics.classification import area_under_roc
 
@@ -24,14 +27,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(kw_only=True)
 class LabelFractionProbe(LinearProbe):
-    """:class:`LinearProbe` on shares of the training patients; validation and test never shrink.
+    """:class:`LinearProbe` on fractions of the training patients. Validation and test stay complete.
 
-    A share takes whole patients, and smaller shares of a draw are parts of its larger ones. The macro AUROC at a share
-    is the mean over draws; its interval covers draws and test patients.
+    A fraction takes whole patients, and the smaller fractions of a draw are contained in its larger ones. The macro
+    AUROC at a fraction is the mean over draws; its interval covers draws and test patients.
 
     Args:
-        fractions: shares of the training images.
-        draws: one draw of patients per seed.
+        fractions: fractions of the training images.
+        draws: random seeds, one draw of patients each.
 
     >>> LabelFractionProbe(fractions=(0.1, 1.0)).name
     'label-fractions'
@@ -51,7 +54,7 @@ class LabelFractionProbe(LinearProbe):
         task: ClassTask,
         bootstrap: PatientBootstrap,
     ) -> Measured:
-        """Macro AUROC at every share."""
+        """Compute the macro AUROC at every fraction."""
         reasons = [
             one_sided(test.labels[:, index], name) or one_sided(training.labels[:, index], name, "training")
             for index, name in enumerate(task.names)
@@ -79,8 +82,8 @@ class LabelFractionProbe(LinearProbe):
         return Measured(metrics, extra={"n_labels": counts, "curves": [curve]}, notes=notes)
 
 
-def _over_draws(scores: Floats, labels: Floats, defined: list[int], bootstrap: PatientBootstrap) -> dict[str, Any]:
-    """Macro AUROC of (S, N, C) scores, mean over draws."""
+def _over_draws(scores: Floats, labels: Floats, defined: list[int], bootstrap: PatientBootstrap) -> Metric:
+    """Macro AUROC of scores (S, N, C), mean over draws."""
 
     def statistic(weights: Floats, draws: Floats) -> Floats:
         rows = weights[:, bootstrap.patient_of]

@@ -1,9 +1,9 @@
-"""Does the embedding of a window say which part of the anatomy it shows?"""
+"""Localizability probe: separability of landmarks by window embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,10 +17,17 @@ from sklearn.preprocessing import StandardScaler
 
 from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap
-from monai_anat.evaluation.frozen import FrozenEncoder, centered
-from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, Metrics
+from monai_anat.evaluation.features import centered
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
 from monai_anat.evaluation.landmark_lists import LandmarkSet, has_landmarks, load_landmarks
+from monai_anat.evaluation.metric import Better, Metrics
+from monai_anat.evaluation.patients import Items
+from monai_anat.evaluation.pictures import ReportFigure
+from monai_anat.evaluation.protocol import Measured
+from monai_anat.evaluation.results import Result
 from monai_anat.evaluation.windows import window_at
+from monai_anat.visualize.embedding_map import draw_embedding_map
 
 __all__ = ["LocalizabilityProbe"]
 
@@ -30,25 +37,25 @@ Indices = NDArray[np.int64]
 
 @dataclass(kw_only=True)
 class LocalizabilityProbe(FrozenProtocol):
-    """Separability of landmarks by the embeddings of windows around them (PEAC, Adam arXiv:2309.15358).
+    """Separability of landmarks by the embeddings of windows around them (PEAC; Adam, arXiv:2309.15358).
 
-    The windows are cut from the stored image, shifted inside where they would cross its border, and resized to the
-    network's input. Scores are by cosine of centered embeddings; neighbors are searched among the windows of other
-    patients only, so that no patient is recognized. The position in the image alone, by Euclidean distance, is the
-    baseline to beat.
+    Windows are cropped from the stored image, shifted inside if they would cross its border, and resized to the
+    network's input. Scores use the cosine of centered embeddings. Neighbors are searched among the windows of other
+    patients only, so that recognizing a patient does not help. The baseline is the position in the image, by Euclidean
+    distance.
 
     Args:
-        window: side of the windows as a share of the image's shorter side (PEAC: 448 of 1024 pixels).
+        window: side of the windows as a fraction of the shorter side of the image (PEAC: 448 of 1024 pixels).
         neighbors: k of the nearest-neighbor classifier.
-        folds: by patient, of the linear classifier.
-        picture_points: windows in the t-SNE picture; 0 leaves it out.
+        folds: cross-validation folds, by patient, of the linear classifier.
+        picture_points: windows in the t-SNE plot; 0 omits it.
 
     >>> LocalizabilityProbe(neighbors=3).name
     'localizability'
     """
 
     name: ClassVar[str] = "localizability"
-    kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
+    kinds: ClassVar[dict[str, tuple[Better, str]]] = {
         "silhouette": ("higher", ""),
         "knn_accuracy": ("higher", "share"),
         "recall_at_1": ("higher", "share"),
@@ -65,11 +72,11 @@ class LocalizabilityProbe(FrozenProtocol):
     picture_points: int = 500
 
     def usable(self, item: Mapping[str, Any]) -> bool:
-        """Items with landmarks, or a mask to take them from."""
+        """Require landmarks, or a mask to derive them from."""
         return has_landmarks(item)
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
-        """Scores of the windows' embeddings, and their t-SNE picture."""
+        """Score the embeddings of the windows, and plot them by t-SNE."""
         landmarks = load_landmarks(items)
         images, labels = np.nonzero(np.isfinite(landmarks.points).all(axis=2))
         patients = len(np.unique(bootstrap.patient_of[images]))
@@ -87,15 +94,24 @@ class LocalizabilityProbe(FrozenProtocol):
         return Measured(metrics, extra=extra, notes=list(landmarks.notes))
 
     def baselines(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> dict[str, Metrics]:
-        """The landmark's relative position in the image in place of an embedding."""
+        """Use the relative position of the landmark instead of an embedding."""
         landmarks = load_landmarks(items)
         images, labels = np.nonzero(np.isfinite(landmarks.points).all(axis=2))
         places = (landmarks.points / landmarks.shapes[:, None])[images, labels]
         distance = np.linalg.norm(places[:, None] - places[None], axis=2)
         return {"position": self._score(bootstrap, landmarks, distance, places, images, labels)}
 
+    @classmethod
+    def draw_figures(cls, result: Result) -> list[ReportFigure]:
+        """Draw the t-SNE plot."""
+        picture = result.extra.get("picture")
+        if picture is None:
+            return []
+        figure = draw_embedding_map(picture["points"], picture["landmark"], result.extra["landmark_names"])
+        return [ReportFigure(figure, "Windows around landmarks, by t-SNE of their embeddings")]
+
     def _boxes(self, landmarks: LandmarkSet) -> Indices:
-        """A window around each landmark, (N, K, 4); around the image's center for absent ones."""
+        """Place a window around each landmark, (N, K, 4), or around the image center if it is absent."""
         boxes = []
         for points, shape in zip(landmarks.points, landmarks.shapes, strict=True):
             size = (int(shape[0]), int(shape[1]))
@@ -118,7 +134,7 @@ class LocalizabilityProbe(FrozenProtocol):
         same = labels[:, None] == labels[None]
         apart = np.where(others, np.maximum(distance, 0), np.inf)
         order = np.argsort(apart, axis=1, kind="stable")
-        nearest = order[:, : self.neighbors]  # with few patients, fewer than so many windows are of others
+        nearest = order[:, : self.neighbors]  # with few patients, some of them are not of others
         known = np.take_along_axis(others, nearest, axis=1)
         voted = _vote(np.where(known, labels[nearest], -1), len(landmarks.names))
         wrong = voted != labels
@@ -134,8 +150,9 @@ class LocalizabilityProbe(FrozenProtocol):
             "left_right_confusion": np.where(wrong & paired, landmarks.mirror[labels] == voted, np.nan),
         }
         metrics = self.means(bootstrap, values, images)
-        if metrics["left_right_confusion"]["value"] is None:
-            metrics["left_right_confusion"]["why"] = "no window was taken for another landmark, so there is no error"
+        if metrics["left_right_confusion"].value is None:
+            why = "no window was taken for another landmark, so there is no error"
+            metrics["left_right_confusion"] = replace(metrics["left_right_confusion"], why=why)
         return metrics
 
     def _linear(self, features: Floats, labels: Indices, patients: Indices) -> Floats:
@@ -148,7 +165,7 @@ class LocalizabilityProbe(FrozenProtocol):
         return right
 
     def _picture(self, rows: Floats, labels: Indices) -> dict[str, Any]:
-        """Two dimensions for the eye, by t-SNE with PEAC's perplexity of 50 where there are windows enough."""
+        """Project to two dimensions by t-SNE, with PEAC's perplexity of 50 if there are enough windows."""
         chosen = np.sort(np.random.default_rng(self.seed).permutation(len(rows))[: self.picture_points])
         perplexity = min(50.0, max(2.0, (len(chosen) - 1) / 4))
         plane = TSNE(perplexity=perplexity, init="pca", random_state=self.seed).fit_transform(rows[chosen])
@@ -156,7 +173,7 @@ class LocalizabilityProbe(FrozenProtocol):
 
 
 def _vote(labels: Indices, classes: int) -> Indices:
-    """The label that most neighbors have; the nearest one's among equals."""
+    """Majority vote of the neighbors; the nearest one decides ties."""
     counts = (labels[:, :, None] == np.arange(classes)).sum(axis=1) * labels.shape[1]
     earlier = (labels[:, :, None] == np.arange(classes)).argmax(axis=1)
     result: Indices = np.where(counts > 0, counts - earlier, -1).argmax(axis=1)
@@ -164,9 +181,9 @@ def _vote(labels: Indices, classes: int) -> Indices:
 
 
 def _average_precision(relevant: NDArray[np.bool_], allowed: NDArray[np.bool_], order: Indices) -> Floats:
-    """Average precision of each query over the windows that it may find; NaN where none of them is right."""
+    """Average precision of each query over the allowed windows; NaN if none of them is relevant."""
     hits = np.take_along_axis(relevant, order, axis=1)
-    inside = np.take_along_axis(allowed, order, axis=1)  # those that may be found come first
+    inside = np.take_along_axis(allowed, order, axis=1)  # allowed ones come first
     precision = np.cumsum(hits, axis=1) / np.maximum(np.cumsum(inside, axis=1), 1)
     count = hits.sum(axis=1)
     return np.where(count > 0, (precision * hits).sum(axis=1) / np.maximum(count, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Do embeddings stay when the picture changes and the anatomy does not?"""
+"""Robustness probe: embeddings under geometric and intensity changes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from monai_anat.evaluation.bootstrap import PatientBootstrap
-from monai_anat.evaluation.frozen import FrozenEncoder, centered, unit
-from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, Metrics, three_cases
-from monai_anat.evaluation.probes.composition import other_patient
+from monai_anat.evaluation.features import centered, unit
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
+from monai_anat.evaluation.metric import Better, Metrics
+from monai_anat.evaluation.patients import Items, other_patient
+from monai_anat.evaluation.protocol import Measured, three_cases
 from monai_anat.keys import IMAGE
 
 __all__ = ["RobustnessProbe", "change_intensity", "move_images"]
@@ -26,7 +29,7 @@ Floats = NDArray[np.float64]
 
 
 class Motion(NamedTuple):
-    """Of an image's content: the arguments of :func:`move_images`."""
+    """Arguments of :func:`move_images`."""
 
     degrees: float = 0.0
     shift: float = 0.0
@@ -35,20 +38,20 @@ class Motion(NamedTuple):
 
 @dataclass(kw_only=True)
 class RobustnessProbe(FrozenProtocol):
-    """Embeddings and dense features before and after a shift, a rotation, another scale or intensity, and noise.
+    """Embeddings and dense features before and after a shift, rotation, scaling, intensity change, or noise.
 
-    For every change: the centered cosine of an image's two embeddings, the same for two different patients (control),
-    and the share of images whose changed version is nearest to themselves among all (``identification``). Dense
-    features: each cell of the changed image searches its place in the original one; ``dense_hit`` is the share found
-    within ``radius``, ``dense_error`` the distance in image sides. The same position is the baseline for the dense
-    scores: perfect without motion, wrong by it otherwise.
+    For every change: the centered cosine of the two embeddings of an image, the same for two different patients
+    (``control``), and the fraction of images whose changed version is most similar to themselves among all
+    (``identification``). For dense features, each cell of the changed image searches its place in the original one:
+    ``dense_hit`` is the fraction found within ``radius``, ``dense_error`` the distance in image sides. The baseline of
+    the dense scores is the same position, which is perfect without motion and wrong by the motion otherwise.
 
     Args:
-        shifts: as shares of the image side, down and to the right.
-        degrees: rotations.
-        scales: factors by which the anatomy is enlarged about the image's center.
-        gammas: exponents of the intensity, in log2.
-        radius: distance in image sides up to which a cell is found; the same for every encoder, however fine its map.
+        radius: distance in image sides up to which a cell counts as found; independent of the resolution of the map.
+        shifts: shifts down and to the right, as fractions of the image side.
+        degrees: rotations in degrees.
+        scales: factors of enlargement about the image center.
+        gammas: exponents of the intensity, as log2.
         noises: standard deviations of Gaussian noise, for intensities in [0, 1].
 
     >>> RobustnessProbe(degrees=(5.0,)).name
@@ -57,7 +60,7 @@ class RobustnessProbe(FrozenProtocol):
 
     least_grid: ClassVar[int] = 4
     name: ClassVar[str] = "robustness"
-    kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
+    kinds: ClassVar[dict[str, tuple[Better, str]]] = {
         "cosine": ("higher", "cosine"),
         "control": (None, "cosine"),
         "identification": ("higher", "share"),
@@ -73,7 +76,7 @@ class RobustnessProbe(FrozenProtocol):
     noises: tuple[float, ...] = (0.05, 0.1)
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
-        """Scores by change."""
+        """Compute the scores for each change."""
         changes = self._changes()
         encoder.prepare(items, {"": None} | {name: change for name, (change, _) in changes.items()})
         mean = encoder.mean_feature(items)
@@ -99,7 +102,7 @@ class RobustnessProbe(FrozenProtocol):
         return Measured(self.means(bootstrap, values), three_cases(values["dense_hit"], "higher", describe))
 
     def baselines(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> dict[str, Metrics]:
-        """The same position in the original image."""
+        """Take the same position in the original image."""
         values: dict[str, Floats] = {}
         for name, (_, motion) in self._changes().items():
             here, origin, inside = _origins(encoder, motion)
@@ -109,7 +112,7 @@ class RobustnessProbe(FrozenProtocol):
         return {"same position": self.means(bootstrap, _with_means(values))}
 
     def _changes(self) -> dict[str, tuple[Callable[[Tensor], Tensor], Motion]]:
-        """Name -> what is done to a batch, and its motion; names carry what the result depends on."""
+        """Map names to changes of a batch and their motions. Names contain all parameters, as keys of the cache."""
         motions = {f"shift {shift:g}": Motion(shift=shift) for shift in self.shifts}
         motions |= {f"rotation {angle:g}": Motion(degrees=angle) for angle in self.degrees}
         motions |= {f"scale {scale:g}": Motion(scale=scale) for scale in self.scales}
@@ -131,7 +134,7 @@ class RobustnessProbe(FrozenProtocol):
         motion: Motion,
         mean: Floats,
     ) -> tuple[Floats, Floats]:
-        """Share of cells found within the radius, and mean error, of each image, (N,) each."""
+        """Compute the fraction of cells found within the radius and the mean error of each image, (N,) each."""
         here, origin, inside = _origins(encoder, motion)
         hits, errors = [], []
         for start in range(0, len(items), encoder.batch_size):
@@ -149,15 +152,15 @@ class RobustnessProbe(FrozenProtocol):
 
 
 def move_images(images: Tensor, degrees: float = 0.0, shift: float = 0.0, scale: float = 1.0) -> Tensor:
-    """Enlarge images and rotate them counter-clockwise about their center, then move them down and to the right.
+    """Scale images and rotate them counter-clockwise about their center, then shift them down and to the right.
 
-    Borders are repeated.
+    Border pixels are repeated outside the image.
 
     Args:
         images: (B, 1, S, S).
-        degrees: of the rotation.
-        shift: as a share of the side.
-        scale: factor of the enlargement.
+        degrees: angle of rotation.
+        shift: shift as a fraction of the side.
+        scale: factor of enlargement.
 
     >>> image = torch.arange(4.0).reshape(1, 1, 2, 2)
     >>> move_images(image, shift=0.5)[0, 0]
@@ -171,7 +174,7 @@ def move_images(images: Tensor, degrees: float = 0.0, shift: float = 0.0, scale:
 
 
 def change_intensity(images: Tensor, *, gamma: float = 0.0, noise: float = 0.0) -> Tensor:
-    """Raise intensities in [0, 1] to the power of 2 ** gamma and add one fixed field of Gaussian noise.
+    """Raise intensities in [0, 1] to the power of 2 ** gamma and add a fixed field of Gaussian noise.
 
     >>> change_intensity(torch.full((1, 1, 1, 1), 0.25), gamma=-1.0).item()
     0.5
@@ -181,7 +184,7 @@ def change_intensity(images: Tensor, *, gamma: float = 0.0, noise: float = 0.0) 
 
 
 def _with_means(values: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Before the scores by change, the mean of each kind over all changes."""
+    """Prepend the mean of each kind of score over all changes."""
     kinds = dict.fromkeys(name.split("/")[0] for name in values)
     means = {
         kind: np.mean([value for name, value in values.items() if name.startswith(f"{kind}/")], axis=0)
@@ -191,7 +194,7 @@ def _with_means(values: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def _theta(motion: Motion) -> Tensor:
-    """(1, 2, 3): where, from -1 to 1, each place of the moved image comes from."""
+    """Affine map from places in the moved image to the original, in coordinates from -1 to 1, (1, 2, 3)."""
     angle = math.radians(motion.degrees)
     cosine, sine = math.cos(angle), math.sin(angle)
     turn = torch.tensor([[cosine, -sine], [sine, cosine]], dtype=torch.float64) / motion.scale
@@ -200,9 +203,11 @@ def _theta(motion: Motion) -> Tensor:
 
 
 def _origins(encoder: FrozenEncoder, motion: Motion) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Center of each cell, where in the original its content comes from, (h * w, 2), and whether both are in the image.
+    """Compute where the content of each cell comes from.
 
-    Places are shares of the image side.
+    Returns:
+        Cell centers and their origins in the original image, (h * w, 2) each, as fractions of the image side, and
+        whether both are inside the image.
     """
     axes = [
         (np.arange(count) + 0.5) * extent / count / encoder.image_size
@@ -217,6 +222,6 @@ def _origins(encoder: FrozenEncoder, motion: Motion) -> tuple[Floats, Floats, ND
 
 
 def _closeness(found: Floats, origin: Floats, radius: float) -> tuple[Floats, Floats]:
-    """Share within the radius and mean error of found places (M, n, 2) against (n, 2), in image sides."""
+    """Fraction within the radius, and mean error, of found places (M, n, 2) against (n, 2), in image sides."""
     distance = np.linalg.norm(found - origin, axis=2)
     return (distance <= radius + 1e-9).mean(axis=1), distance.mean(axis=1)

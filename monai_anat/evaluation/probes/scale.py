@@ -1,4 +1,4 @@
-"""Does a place keep its embedding when one zooms out of it?"""
+"""Scale consistency probe: embeddings of one place at several zooms."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 
 from monai_anat.data.reading.radiograph import read_radiograph
 from monai_anat.evaluation.bootstrap import PatientBootstrap
-from monai_anat.evaluation.frozen import FrozenEncoder, centered, cosines
-from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, three_cases
+from monai_anat.evaluation.features import centered, cosines
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
+from monai_anat.evaluation.metric import Better
+from monai_anat.evaluation.patients import Items
+from monai_anat.evaluation.protocol import Measured, three_cases
 from monai_anat.evaluation.windows import window_at
 from monai_anat.keys import IMAGE
 
@@ -22,27 +26,26 @@ Floats = NDArray[np.float64]
 
 @dataclass(kw_only=True)
 class ScaleConsistencyProbe(FrozenProtocol):
-    """Cosine of two windows around the same place, of which one shows more of what is around it.
+    """Cosine of two windows with a common center, of which one is larger.
 
-    The windows are squares with one center, each resized to the network's input. The control is the larger window
-    around another place of the same image, one side of the larger window away; ``place_told`` is the share of windows
-    that are nearer to their own place than to the control (chance one half). Embeddings are centered; the raw cosine
-    stands beside them.
+    The windows are squares, each resized to the network's input. The control is the larger window around another place
+    of the same image, one side of the larger window away. ``place_told`` is the fraction of windows that are closer to
+    their own place than to the control (chance 0.5). Embeddings are centered; raw cosines are given as well.
 
     Args:
-        places: per image, drawn by seed, each with its control beside it.
-        window: side of the smaller window as a share of the image's shorter side.
-        ratios: of the larger side to the smaller one.
+        places: random places per image, each with a control beside it.
+        window: side of the smaller window as a fraction of the shorter side of the image.
+        ratios: sides of the larger windows relative to the smaller one.
 
     Raises:
-        ValueError: ratios of 1 and below, or windows of which two do not fit beside each other.
+        ValueError: if a ratio is at most 1, or two of the largest windows do not fit beside each other.
 
     >>> ScaleConsistencyProbe(ratios=(1.5,)).name
     'scale-consistency'
     """
 
     name: ClassVar[str] = "scale-consistency"
-    kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
+    kinds: ClassVar[dict[str, tuple[Better, str]]] = {
         "gap": ("higher", "cosine"),
         "place_told": ("higher", "share"),
         "cosine": ("higher", "cosine"),
@@ -87,7 +90,7 @@ class ScaleConsistencyProbe(FrozenProtocol):
         return Measured(self.means(bootstrap, values), three_cases(scores, "higher", describe))
 
     def _boxes(self, items: Items) -> NDArray[np.int64]:
-        """The smaller window at each place, then for each ratio the larger one and its control, (N, P, 1 + 2 R, 4)."""
+        """Place the smaller window, then for each ratio the larger one and its control, (N, P, 1 + 2 R, 4)."""
         generator = np.random.default_rng(self.seed)
         boxes = []
         for item in items:
@@ -95,7 +98,7 @@ class ScaleConsistencyProbe(FrozenProtocol):
             sides = [max(1, round(self.window * ratio * min(height, width))) for ratio in (1.0, *self.ratios)]
             largest = max(sides)
             for _ in range(self.places):
-                # place and control lie side by side or one above the other, with room for the largest windows
+                # place and control lie side by side or one above the other, with space for the largest windows
                 step = largest * (np.arange(2) == generator.integers(2))
                 room = np.array([height, width]) - largest - step
                 start = largest / 2 - 0.5 + generator.uniform(0, 1, size=2) * np.maximum(room, 0)

@@ -1,4 +1,4 @@
-"""What the embedding makes of the two sides of the body."""
+"""Left-right symmetry probe."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from torch import Tensor
 
 from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import PatientBootstrap
-from monai_anat.evaluation.frozen import FrozenEncoder, cosines
-from monai_anat.evaluation.frozen_protocol import FrozenProtocol, Items, Measured, three_cases
+from monai_anat.evaluation.features import cosines
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
 from monai_anat.evaluation.landmark_lists import has_landmarks, load_landmarks, to_image
-from monai_anat.evaluation.probes.composition import other_patient
+from monai_anat.evaluation.metric import Better, Metrics
+from monai_anat.evaluation.patients import Items, other_patient
+from monai_anat.evaluation.protocol import Measured, three_cases
 from monai_anat.keys import IMAGE
 from monai_anat.metrics.landmarks import read_features
 
@@ -26,16 +29,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(kw_only=True)
 class SymmetryProbe(FrozenProtocol):
-    """Dense features of an image and of its mirror image, at the same place, by centered cosine.
+    """Cosine of dense features of an image and of its mirror image.
 
-    At the same place of the mirror image stands what was on the other side. An encoder that tells the sides apart gives
-    low cosines there, and high ones at the midline; one that only knows textures gives high cosines everywhere.
-    ``same_anatomy`` compares each place with the place to which its own anatomy went; ``side_told`` is the share of
-    places off the midline where that is the more similar one of the two; ``control`` takes another patient.
+    The mirror image shows, at each place, what was on the other side of the body. An encoder that distinguishes the
+    sides has low cosines off the midline and high ones at the midline. An encoder of textures has high cosines
+    everywhere. ``same_anatomy`` compares each place with the place to which its own anatomy moved. ``side_told`` is the
+    fraction of lateral places where that cosine is the higher one. ``control`` takes another patient. Features are
+    centered.
 
     Args:
-        midline: width of the midline, and
-        lateral: distance from it beyond which a place is lateral, as shares of the image's width.
+        midline: width of the midline as a fraction of the image width.
+        lateral: distance from the midline beyond which a place is lateral, as a fraction of the image width.
 
     >>> SymmetryProbe(midline=0.1).name
     'symmetry'
@@ -43,7 +47,7 @@ class SymmetryProbe(FrozenProtocol):
 
     least_grid: ClassVar[int] = 4
     name: ClassVar[str] = "symmetry"
-    kinds: ClassVar[dict[str, tuple[str | None, str]]] = {
+    kinds: ClassVar[dict[str, tuple[Better, str]]] = {
         "midline": (None, "cosine"),
         "lateral": (None, "cosine"),
         "gap": ("higher", "cosine"),
@@ -57,7 +61,7 @@ class SymmetryProbe(FrozenProtocol):
     lateral: float = 0.2
 
     def measure(self, encoder: FrozenEncoder, items: Items, bootstrap: PatientBootstrap) -> Measured:
-        """Cosines by place."""
+        """Compute cosines by place."""
         encoder.prepare(items, {"": None, "mirror": _mirror})
         mean = encoder.mean_feature(items)
         points = self._points(encoder)
@@ -81,7 +85,7 @@ class SymmetryProbe(FrozenProtocol):
         if rows:
             try:
                 metrics |= self._landmarks(encoder, items, rows, bootstrap, mean)
-            except DatalistError as error:  # the rest needs no masks
+            except DatalistError as error:  # the other metrics need no masks
                 notes.append(f"There are no cosines at landmarks: {error}.")
 
         def describe(index: int) -> dict[str, Any]:
@@ -91,7 +95,7 @@ class SymmetryProbe(FrozenProtocol):
         return Measured(metrics, three_cases(values["gap"], "higher", describe), notes=notes)
 
     def _points(self, encoder: FrozenEncoder) -> Floats:
-        """Places, evenly over the image and mirror images of each other, as many as the map has cells, (P, 2)."""
+        """Place points evenly over the image and symmetric to the midline, about one per cell, (P, 2)."""
         rows, columns = (
             (np.arange(count) + 0.5) * encoder.image_size / count - 0.5
             for count in (encoder.grid[0], encoder.grid[1] | 1)
@@ -99,7 +103,7 @@ class SymmetryProbe(FrozenProtocol):
         return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
 
     def _read(self, encoder: FrozenEncoder, items: Items, points: Floats, mean: Floats) -> tuple[Floats, Floats]:
-        """Features of the images and of their mirror images at points, (N, P, D) each."""
+        """Read features of the images and of their mirror images at points, (N, P, D) each."""
         where = torch.as_tensor(points, dtype=torch.float32)
         found: list[list[Tensor]] = [[], []]
         for start in range(0, len(items), encoder.batch_size):
@@ -112,8 +116,8 @@ class SymmetryProbe(FrozenProtocol):
 
     def _landmarks(
         self, encoder: FrozenEncoder, items: Items, rows: list[int], bootstrap: PatientBootstrap, mean: Floats
-    ) -> dict[str, dict[str, Any]]:
-        """Cosine at each landmark of the items in ``rows``, averaged over those of either side."""
+    ) -> Metrics:
+        """Compute the cosine at the landmarks of the items in ``rows``, averaged over each side."""
         landmarks = load_landmarks([items[row] for row in rows])
         places = to_image(landmarks.points, landmarks.shapes[:, None], encoder.image_size)
         cosine = np.full(places.shape[:2], np.nan)

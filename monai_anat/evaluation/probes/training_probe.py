@@ -1,4 +1,4 @@
-"""A probe cheap enough to ask while training: landmarks of the lungs, found and named in other patients."""
+"""Fast landmark probe for use during training."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ __all__ = ["TrainingProbe"]
 class TrainingProbe:
     """Correspondence and nearest neighbors of lung landmarks between patients, for ``handlers.EncoderProbe``.
 
-    Scores: ``landmark_error``, mean distance of where the features find a landmark in another patient from where it is,
-    as a fraction of the image side (``same_position_error`` is that of doing nothing); and ``landmark_knn``, the share
-    of landmarks whose name the nearest features of other patients give (chance is 1/6). The picture shows the median
-    pair. Masks only say where the landmarks are; give validation patients.
+    Scores: ``landmark_error`` is the mean distance between the place where the features find a landmark in another
+    patient and its true place, as a fraction of the image side. ``same_position_error`` is that of the same position.
+    ``landmark_knn`` is the fraction of landmarks whose name the most similar features of other patients give (chance
+    1/6). The figure shows the pair with the median error. Masks provide the landmarks; pass validation patients.
 
     Args:
         datalist: items ``{"image", "label", "patient"}`` with lung masks.
-        image_size: side at which the encoder sees the whole image.
-        mean: of the normalization.
-        std: of the normalization.
-        max_images: how many images are taken, the first ones with masks.
-        neighbors: of the vote.
+        image_size: side in pixels to which images are resized.
+        mean: mean of the normalization.
+        std: standard deviation of the normalization.
+        max_images: number of images; the first ones with masks are used.
+        neighbors: number of neighbors that vote.
 
     Raises:
-        ValueError: if there are no two patients with landmarks.
+        ValueError: if there are fewer than two patients with landmarks.
     """
 
     def __init__(
@@ -71,9 +71,13 @@ class TrainingProbe:
             )
 
     def __call__(self, encoder: nn.Module) -> tuple[dict[str, float], Figure | None]:
-        """Ask an encoder (in evaluation mode, on its own device); returns the scores and the picture.
+        """Measure an encoder.
 
-        An encoder whose features are not finite finds nothing: its scores are NaN or chance, and there is no picture.
+        Args:
+            encoder: network in evaluation mode, on its own device.
+
+        Returns:
+            Scores and figure. If features are not finite, scores are NaN or chance and there is no figure.
         """
         features = self._features(encoder)
         size = (self.image_size, self.image_size)
@@ -99,12 +103,12 @@ class TrainingProbe:
         return torch.isfinite(self.points).all(2)  # (N, K)
 
     def _errors(self, found: Tensor) -> Tensor:
-        """Fractions of the image side, (N, N, K); NaN where a landmark is missing or both images are one patient's."""
+        """Errors as fractions of the image side, (N, N, K); NaN for missing landmarks and pairs of one patient."""
         distance = correspondence_error(found, self.points[None], scale=self.image_size)
         return distance.masked_fill(~self.other[:, :, None], float("nan"))
 
     def _votes(self, queries: Tensor) -> float:
-        """Share of landmarks that get their own name from the nearest features of other patients."""
+        """Fraction of landmarks named correctly by the most similar features of other patients."""
         count, kinds = self.points.shape[:2]
         unit = F.normalize(queries.flatten(0, 1), dim=1)
         allowed = self.other.repeat_interleave(kinds, 0).repeat_interleave(kinds, 1) & self._seen().flatten()

@@ -1,1 +1,1 @@
-"""Evaluation pages, tables and pictures."""
+"""Evaluation pages, tables and figures."""

@@ -1,18 +1,20 @@
-"""Several encoders on one page: the same questions, and which answers differ by more than chance."""
+"""Comparison pages of several encoders."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_anat.evaluation.protocols import EncoderLike, plan_evaluation
-from monai_anat.evaluation.reports.pictures import case_pictures
-from monai_anat.evaluation.reports.report import Report, ReportFigure, ReportTable
-from monai_anat.evaluation.reports.sections import (
+from monai_anat.evaluation.compare import compare_results
+from monai_anat.evaluation.evaluate import EncoderLike, plan_evaluation
+from monai_anat.evaluation.metric import Difference
+from monai_anat.evaluation.pictures import ReportFigure
+from monai_anat.evaluation.protocol import case_pictures
+from monai_anat.evaluation.reports.metric_tables import (
     MARK,
     baselines_of,
     format_metric,
@@ -21,13 +23,15 @@ from monai_anat.evaluation.reports.sections import (
     metric_title,
     table_caption,
 )
-from monai_anat.evaluation.results import compare_results
+from monai_anat.evaluation.reports.report import Report, ReportTable
+from monai_anat.evaluation.results import Result
 
 __all__ = ["compare_encoders", "compare_report", "write_comparison"]
 
-Evaluations = Mapping[str, Mapping[str, Mapping[str, Any]]]
-#: (first, second) -> metric -> what compare_results says
-Differences = Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]]
+#: encoder -> protocol -> result
+Evaluations = Mapping[str, Mapping[str, Result]]
+#: (first, second) -> metric -> difference
+Differences = Mapping[tuple[str, str], Mapping[str, Difference]]
 
 
 def compare_encoders(
@@ -40,18 +44,18 @@ def compare_encoders(
     """Measure several encoders by the same protocols and compare them on one page.
 
     Args:
-        encoders: folders that ``save_encoder`` wrote, each called by the part of its path that the others lack; or
-            name -> folder, backbone or :class:`FrozenEncoder`.
-        data: as of ``evaluate_encoder``.
-        out: gets a folder with the evaluation of each encoder, and ``comparison.html``.
-        protocols: as of ``evaluate_encoder``.
-        options: for ``evaluate_encoder``.
+        encoders: folders that ``save_encoder`` wrote, each named by the part of its path that the others lack; or name
+            -> folder, backbone or :class:`FrozenEncoder`.
+        data: as for ``evaluate_encoder``.
+        out: output folder, with a folder for the evaluation of each encoder and ``comparison.html``.
+        protocols: as for ``evaluate_encoder``.
+        options: further arguments of ``evaluate_encoder``.
 
     Returns:
         The page.
 
     Raises:
-        ValueError: for the same encoder twice, or no protocol that two of them went through.
+        ValueError: if an encoder is given twice, or no protocol ran for two of them.
     """
     folder = Path(out)
     if not isinstance(encoders, Mapping):
@@ -59,51 +63,67 @@ def compare_encoders(
     plans = {
         name: plan_evaluation(encoder, data, folder / name, protocols, **options) for name, encoder in encoders.items()
     }
-    return write_comparison({name: plan.run() for name, plan in plans.items()}, folder / "comparison.html")
+    results = {name: plan.run(lookup=folder) for name, plan in plans.items()}
+    hide = next(iter(plans.values())).pseudonyms.hide_text
+    return write_comparison(results, folder / "comparison.html", hide=hide)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """What tells paths apart: ["runs/a/encoder", "runs/b/encoder"] -> ["a", "b"]."""
+    """Return the parts that distinguish paths: ["runs/a/encoder", "runs/b/encoder"] -> ["a", "b"]."""
     parts = [path.absolute().parts for path in paths]
     if len(set(parts)) < len(parts):
         raise ValueError(f"encoders must be different folders, got {[str(path) for path in paths]}")
     if len(parts) == 1:
         return [paths[0].name]
-    for where in (-1, 0):  # one part stays, of a folder inside another one too
+    for where in (-1, 0):  # at least one part stays
         while min(map(len, parts)) > 1 and len({part[where] for part in parts}) == 1:
             parts = [part[:where] if where else part[1:] for part in parts]
     return ["-".join(part) for part in parts]
 
 
-def write_comparison(evaluations: Evaluations, path: str | os.PathLike[str], title: str = "Encoders compared") -> Path:
-    """Write the page of :func:`compare_report` and return its path."""
-    return compare_report(evaluations, title).write(path)
+def write_comparison(
+    evaluations: Evaluations,
+    path: str | os.PathLike[str],
+    title: str = "Encoders compared",
+    hide: Callable[[str], str] | None = None,
+) -> Path:
+    """Write the page of :func:`compare_report` and return its path.
+
+    Args:
+        evaluations: encoder -> protocol -> result.
+        path: the HTML file.
+        title: title of the page.
+        hide: removes file names and patients from texts, as :meth:`Report.write` accepts it.
+    """
+    return compare_report(evaluations, title).write(path, hide)
 
 
 def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -> Report:
-    """Put encoders side by side, protocol by protocol.
+    """Compare encoders protocol by protocol.
 
-    A value is marked where the paired bootstrap puts the encoder ahead of *every* other one: the same resamples of the
-    same patients, an interval of the difference that excludes 0. Intervals are not corrected for the number of metrics.
+    A value is marked if the paired bootstrap puts the encoder ahead of *every* other one: on the same resamples of the
+    same patients, the intervals of all differences exclude 0. Intervals are not corrected for the number of metrics.
 
     Args:
-        evaluations: encoder -> protocol -> result, as ``evaluate_encoder`` and ``load_results`` give them.
-        title: of the page.
+        evaluations: encoder -> protocol -> result, from ``evaluate_encoder`` or ``load_results``.
+        title: title of the page.
 
     Returns:
-        A report with one section per protocol that at least two encoders went through: a table of all metrics, panels
-        of the main ones, and each encoder's best, median and worst case. A baseline that differs between encoders, as
-        random weights of two architectures do, stands there once for each.
+        A report with one section per protocol that ran for at least two encoders: panels of the main metrics, a table
+        of all metrics, and the cases of each encoder. A baseline that differs between encoders, such as random weights
+        of two architectures, appears once for each.
 
     Raises:
-        ValueError: if there are fewer than two encoders, no protocol in common, or a protocol ran with other settings
+        ValueError: if there are fewer than two encoders, they share no protocol, or a protocol ran with other settings
             or on other patients.
     """
     names = list(evaluations)
     protocols = list(dict.fromkeys(protocol for results in evaluations.values() for protocol in results))
     shared = {
         protocol: {
-            name: evaluations[name][protocol] for name in names if "metrics" in evaluations[name].get(protocol, {})
+            name: evaluations[name][protocol]
+            for name in names
+            if protocol in evaluations[name] and evaluations[name][protocol].metrics
         }
         for protocol in protocols
     }
@@ -129,42 +149,42 @@ def compare_report(evaluations: Evaluations, title: str = "Encoders compared") -
             *_tables(results, _ahead(list(results), differences)),
             *(_differences(differences) if len(results) == 2 else ()),
             *_cases(results),
-            *dict.fromkeys(note for result in results.values() for note in result.get("notes", ())),
+            *dict.fromkeys(note for result in results.values() for note in result.notes),
         )
     return report
 
 
 def _ahead(names: Sequence[str], differences: Differences) -> dict[str, str]:
-    """metric -> the encoder that is ahead of every other one."""
+    """Map metrics to the encoder that is ahead of every other one."""
     wins: Counter[tuple[str, str]] = Counter()
     for (first, second), metrics in differences.items():
         winner = {"first": first, "second": second}
-        wins.update((metric, winner[entry["ahead"]]) for metric, entry in metrics.items() if entry["ahead"])
+        wins.update((metric, winner[entry.ahead]) for metric, entry in metrics.items() if entry.ahead)
     return {metric: name for (metric, name), count in wins.items() if count == len(names) - 1}
 
 
-def _tables(results: Mapping[str, Any], ahead: Mapping[str, str]) -> list[ReportTable]:
+def _tables(results: Mapping[str, Result], ahead: Mapping[str, str]) -> list[ReportTable]:
     first, baselines = next(iter(results.values())), baselines_of(results)
     columns, tables = ["metric", *results, *baselines, "unit"], []
     for title, names in metric_groups(first).items():
         rows = []
         for metric in names:
-            cells = [format_metric(result["metrics"].get(metric)) for result in results.values()]
+            cells = [format_metric(result.metrics.get(metric)) for result in results.values()]
             marked = [cell + MARK * (ahead.get(metric) == name) for name, cell in zip(results, cells, strict=True)]
             beside = [format_metric(baseline.get(metric), interval=False) for baseline in baselines.values()]
-            entry = first["metrics"][metric]
-            rows.append([metric_title(metric.removesuffix(f"/{title}"), entry), *marked, *beside, entry["unit"]])
+            entry = first.metrics[metric]
+            rows.append([metric_title(metric.removesuffix(f"/{title}"), entry), *marked, *beside, entry.unit])
         tables.append(ReportTable(columns, rows, table_caption(first, title)))
     return tables
 
 
 def _differences(differences: Differences) -> list[ReportTable]:
-    """The paired difference of every metric, for each two encoders."""
+    """Paired differences of every metric, for each pair of encoders."""
     tables = []
     for (first, second), metrics in differences.items():
-        winner = {"first": first, "second": second, None: ""}
+        winner: dict[str | None, str] = {"first": first, "second": second, None: ""}
         rows = [
-            [metric.replace("_", " "), f"{entry['difference']:+.3f}", _signed(entry), winner[entry["ahead"]]]
+            [metric.replace("_", " "), f"{entry.difference:+.3f}", _signed(entry), winner[entry.ahead]]
             for metric, entry in metrics.items()
         ]
         columns = ["metric", f"{first} minus {second}", "interval", "ahead"]
@@ -172,9 +192,9 @@ def _differences(differences: Differences) -> list[ReportTable]:
     return tables
 
 
-def _signed(entry: Mapping[str, Any]) -> str:
-    return "–" if entry["low"] is None else f"{entry['low']:+.3f} to {entry['high']:+.3f}"
+def _signed(entry: Difference) -> str:
+    return "–" if entry.low is None else f"{entry.low:+.3f} to {entry.high:+.3f}"
 
 
-def _cases(results: Mapping[str, Any]) -> list[ReportFigure]:
+def _cases(results: Mapping[str, Result]) -> list[ReportFigure]:
     return [picture for name, result in results.items() for picture in case_pictures(result, name)]

@@ -1,4 +1,4 @@
-"""Examples of what a pre-trained network restores, kept for a report."""
+"""Examples of restored views, for reports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from monai.transforms import Randomizable
 from numpy.typing import NDArray
 
+from monai_anat.files import replace_file
 from monai_anat.keys import ORDER, TARGET, VIEW_1
 from monai_anat.methods.base import SSLMethod
 from monai_anat.seeding import sample_seed
@@ -30,21 +31,21 @@ def save_restorations(
     count: int = 3,
     seed: int = 0,
 ) -> Path:
-    """Let a method restore a few shuffled and a few distorted views, and write inputs, outputs and targets.
+    """Restore a few shuffled and a few distorted views, and write inputs, outputs and targets.
 
     Args:
         path: an ``.npz`` file.
-        method: POPAR, PEAC or another method with ``backbone`` and ``restoration_head``; left in its mode.
+        method: POPAR, PEAC or another method with ``backbone`` and ``restoration_head``; its mode is restored.
         views: the method's transform, such as ``RandPEACViewsd``.
-        items: what ``views`` takes: loaded images.
-        count: how many of each kind.
-        seed: of the draws.
+        items: loaded images, the input of ``views``.
+        count: number of views of each kind.
+        seed: random seed of the views.
 
     Returns:
         The path.
 
     Raises:
-        TypeError: if the method restores nothing.
+        TypeError: if the method has no restoration head.
     """
     if not hasattr(method, "restoration_head"):
         raise TypeError(
@@ -68,12 +69,17 @@ def save_restorations(
     names = [name for name, kind in chosen.items() for _ in kind]
     arrays = {"inputs": inputs, "restored": restored, "targets": targets}
     halves: dict[str, Any] = {key: value.numpy().astype(np.float16) for key, value in arrays.items()}
-    np.savez_compressed(target, allow_pickle=False, names=np.asarray(names), **halves)
+    with replace_file(target) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, names=np.asarray(names), **halves)
     return target
 
 
 def load_restorations(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
-    """What :func:`save_restorations` wrote: ``inputs``, ``restored``, ``targets`` (N, C, H, W) and ``names`` (N,)."""
+    """Read what :func:`save_restorations` wrote.
+
+    Returns:
+        ``inputs``, ``restored``, ``targets``, (N, C, H, W) each, and ``names`` (N,).
+    """
     with np.load(path, allow_pickle=False) as file:
         return {key: file[key] for key in file.files}
 

@@ -13,7 +13,7 @@ from monai_anat.networks.pretrained.key_maps import FAMILIES
 def test_choices_are_those_of_the_registries():
     assert tuple(sorted(verbs.ARCHITECTURES)) == choices.ARCHITECTURES
     assert tuple(FAMILIES) == choices.FAMILIES
-    assert tuple(evaluation.PROTOCOLS) == choices.PROTOCOLS
+    assert tuple(sorted(evaluation.PROTOCOLS)) == choices.PROTOCOLS
     assert tuple(sorted(data.PUBLIC_SETS)) == choices.PUBLIC_SETS
 
 

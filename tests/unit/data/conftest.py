@@ -1,4 +1,4 @@
-"""DICOM files made to order, with a person's data in every tag that may hold them."""
+"""Fixtures that write DICOM files and folders of radiographs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def make_dicom() -> MakeDicom:
 
 @pytest.fixture
 def make_header() -> Callable[..., Dataset]:
-    """Make a header of the elements that are given as keyword arguments."""
+    """Make a DICOM header from keyword arguments."""
 
     def make(**elements: Any) -> Dataset:
         dataset = Dataset()
@@ -71,7 +71,7 @@ def make_header() -> Callable[..., Dataset]:
 
 @pytest.fixture
 def write_radiographs(tmp_path: Path) -> Callable[..., Path]:
-    """Write twelve shipped radiographs as if they were two of each of six patients, in files of the given kinds."""
+    """Write twelve of the sample radiographs, two for each of six patients, with the given file suffixes."""
 
     def write(*endings: str) -> Path:
         folder = tmp_path / "in"

@@ -34,27 +34,33 @@ def test_with_names_a_number_may_be_a_finding_and_names_and_columns_are_read() -
 
 
 def test_what_cannot_be_read_is_named() -> None:
-    for label in ("mask.png", None, float("nan"), -1, 1.5):
+    for label in ("mask.png", None, float("nan"), -2, 1.5):
         with pytest.raises(
             DatalistError, match=r"class number or a list of 0, 1 and -1 .*; labels of other forms need"
         ):
             read([1, label])
     with pytest.raises(DatalistError, match=r"labels of one form, got lengths \[0, 1\]"):
         read([1, [1]])
-    with pytest.raises(DatalistError, match=r"must have 2 values, one for each of \['a', 'b'\], got \[1\]"):
-        read([[1]], ["a", "b"])
+    with pytest.raises(DatalistError, match=r"must have 2 values, one for each of \['a', 'b'\], got \[1, 0, 1\]"):
+        read([[1, 0, 1]], ["a", "b"])
     with pytest.raises(DatalistError, match=r"labels must be 0, 1, -1 .* got 2 for 0"):
         read([[2], [1]])
-    with pytest.raises(DatalistError, match=r"class number must be in 0..1 .* got nan"):
-        read([1, float("nan")], ["a", "b"])
+    with pytest.raises(DatalistError, match=r"class number must be in 0..1 .* got 7"):
+        read([1, 7], ["a", "b"])
+
+
+def test_minus_one_is_an_unknown_class_number() -> None:
+    names, one_of_many, rows = read([1, -1, 0])
+    assert (names, one_of_many) == (("0", "1"), True)
+    np.testing.assert_array_equal(rows, [[0, 1], [np.nan, np.nan], [1, 0]])
 
 
 def test_one_sided_and_unknown_classes_are_named_and_not_averaged() -> None:
     bootstrap = PatientBootstrap([str(number) for number in range(12)], resamples=50)
     labels = np.stack([np.arange(12) % 2, np.zeros(12), np.ones(12), np.full(12, np.nan)], axis=1).astype(float)
     metrics, notes = score_classes(labels[:, [0, 0, 0, 0]], labels, ["a", "none", "all", "unknown"], bootstrap)
-    assert metrics["auroc"]["value"] == metrics["auroc/a"]["value"] == 1
-    assert [metrics[f"auroc/{name}"]["why"].split(": ")[1] for name in ("none", "all", "unknown")] == [
+    assert metrics["auroc"].value == metrics["auroc/a"].value == 1
+    assert [metrics[f"auroc/{name}"].why.split(": ")[1] for name in ("none", "all", "unknown")] == [
         "all 12 test images with a known label are negative",
         "all 12 test images with a known label are positive",
         "no test image has a known label",
@@ -65,17 +71,17 @@ def test_one_sided_and_unknown_classes_are_named_and_not_averaged() -> None:
 def test_accuracy_leaves_out_images_without_a_class() -> None:
     bootstrap = PatientBootstrap(["a", "b", "c"], resamples=50)
     labels = np.array([[1, 0], [0, 1], [np.nan, np.nan]])
-    assert accuracy(np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]]), labels, bootstrap)["value"] == 0.5
-    assert accuracy(np.zeros((3, 2)), np.full((3, 2), np.nan), bootstrap)["why"].startswith(
+    assert accuracy(np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]]), labels, bootstrap).value == 0.5
+    assert accuracy(np.zeros((3, 2)), np.full((3, 2), np.nan), bootstrap).why.startswith(
         "no test image has a known class"
     )
     one = accuracy(np.eye(2)[[0, 0, 1]], np.eye(2)[[0, 0, 0]], bootstrap)
-    assert (one["value"], one["why"]) == (None, "all test images are of one class, so there is no accuracy")
+    assert (one.value, one.why) == (None, "all test images are of one class, so there is no accuracy")
 
 
 def test_accuracy_counts_images_and_not_patients() -> None:
     truth, bootstrap = np.eye(2)[[0, 0, 0, 1]], PatientBootstrap(["a", "a", "a", "b"], resamples=50)
-    assert accuracy(np.eye(2)[[0, 0, 0, 0]], truth, bootstrap)["value"] == 0.75
+    assert accuracy(np.eye(2)[[0, 0, 0, 0]], truth, bootstrap).value == 0.75
 
 
 def test_what_was_not_learned_is_not_averaged() -> None:

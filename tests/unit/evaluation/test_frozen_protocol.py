@@ -1,17 +1,18 @@
-"""Every protocol on frozen features has the same form of result, flags collapse, and names what it cannot do."""
+"""All protocols on frozen features: form of the result, collapse, and missing data."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from monai_anat.data import DatalistError
 from monai_anat.evaluation import compare_results
-from monai_anat.evaluation.frozen_protocol import FrozenProtocol, patients_of, three_cases
-from monai_anat.evaluation.protocols import FROZEN
+from monai_anat.evaluation.frozen_protocol import FrozenProtocol
+from monai_anat.evaluation.protocol import protocol_classes
+from monai_anat.evaluation.results import Result
 
+FROZEN = {name: kind for name, kind in protocol_classes().items() if issubclass(kind, FrozenProtocol)}
 FAST = {"resamples": 20, "random_seed": None}
 SMALL = {"co-segmentation": {"clusters": (3,), "restarts": 1}, "localizability": {"picture_points": 0, "window": 0.2}}
 
@@ -25,38 +26,38 @@ def items(lungs):
 def test_results_have_one_form_and_compare(name, items, oracles) -> None:
     protocol: FrozenProtocol = FROZEN[name](**{**FAST, **SMALL.get(name, {})})
     result = protocol.run(oracles.bands(), items)
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert result["protocol"] == name
-    assert result["n_patients"] == result["n_images"] == len(items)
-    assert result["metrics"]
-    for key, metric in result["metrics"].items():
+    assert Result.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False))) == result
+    assert result.protocol == name
+    assert result.n_patients == result.n_images == len(items)
+    assert result.metrics
+    for key, metric in result.metrics.items():
         better, unit = protocol.kinds[key.split("/")[0]]
-        assert (metric["better"], metric["unit"]) == (better, unit)
-        if metric["value"] is None:
-            assert metric["why"]
+        assert (metric.better, metric.unit) == (better, unit)
+        if metric.value is None:
+            assert metric.why
         else:
-            assert metric["low"] <= metric["high"]
-            assert len(metric["replicates"]) == 20
-    assert set(result["comparisons"]) == set(result["baselines"])
-    assert set(result["cases"]) in ({"best", "median", "worst"}, set())
-    assert all(found["difference"] == 0 for found in compare_results(result, result).values())
+            assert metric.low <= metric.high
+            assert len(metric.replicates) == 20
+    assert set(result.comparisons) == set(result.baselines)
+    assert set(result.cases) in ({"best", "median", "worst"}, set())
+    assert all(found.difference == 0 for found in compare_results(result, result).values())
     assert protocol.run(oracles.bands(), items) == result, "the same every time"
 
 
 @pytest.mark.parametrize("name", FROZEN)
 def test_a_constant_encoder_is_flagged_and_has_no_score(name, items, oracles) -> None:
     result = FROZEN[name](**{**FAST, **SMALL.get(name, {})}).run(oracles.constant(), items)
-    assert result["collapsed"] is True
-    assert any("collapsed" in note.lower() for note in result["notes"])
+    assert result.collapsed is True
+    assert any("collapsed" in note.lower() for note in result.notes)
     if name == "collapse":
-        assert result["metrics"]["effective_rank"]["value"] == 0
+        assert result.metrics["effective_rank"].value == 0
     else:
-        assert all(metric["value"] is None and "collapsed" in metric["why"] for metric in result["metrics"].values())
+        assert all(metric.value is None and "collapsed" in metric.why for metric in result.metrics.values())
 
 
 def test_random_weights_stand_beside(items, oracles) -> None:
     result = FROZEN["collapse"](resamples=20).run(oracles.gray(), items)
-    assert list(result["baselines"]) == ["random initialization"]
+    assert list(result.baselines) == ["random initialization"]
 
 
 def test_more_images_than_allowed_are_drawn_by_seed(items) -> None:
@@ -65,6 +66,18 @@ def test_more_images_than_allowed_are_drawn_by_seed(items) -> None:
     assert len(chosen) == 4
     assert chosen == protocol.select(items)
     assert chosen != FROZEN["collapse"](max_images=4, seed=1).select(items)
+
+
+def test_images_beyond_max_images_are_reported(items, oracles) -> None:
+    result = FROZEN["collapse"](**FAST, max_images=4).run(oracles.noise(), items)
+    assert result.notes[-1] == (
+        f"4 of {len(items)} images are used, a random subset (seed 0); set max_images to use more."
+    )
+    result = FROZEN["landmarks"](**FAST, max_sources=3).run(oracles.bands(), items)
+    assert any(
+        note.startswith(f"The landmarks of 3 of {len(items)} images are searched in all others")
+        for note in result.notes
+    )
 
 
 def test_too_little_data_is_named(items, oracles) -> None:
@@ -76,30 +89,20 @@ def test_too_little_data_is_named(items, oracles) -> None:
         protocol.run(oracles.gray(), twice)
 
 
-def test_patients_without_a_name_are_their_files() -> None:
-    assert patients_of([{"image": "a/b.png"}, {"image": "c.png", "patient": 0}]) == ["b.png", "0"]
-
-
-def test_cases_leave_out_what_is_undefined() -> None:
-    cases = three_cases([np.nan, 5.0, 1.0, 3.0], "higher", lambda index: {"index": index})
-    assert [cases[name]["index"] for name in ("best", "median", "worst")] == [1, 3, 2]
-    assert three_cases([np.nan], "lower", dict) == {}
-
-
 def test_images_that_name_no_patient_are_counted(items, oracles) -> None:
     nameless = [{"image": item["image"]} for item in items[:2]]
     result = FROZEN["collapse"](**FAST).run(oracles.noise(), [*nameless, *items[2:]])
-    assert result["notes"] == [f"2 of {len(items)} images name no 'patient', and each counts as a patient of its own."]
+    assert result.notes == [f"2 of {len(items)} images name no 'patient', and each counts as a patient of its own."]
 
 
 def test_a_label_that_is_no_mask_is_not_read_as_one(items, oracles) -> None:
     """Names of findings stand where other lists have the path of a mask."""
     named = [{**item, "label": "Edema|Mass"} for item in items]
-    assert FROZEN["symmetry"](**FAST).run(oracles.bands(), named)["metrics"]["gap"]["value"] is not None
+    assert FROZEN["symmetry"](**FAST).run(oracles.bands(), named).metrics["gap"].value is not None
     for name in ("landmarks", "localizability", "co-segmentation"):
         with pytest.raises(DatalistError, match=rf"mask for {name}, got none among {len(items)} items"):
             FROZEN[name](**FAST).run(oracles.bands(), named)
     some = [*items, *({**item, "label": "Edema", "patient": "x"} for item in items[:2])]
     result = FROZEN["co-segmentation"](**FAST, **SMALL["co-segmentation"]).run(oracles.bands(), some)
-    assert result["n_images"] == len(items)
-    assert result["notes"][-1] == f"2 of {len(some)} images are left out, which have no mask."
+    assert result.n_images == len(items)
+    assert result.notes[-1] == f"2 of {len(some)} images are left out, which have no mask."

@@ -84,7 +84,7 @@ def test_axes_may_differ() -> None:
             (32, 13, (2, 2)),
             r"grid_size must be a multiple of scale.*=13 and scale=\(2, 2\); take an even grid",
         ),
-        ((27, 14, (2, 2)), r"source_grid must be from 28 to 41 cells .* got 27; ACE has 32"),
+        ((27, 14, (2, 2)), r"source_grid must be from 28 to 41 cells .* got 27; ACE uses 32"),
         ((42, 14, (2, 2)), r"source_grid must be from 28 to 41 cells .* always overlap, got 42"),
         ((32, 14, (0, 2)), r"scale must be whole numbers of at least 1"),
     ],

@@ -32,7 +32,7 @@ def test_a_baseline_has_one_style_in_all_panels_and_one_entry_in_the_legend():
 def test_nothing_to_draw_is_said():
     with pytest.raises(ValueError, match="groups must hold at least one metric"):
         draw_intervals({})
-    with pytest.raises(ValueError, match="titles one name each"):
+    with pytest.raises(ValueError, match="titles one entry per metric"):
         draw_intervals({"Dice": {"ours": (0.8, None, None)}}, titles=["a", "b"])
 
 

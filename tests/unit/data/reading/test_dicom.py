@@ -106,7 +106,7 @@ def test_high_bit_above_stored_bits_is_shifted_down(tmp_path: Path, make_dicom: 
 
 
 def test_a_wrong_high_bit_does_not_shift(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
-    """The tag says that the twelve bits lie at the top, and they lie at the bottom."""
+    """HighBit places the twelve bits at the top, but they are at the bottom."""
     window = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
     plain = make_dicom(tmp_path / "a.dcm", picture, HighBit=11, **window)
     wrong = make_dicom(tmp_path / "b.dcm", picture, HighBit=15, **window)
@@ -223,7 +223,7 @@ def test_run_lengths_keep_high_bits_and_overlays_as_they_were(
 
 
 def test_meta_information_without_preamble_is_kept(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
-    """The character set, with which most data sets begin, may stand early enough to look like a cut-off header's."""
+    """The character set may appear early enough in a file to look like the start of a cut-off header."""
     plain = make_dicom(tmp_path / "a.dcm", picture, ExplicitVRBigEndian, SpecificCharacterSet="ISO_IR 100")
     whole = plain.read_bytes()
     data_set = whole[whole.index(b"\x00\x08\x00\x05CS") :]
@@ -313,7 +313,7 @@ def test_negative_padding_of_unsigned_values(tmp_path: Path, make_dicom: MakeDic
 
 
 def _pack(path: Path, values: np.ndarray, **elements: object) -> Path:
-    """Put a JPEG of ``values`` in the place of the pixels, and write what the header says of it."""
+    """Put a JPEG of ``values`` in the place of the pixels, and describe it in the header."""
     handle = io.BytesIO()
     Image.fromarray(values.astype(np.uint8)).save(handle, "JPEG", quality=97)
     dataset = pydicom.dcmread(path)
@@ -329,11 +329,11 @@ def _pack(path: Path, values: np.ndarray, **elements: object) -> Path:
 def test_a_packed_picture_of_another_size_than_its_header_is_refused(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
-    """Decoders hand out its bytes, and cut into other lines they are a picture of nothing."""
+    """Decoders return the bytes, and reshaping them to other rows gives a meaningless picture."""
     gray = (picture >> 4).astype(np.uint8)
     path = make_dicom(tmp_path / "a.dcm", gray)
     np.testing.assert_allclose(_pixels(_pack(path, gray)), gray / 255, atol=0.05)
-    with pytest.raises(RadiographError, match=r"header says 40 x 48 pixels of 1 colors, .* has 48 x 40 of 1"):
+    with pytest.raises(RadiographError, match=r"header announces 40 x 48 pixels of 1 colors, .* has 48 x 40 of 1"):
         read_radiograph(_pack(path, gray, Rows=40, Columns=48))
     with pytest.raises(RadiographError, match=r"48 x 40 pixels of 1 colors, .* has 48 x 40 of 3"):
         read_radiograph(_pack(path, np.repeat(gray[..., None], 3, -1), Rows=48, Columns=40))
@@ -435,7 +435,7 @@ def test_slope_of_words_is_refused(tmp_path: Path, make_dicom: MakeDicom, pictur
     dataset = pydicom.dcmread(path)
     dataset.add_new("RescaleSlope", "LO", "abc")
     dataset.save_as(path)
-    with pytest.raises(RadiographError, match="RescaleSlope in the DICOM header is no number"):
+    with pytest.raises(RadiographError, match="RescaleSlope in the DICOM header is not a number"):
         read_radiograph(path)
 
 

@@ -5,12 +5,14 @@ from collections.abc import Callable
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from monai_anat.data.reading.decoded import UnreadableError
 from monai_anat.data.reading.dicom_header import (
     body_part_of,
     header_number,
     header_texts,
+    is_lossy,
     is_raw,
     lift_frame_groups,
     modality_of,
@@ -18,10 +20,10 @@ from monai_anat.data.reading.dicom_header import (
     transfer_syntax_of,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # some values are not what their tags allow
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # some values violate their value representation
 
 
-def test_raw_is_said_by_the_intent() -> None:
+def test_the_presentation_intent_decides_what_is_raw() -> None:
     dataset = Dataset()
     dataset.PresentationIntentType = "FOR PRESENTATION"
     assert not is_raw(dataset)
@@ -104,7 +106,7 @@ def test_number_of_the_header(make_header: Callable[..., Dataset]) -> None:
     for text in ("abc", "nan", "inf"):
         dataset = Dataset()
         dataset.add_new("RescaleSlope", "LO", text)
-        with pytest.raises(UnreadableError, match="RescaleSlope in the DICOM header is no number"):
+        with pytest.raises(UnreadableError, match="RescaleSlope in the DICOM header is not a number"):
             header_number(dataset, "RescaleSlope", 1)
 
 
@@ -136,3 +138,12 @@ def test_what_is_said_of_a_frame_wins_over_what_is_said_of_all(make_header: Call
     plain = make_header(WindowCenter=4)
     lift_frame_groups(plain, 0)
     assert plain.WindowCenter == 4
+
+
+def test_lossy_compression_is_known_by_the_syntax_or_the_element(make_header: Callable[..., Dataset]) -> None:
+    assert not is_lossy(make_header()) and is_lossy(make_header(LossyImageCompression="01"))
+    header = make_header(LossyImageCompression="00")
+    header.file_meta = FileMetaDataset()
+    for syntax, lossy in ((JPEGBaseline8Bit, True), (JPEGExtended12Bit, True), (ExplicitVRLittleEndian, False)):
+        header.file_meta.TransferSyntaxUID = syntax
+        assert is_lossy(header) is lossy

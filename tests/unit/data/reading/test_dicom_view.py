@@ -1,4 +1,4 @@
-"""Which projection a header names: position, code, words of many languages, and where the picture's edges lie."""
+"""Projections from position, code, words in several languages, and orientation."""
 
 from __future__ import annotations
 

@@ -75,10 +75,15 @@ def test_equal_channels_are_one_mask_and_colors_are_refused(tmp_path: Path) -> N
         read_mask(tmp_path / "colors.png")
 
 
-def test_masks_that_lost_their_class_numbers_get_a_sentence(tmp_path: Path) -> None:
+def test_masks_that_lost_their_class_numbers_get_a_sentence(tmp_path: Path, make_dicom: Callable[..., Path]) -> None:
     Image.fromarray(CLASSES * 100).save(tmp_path / "a.jpg")
     with pytest.raises(MaskError, match=r"a.jpg as a mask: JPEG compression changes values.*PNG"):
         read_mask(tmp_path / "a.jpg")
+    Image.fromarray(CLASSES * 100).save(tmp_path / "lossy.tif", compression="jpeg")
+    make_dicom(tmp_path / "lossy.dcm", CLASSES, LossyImageCompression="01")
+    for name in ("lossy.tif", "lossy.dcm"):
+        with pytest.raises(MaskError, match="JPEG compression changes values"):
+            read_mask(tmp_path / name)
     Image.fromarray(CLASSES.astype(np.float32) / 2).save(tmp_path / "a.tif")
     with pytest.raises(MaskError, match=r"fractions \(\[0.0, 0.5, 1.0\]"):
         read_mask(tmp_path / "a.tif")

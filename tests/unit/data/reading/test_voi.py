@@ -96,7 +96,7 @@ def test_signed_first_value_of_a_table() -> None:
 
 
 def test_a_negative_first_value_written_as_a_positive_one() -> None:
-    """Files write it as 65436 for -100, even of a picture whose values are all positive."""
+    """Files store -100 as 65436, also for images with only positive values."""
     values = np.arange(5, 4101, dtype=np.int64).reshape(64, 64)
     table = _table(np.clip(np.arange(5000) - 105, 0, 4095).tolist(), 65536 - 100, 12)
     pixels, voi = map_gray(values, _dataset(VOILUTSequence=Sequence([table]), PixelRepresentation=1))

@@ -79,7 +79,7 @@ def test_slope_and_intercept_of_nifti_are_applied(tmp_path: Path, gray: np.ndarr
 
 
 def test_nifti_that_says_nothing_of_its_orientation_is_not_turned(tmp_path: Path, gray: np.ndarray) -> None:
-    """nibabel gives such a file a flip and a shift; MONAI's reader hands them on."""
+    """nibabel invents a flip and a shift for such a file, and MONAI's reader keeps them."""
     nibabel.save(nibabel.Nifti1Image(gray.T, None), tmp_path / "a.nii")
     np.testing.assert_allclose(read_radiograph(tmp_path / "a.nii").pixels, gray / 255, atol=1e-6)
     loaded = LoadImage("NibabelReader", image_only=True)(tmp_path / "a.nii")[None]
@@ -189,7 +189,7 @@ def test_volume_kind_knows_no_other_files() -> None:
 
 
 def test_nifti_that_unpacks_to_more_than_it_announces_is_cut_off(tmp_path: Path, gray: np.ndarray) -> None:
-    """A file of 1 MB that unpacks to 1 GB costs the memory of its picture only."""
+    """A small file that unpacks to 256 MB costs the memory of its image only."""
     nibabel.save(nibabel.Nifti1Image(gray.T, np.eye(4)), tmp_path / "a.nii")
     with gzip.open(tmp_path / "bomb.nii.gz", "wb", compresslevel=1) as stream:
         stream.write((tmp_path / "a.nii").read_bytes())

@@ -11,20 +11,20 @@ FAST = {"resamples": 50, "random_seed": None}
 
 
 def test_linear_pictures_are_predicted(ramps, oracles) -> None:
-    metrics = InterpolationProbe(**FAST).run(oracles.gray(), ramps)["metrics"]
+    metrics = InterpolationProbe(**FAST).run(oracles.gray(), ramps).metrics
     # gray levels are whole numbers and windows start at whole pixels
-    assert metrics["interpolation_error"]["value"] < 0.03
-    assert metrics["extrapolation_error"]["value"] < 0.06
+    assert metrics["interpolation_error"].value < 0.03
+    assert metrics["extrapolation_error"].value < 0.06
 
 
 def test_coordinates_are_predicted_exactly(ramps, oracles, monkeypatch) -> None:
     encoder = oracles.gray()
     monkeypatch.setattr(encoder, "window_embeddings", lambda items, boxes: boxes[..., :2] + boxes[..., 2:] / 2)
-    metrics = InterpolationProbe(**FAST).run(encoder, ramps)["metrics"]
+    metrics = InterpolationProbe(**FAST).run(encoder, ramps).metrics
     for name in ("interpolation", "extrapolation"):
-        assert metrics[f"{name}_error"]["value"] < 0.015, "windows start at whole pixels"
-        assert metrics[f"{name}_cosine"]["value"] > 0.999
-    assert metrics["interpolation_rank_1"]["value"] > 0.9
+        assert metrics[f"{name}_error"].value < 0.015, "windows start at whole pixels"
+        assert metrics[f"{name}_cosine"].value > 0.999
+    assert metrics["interpolation_rank_1"].value > 0.9
 
 
 def test_the_misprinted_formula_fails(ramps, oracles, monkeypatch) -> None:
@@ -43,14 +43,14 @@ def test_the_misprinted_formula_fails(ramps, oracles, monkeypatch) -> None:
         return found
 
     monkeypatch.setattr(encoder, "window_embeddings", swapped)
-    assert probe.run(encoder, ramps)["metrics"]["interpolation_error"]["value"] == pytest.approx(0.5, abs=0.03)
+    assert probe.run(encoder, ramps).metrics["interpolation_error"].value == pytest.approx(0.5, abs=0.03)
 
 
 def test_noise_is_no_better_than_its_ends(lungs, oracles) -> None:
-    metrics = InterpolationProbe(**FAST).run(oracles.noise(), [*lungs["training"], *lungs["test"]])["metrics"]
-    assert metrics["interpolation_cosine"]["value"] == pytest.approx(0, abs=0.15)
-    assert metrics["interpolation_control"]["value"] == pytest.approx(0, abs=0.15)
-    assert metrics["extrapolation_control"]["value"] == pytest.approx(0, abs=0.15)
+    metrics = InterpolationProbe(**FAST).run(oracles.noise(), [*lungs["training"], *lungs["test"]]).metrics
+    assert metrics["interpolation_cosine"].value == pytest.approx(0, abs=0.15)
+    assert metrics["interpolation_control"].value == pytest.approx(0, abs=0.15)
+    assert metrics["extrapolation_control"].value == pytest.approx(0, abs=0.15)
 
 
 def test_windows_lie_on_the_lines(ramps) -> None:

@@ -30,27 +30,27 @@ def data(tmp_path_factory):
 def test_shares_take_whole_patients_and_all_labels_agree_with_the_linear_probe(data, oracles) -> None:
     probe = LabelFractionProbe(fractions=(0.1, 0.5, 1.0), draws=(0, 1, 2), **FAST)
     result = probe.run(oracles.bands(), *data)
-    assert result["n_labels"] == {"10%": [2, 2, 2], "50%": [10, 10, 10], "100%": [20]}
-    assert list(result["metrics"]) == ["auroc/10%", "auroc/50%", "auroc/100%"]
-    whole = LinearProbe(**FAST).run(oracles.bands(), *data)["metrics"]["auroc"]
-    assert result["metrics"]["auroc/100%"]["value"] == whole["value"] == 1
-    assert len(result["notes"]) == 1, "a finding that no test image has is named once"
+    assert result.extra["n_labels"] == {"10%": [2, 2, 2], "50%": [10, 10, 10], "100%": [20]}
+    assert list(result.metrics) == ["auroc/10%", "auroc/50%", "auroc/100%"]
+    whole = LinearProbe(**FAST).run(oracles.bands(), *data).metrics["auroc"]
+    assert result.metrics["auroc/100%"].value == whole.value == 1
+    assert len(result.notes) == 1, "a finding that no test image has is named once"
 
 
 def test_few_positives_limit_what_is_known_and_draws_of_one_kind_are_told(data, oracles) -> None:
     rare = [[{**item, "label": [int(number < 3)]} for number, item in enumerate(split)] for split in data]
     result = LabelFractionProbe(fractions=(0.1, 1.0), draws=(0, 1, 2), **FAST).run(oracles.noise(), *rare)
-    for metric in result["metrics"].values():
-        assert (metric["low"], metric["why"]) == (None, "an interval needs at least 5 positive patients, got 2")
-    assert "of 3 draws of 10% of the labels hold one kind of image only for some class." in result["notes"][-1]
+    for metric in result.metrics.values():
+        assert (metric.low, metric.why) == (None, "an interval needs at least 5 positive patients, got 2")
+    assert "of 3 draws of 10% of the labels hold one kind of image only for some class." in result.notes[-1]
 
 
 def test_noise_stays_at_chance_and_constant_features_have_no_score(data, oracles) -> None:
-    metric = LabelFractionProbe(fractions=(0.5,), **FAST).run(oracles.noise(), *data)["metrics"]["auroc/50%"]
-    assert metric["low"] < 0.5 < metric["high"]
-    assert LabelFractionProbe(**FAST).run(oracles.constant(), *data)["collapsed"] is True
+    metric = LabelFractionProbe(fractions=(0.5,), **FAST).run(oracles.noise(), *data).metrics["auroc/50%"]
+    assert metric.low < 0.5 < metric.high
+    assert LabelFractionProbe(**FAST).run(oracles.constant(), *data).collapsed is True
 
 
 def test_shares_below_one_percent_keep_names_of_their_own(data, oracles) -> None:
     result = LabelFractionProbe(fractions=(0.001, 0.004, 0.07), draws=(0,), **FAST).run(oracles.bands(), *data)
-    assert list(result["n_labels"]) == ["0.1%", "0.4%", "7%"]
+    assert list(result.extra["n_labels"]) == ["0.1%", "0.4%", "7%"]

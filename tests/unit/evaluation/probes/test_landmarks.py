@@ -34,34 +34,34 @@ def on_cells(lungs):
 
 def test_coordinates_give_exactly_the_same_position_error(on_cells, oracles) -> None:
     result = LandmarkProbe(temperature=0.0, **FAST).run(oracles.place(), on_cells)
-    same = result["baselines"]["same position"]
-    for name, metric in result["metrics"].items():
-        if metric["value"] is not None and name not in ("retrieval", "mutual", "error_mutual"):
-            assert metric["value"] == pytest.approx(same[name]["value"], abs=1e-9), name
-            assert metric["replicates"] == pytest.approx(same[name]["replicates"], abs=1e-6), name
-    found = result["comparisons"]["same position"]["error"]
-    assert found["difference"] == pytest.approx(0, abs=1e-9)
-    assert found["ahead"] is None
-    assert result["metrics"]["mutual"]["value"] == 1
-    assert result["metrics"]["error_mutual"]["value"] == result["metrics"]["error"]["value"]
+    same = result.baselines["same position"]
+    for name, metric in result.metrics.items():
+        if metric.value is not None and name not in ("retrieval", "mutual", "error_mutual"):
+            assert metric.value == pytest.approx(same[name].value, abs=1e-9), name
+            assert metric.replicates == pytest.approx(same[name].replicates, abs=1e-6), name
+    found = result.comparisons["same position"]["error"]
+    assert found.difference == pytest.approx(0, abs=1e-9)
+    assert found.ahead is None
+    assert result.metrics["mutual"].value == 1
+    assert result.metrics["error_mutual"].value == result.metrics["error"].value
 
 
 def test_an_encoder_that_follows_the_anatomy_is_ahead_of_the_same_position(items, oracles, coordinates) -> None:
     result = LandmarkProbe(center=False, **FAST).run(oracles.frozen(coordinates()), items)
-    assert result["metrics"]["error"]["value"] < 4 / 27, "within a cell of the thorax width"
-    assert result["metrics"]["retrieval"]["value"] > 0.95
-    assert result["metrics"]["left_right_confusion"]["value"] == 0
-    assert result["comparisons"]["same position"]["error"]["ahead"] == "first"
-    assert result["n_pairs"] == 10 * 9
+    assert result.metrics["error"].value < 4 / 27, "within a cell of the thorax width"
+    assert result.metrics["retrieval"].value > 0.95
+    assert result.metrics["left_right_confusion"].value == 0
+    assert result.comparisons["same position"]["error"].ahead == "first"
+    assert result.extra["n_pairs"] == 10 * 9
 
 
 def test_noise_is_at_chance(items, oracles) -> None:
     result = LandmarkProbe(**FAST).run(oracles.noise(), items)
-    assert result["metrics"]["retrieval"]["low"] < 1 / 6 < result["metrics"]["retrieval"]["high"]
-    assert result["metrics"]["left_right_confusion"]["value"] == pytest.approx(0.5, abs=0.1)
-    assert result["metrics"]["mutual"]["value"] < 0.5, "chance is one half at the centers of cells, less between them"
-    assert result["metrics"]["error_mutual"]["value"] == pytest.approx(result["metrics"]["error"]["value"], rel=0.15)
-    assert result["comparisons"]["same position"]["error"]["ahead"] == "second"
+    assert result.metrics["retrieval"].low < 1 / 6 < result.metrics["retrieval"].high
+    assert result.metrics["left_right_confusion"].value == pytest.approx(0.5, abs=0.1)
+    assert result.metrics["mutual"].value < 0.5, "chance is one half at the centers of cells, less between them"
+    assert result.metrics["error_mutual"].value == pytest.approx(result.metrics["error"].value, rel=0.15)
+    assert result.comparisons["same position"]["error"].ahead == "second"
 
 
 def test_errors_by_hand(oracles, tmp_path) -> None:
@@ -77,15 +77,15 @@ def test_errors_by_hand(oracles, tmp_path) -> None:
         items.append({"image": path, "patient": number, "landmarks": places, "thorax_width": 50})
     result = LandmarkProbe(temperature=0.0, center=True, radii=(0.05, 0.2), **FAST).run(oracles.bands(), items)
     # from the second to the first the query reads another, dark cell; take the pair from the first to the second
-    case = next(c for c in result["cases"].values() if c["target"]["image"].endswith("1.png"))
+    case = next(c for c in result.cases.values() if c["target"]["image"].endswith("1.png"))
     assert case["target"]["found"] == [[51.5, 33.5]]
     assert case["score"] == pytest.approx(np.hypot(3, 4) / 50)
 
 
 def test_images_of_one_patient_are_no_pair_and_sources_are_limited(items, oracles) -> None:
     twins = [{**item, "patient": name} for item, name in zip(items[:4], "aabc", strict=True)]
-    assert LandmarkProbe(**FAST).run(oracles.noise(), twins)["n_pairs"] == 10
-    assert LandmarkProbe(max_sources=1, **FAST).run(oracles.noise(), items)["n_pairs"] == 9
+    assert LandmarkProbe(**FAST).run(oracles.noise(), twins).extra["n_pairs"] == 10
+    assert LandmarkProbe(max_sources=1, **FAST).run(oracles.noise(), items).extra["n_pairs"] == 9
 
 
 def test_memory_holds_one_map_at_a_time(items, oracles, monkeypatch) -> None:
@@ -109,9 +109,9 @@ def test_millimeters_where_the_spacing_is_known(items, oracles, monkeypatch) -> 
         return found
 
     monkeypatch.setattr(module, "load_landmarks", spaced)
-    metrics = LandmarkProbe(**FAST).run(oracles.noise(), items)["metrics"]
-    assert metrics["error_mm"]["value"] == pytest.approx(metrics["error"]["value"] * 27 * 0.5)
-    assert metrics["error_mm"]["unit"] == "mm"
+    metrics = LandmarkProbe(**FAST).run(oracles.noise(), items).metrics
+    assert metrics["error_mm"].value == pytest.approx(metrics["error"].value * 27 * 0.5)
+    assert metrics["error_mm"].unit == "mm"
 
 
 def test_no_common_landmark_and_a_small_grid_are_named(items, oracles, gray_bands) -> None:
@@ -139,7 +139,7 @@ def test_rows_and_columns_of_different_length_are_measured_in_widths(oracles, tm
             places = {"above": [10.0, 20.0 + number], "below": [30.0 + 6 * number, 20.0]}
             items.append({"image": str(path), "patient": number, "landmarks": places, "thorax_width": 40})
         result = LandmarkProbe(**FAST).run(oracles.place(), items)
-        errors[aspect] = {name: result["metrics"][name]["value"] for name in ("error/above", "error/below", "error_mm")}
+        errors[aspect] = {name: result.metrics[name].value for name in ("error/above", "error/below", "error_mm")}
         widths = np.mean([errors[aspect][f"error/{name}"] for name in ("above", "below")])
         assert errors[aspect]["error_mm"] == pytest.approx(widths * 40 * 0.4, rel=1e-4)
     assert errors[1.5]["error/below"] > 1.4 * errors[1.0]["error/below"]

@@ -45,12 +45,12 @@ def test_a_scale_above_one_enlarges() -> None:
 
 def test_nothing_changes_without_a_change(lungs, oracles) -> None:
     probe = RobustnessProbe(shifts=(0.0,), degrees=(), scales=(), gammas=(0.0,), noises=(), **FAST)
-    metrics = probe.run(oracles.frozen(oracles.noise().backbone), lungs["training"])["metrics"]
+    metrics = probe.run(oracles.frozen(oracles.noise().backbone), lungs["training"]).metrics
     for name in ("gamma +0",):
-        assert metrics[f"cosine/{name}"]["value"] == pytest.approx(1)
-        assert metrics[f"identification/{name}"]["value"] == 1
-        assert metrics[f"dense_hit/{name}"]["value"] == 1
-        assert metrics[f"dense_error/{name}"]["value"] == pytest.approx(0, abs=1e-12)
+        assert metrics[f"cosine/{name}"].value == pytest.approx(1)
+        assert metrics[f"identification/{name}"].value == 1
+        assert metrics[f"dense_hit/{name}"].value == 1
+        assert metrics[f"dense_error/{name}"].value == pytest.approx(0, abs=1e-12)
 
 
 def test_position_features_find_the_same_position(lungs, oracles) -> None:
@@ -60,16 +60,16 @@ def test_position_features_find_the_same_position(lungs, oracles) -> None:
     plain = encoder.embeddings
     encoder.embeddings = lambda items, *a: plain(items, *a) + np.arange(len(items))[:, None]  # not all equal
     result = probe.run(encoder, lungs["training"])
-    same = result["baselines"]["same position"]
+    same = result.baselines["same position"]
     for name in ("shift 0.25", "rotation 8", "scale 0.8", "noise 0.1"):
         for kind in ("dense_hit", "dense_error"):
-            assert result["metrics"][f"{kind}/{name}"]["value"] == pytest.approx(same[f"{kind}/{name}"]["value"])
-    assert same["dense_error/shift 0.25"]["value"] == pytest.approx(0.25 * 2**0.5)
-    assert same["dense_hit/shift 0.25"]["value"] == 0
-    assert same["dense_hit"]["value"] == pytest.approx(
-        np.mean([metric["value"] for name, metric in same.items() if name.startswith("dense_hit/")])
+            assert result.metrics[f"{kind}/{name}"].value == pytest.approx(same[f"{kind}/{name}"].value)
+    assert same["dense_error/shift 0.25"].value == pytest.approx(0.25 * 2**0.5)
+    assert same["dense_hit/shift 0.25"].value == 0
+    assert same["dense_hit"].value == pytest.approx(
+        np.mean([metric.value for name, metric in same.items() if name.startswith("dense_hit/")])
     )
-    assert same["dense_error/noise 0.1"]["value"] == pytest.approx(0, abs=1e-12)
+    assert same["dense_error/noise 0.1"].value == pytest.approx(0, abs=1e-12)
 
 
 def test_a_coarse_map_is_given_no_more_room_than_a_fine_one(lungs, oracles) -> None:
@@ -78,9 +78,9 @@ def test_a_coarse_map_is_given_no_more_room_than_a_fine_one(lungs, oracles) -> N
     for size in (32, 128):
         backbone = ViTBackbone(image_size=size, patch_size=8, embed_dim=8, depth=4, num_heads=2)
         encoder = oracles.frozen(backbone, image_size=size)
-        same = probe.run(encoder, lungs["training"])["baselines"]["same position"]
-        assert same["dense_hit"]["value"] == 0
-        assert same["dense_error"]["value"] == pytest.approx(0.1 * 2**0.5)
+        same = probe.run(encoder, lungs["training"]).baselines["same position"]
+        assert same["dense_hit"].value == 0
+        assert same["dense_error"].value == pytest.approx(0.1 * 2**0.5)
 
 
 def test_intensity_changes() -> None:

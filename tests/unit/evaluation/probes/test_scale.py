@@ -13,21 +13,21 @@ FAST = {"resamples": 50, "random_seed": None}
 def test_the_mean_gray_of_a_ramp_stays_when_zooming_out(ramps, oracles) -> None:
     result = ScaleConsistencyProbe(**FAST).run(oracles.gray(), ramps)
     for ratio in ("1.25", "1.5", "2"):
-        assert result["metrics"][f"raw_cosine/{ratio}"]["value"] == pytest.approx(1, abs=1e-4)
-        assert result["metrics"][f"cosine/{ratio}"]["value"] > 0.9
-    assert result["metrics"]["place_told"]["value"] > 0.6
-    metrics = {name: metric["value"] for name, metric in result["metrics"].items()}
+        assert result.metrics[f"raw_cosine/{ratio}"].value == pytest.approx(1, abs=1e-4)
+        assert result.metrics[f"cosine/{ratio}"].value > 0.9
+    assert result.metrics["place_told"].value > 0.6
+    metrics = {name: metric.value for name, metric in result.metrics.items()}
     assert metrics["gap"] == pytest.approx(metrics["cosine"] - metrics["control"])
     assert metrics["cosine"] == pytest.approx(np.mean([metrics[f"cosine/{ratio}"] for ratio in ("1.25", "1.5", "2")]))
 
 
 def test_noise_is_at_chance_and_a_constant_encoder_has_no_score(ramps, oracles) -> None:
-    noise = ScaleConsistencyProbe(places=20, **FAST).run(oracles.noise(), ramps)["metrics"]
-    assert noise["gap"]["value"] == pytest.approx(0, abs=0.1)
-    assert noise["place_told"]["value"] == pytest.approx(0.5, abs=0.1)
+    noise = ScaleConsistencyProbe(places=20, **FAST).run(oracles.noise(), ramps).metrics
+    assert noise["gap"].value == pytest.approx(0, abs=0.1)
+    assert noise["place_told"].value == pytest.approx(0.5, abs=0.1)
     constant = ScaleConsistencyProbe(**FAST).run(oracles.constant(), ramps)
-    assert constant["collapsed"] is True
-    assert constant["metrics"]["gap"]["value"] is None
+    assert constant.collapsed is True
+    assert constant.metrics["gap"].value is None
 
 
 def test_windows_share_a_center_and_controls_lie_beside_them(ramps) -> None:

@@ -36,28 +36,28 @@ def _case(count=80):
 
 def test_the_label_scores_one_noise_about_a_half_and_one_kind_of_image_has_no_number(tmp_path):
     result = report_classifier(*_case(), NAMES, tmp_path, resamples=200, settings={"average": "prob"})
-    metrics = result["metrics"]
-    assert metrics["auroc/Mass"]["value"] == metrics["auprc/Mass"]["value"] == 1
+    metrics = result.metrics
+    assert metrics["auroc/Mass"].value == metrics["auprc/Mass"].value == 1
     noise = metrics["auroc/Noise"]
-    assert noise["low"] < 0.5 < noise["high"]
-    assert metrics["auroc/Hernia"]["value"] is None
-    assert "all 80 test images with a known label are negative" in metrics["auroc/Hernia"]["why"]
-    assert any("Hernia" in note for note in result["notes"])
-    assert metrics["auroc"]["value"] == pytest.approx((1 + noise["value"]) / 2)
-    assert result["n_patients"] == 40
-    assert result["settings"]["average"] == "prob"
+    assert noise.low < 0.5 < noise.high
+    assert metrics["auroc/Hernia"].value is None
+    assert "all 80 test images with a known label are negative" in metrics["auroc/Hernia"].why
+    assert any("Hernia" in note for note in result.notes)
+    assert metrics["auroc"].value == pytest.approx((1 + noise.value) / 2)
+    assert result.n_patients == 40
+    assert result.settings["average"] == "prob"
     text = (tmp_path / "classification.json").read_text()
-    assert json.loads(text) == json.loads(json.dumps(result))
+    assert json.loads(text) == result.to_json(replicates=False)
     assert "NaN" not in text
 
 
 def test_no_class_that_can_be_measured_is_said_too(tmp_path):
     scores, labels, items = _case(6)
     result = report_classifier(scores, labels * 0, items, NAMES, tmp_path, resamples=50)
-    assert result["metrics"]["auroc"]["value"] is None
-    assert "no class has both" in result["metrics"]["auroc"]["why"]
+    assert result.metrics["auroc"].value is None
+    assert "no class has both" in result.metrics["auroc"].why
     nothing = report_classifier(scores, torch.full_like(labels, NAN), items, NAMES, tmp_path / "b", resamples=50)
-    assert nothing["calibration_error"] == {}
+    assert nothing.extra["calibration_error"] == {}
     assert not (tmp_path / "b" / "calibration.png").exists()
 
 
@@ -67,9 +67,9 @@ def test_exclusive_classes_have_an_accuracy_over_known_images(tmp_path):
     labels[1] = NAN
     items = [{"image": f"{number}.png"} for number in range(4)]
     result = report_classifier(scores, labels, items, NAMES, tmp_path, exclusive=True, resamples=50)
-    assert result["metrics"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert result.metrics["accuracy"].value == pytest.approx(2 / 3)
     unknown = report_classifier(scores, labels * NAN, items, NAMES, tmp_path, exclusive=True, resamples=50)
-    assert unknown["metrics"]["accuracy"]["value"] is None
+    assert unknown.metrics["accuracy"].value is None
 
 
 def test_predictions_and_the_calibration_plot_are_written(tmp_path):
@@ -78,9 +78,11 @@ def test_predictions_and_the_calibration_plot_are_written(tmp_path):
     rows = list(csv.DictReader((tmp_path / "predictions.csv").read_text().splitlines()))
     assert len(rows) == 80
     assert float(rows[3]["Noise"]) == pytest.approx(scores[3, 1].item(), abs=1e-4)
+    assert rows[5]["image"] == "test 5"
+    assert json.loads((tmp_path.parent / f"{tmp_path.name}.files.json").read_text())["test 5"].endswith("5.png")
     assert rows[5]["label of Mass"] == ""
     assert rows[4]["label of Mass"] == str(int(labels[4, 0]))
-    assert set(result["calibration_error"]) == set(NAMES)
+    assert set(result.extra["calibration_error"]) == set(NAMES)
     with Image.open(io.BytesIO((tmp_path / "calibration.png").read_bytes())) as picture:
         assert picture.size[0] > 200
 

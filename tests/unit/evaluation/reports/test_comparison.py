@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_anat.evaluation import PatientBootstrap, compare_report
+from monai_anat.evaluation import PatientBootstrap, Result, compare_report
 from monai_anat.evaluation.reports.comparison import _names, write_comparison
 
 PATIENTS = [f"p{number}" for number in range(20)]
 TRUTH = np.random.default_rng(0).normal(0.6, 0.1, len(PATIENTS))
 
 
-def result_of(shift: float, **changes) -> dict:
+def result_of(shift: float, **changes) -> Result:
     bootstrap = PatientBootstrap(PATIENTS)
     metrics = {
         "error": bootstrap.mean(TRUTH + shift, better="lower", unit="thorax widths"),
@@ -20,17 +20,15 @@ def result_of(shift: float, **changes) -> dict:
         "size": bootstrap.mean(TRUTH + shift, better=None),
     }
     baseline = {"same position": {"error": bootstrap.mean(TRUTH + 0.3, better="lower")}}
-    return {
-        "protocol": "landmarks",
+    fields = {
         "settings": {"seed": 0},
         "n_patients": len(PATIENTS),
         "patients": bootstrap.fingerprint,
         "metrics": metrics,
         "baselines": baseline,
-        "cases": {},
         "notes": ["A note."],
-        **changes,
     }
+    return Result("landmarks", **{**fields, **changes})
 
 
 def test_only_a_real_difference_is_marked():

@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from monai_anat.data import pretraining_datalist, segmentation_datalist
-from monai_anat.evaluation import FewShotSegmentation, save_restorations
-from monai_anat.evaluation.reports.demo import demo_report, few_shot_table
+from monai_anat.evaluation import FewShotSegmentation, Report, ReportFigure, ReportTable, save_restorations
+from monai_anat.evaluation.reports.demo import (
+    add_crops,
+    add_dice,
+    add_training,
+    demo_report,
+    difference_sentence,
+    few_shot_table,
+)
 from monai_anat.methods import POPARMethod, RandPOPARViewsd
 from monai_anat.networks import ViTBackbone, save_encoder
 
@@ -59,7 +66,7 @@ def test_page_holds_what_the_runs_left(runs, tmp_path) -> None:
         assert f"<td>{name}</td>" in page
     assert f"<td>{result['arms']['scratch']['mean']:.3f}</td>" in page
     assert "2 steps, 17 images per second." in page
-    for heading in ("Segmentation from a few labels", "What it restores", "How it learned", "in another patient"):
+    for heading in ("Segmentation from a few labels", "Restoration", "Training", "in another patient"):
         assert heading in page
 
 
@@ -71,3 +78,53 @@ def test_page_can_do_without_the_pre_training_run(runs, tmp_path) -> None:
 def test_a_missing_result_is_named(runs, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"few_shot\.json"):
         demo_report(tmp_path / "r.html", few_shot_dir=tmp_path, encoder_dir=runs[0] / "encoder")
+
+
+VALUE = {"mean": 0.05, "interval": [0.01, 0.09], "confidence": 0.95, "draws_better": 1.0, "per_draw": [0.05]}
+
+
+def few_shot_result() -> dict:
+    draws = [{"seed": 3, "dice": 0.8, "right lung": 0.9, "left lung": 0.7}]
+    arm = {"mean": 0.8, "std": 0.0, "learning_rate": 0.001, "draws": draws}
+    protocol = {"class_names": ["background", "right lung", "left lung"]}
+    return {"protocol": protocol, "arms": {"a": arm, "b": arm}, "difference": {"a - b": VALUE}}
+
+
+def test_difference_in_words() -> None:
+    sentence = difference_sentence("a - b", VALUE)
+    assert sentence.startswith("a - b: +0.050 Dice (95% interval +0.010 to +0.090")
+    assert sentence.endswith("ahead in 100% of the draws")
+
+
+def test_dice_table_has_each_draw_and_its_mean() -> None:
+    report = Report("t")
+    add_dice(report, few_shot_result())
+    (_, blocks), *_ = report.sections
+    table = next(block for block in blocks if isinstance(block, ReportTable))
+    assert table.columns == ["encoder", "draw", "right lung", "left lung", "mean Dice"]
+    assert table.rows[0] == ["a", "3", 0.9, 0.7, 0.8]
+    assert [table.rows[number][1] for number in table.strong] == ["mean", "mean"]
+
+
+def test_crops_are_cut_where_they_are_drawn() -> None:
+    report = Report("t")
+    add_crops(report, segmentation_datalist("test")[0], 4, 8, 1)
+    (_, blocks), *_ = report.sections
+    figure = next(block for block in blocks if isinstance(block, ReportFigure)).figure
+    source, first, _ = figure.axes
+    frame = next(patch for patch in source.patches if not patch.get_fill())
+    left, top = (round(value + 0.5) for value in frame.get_xy())
+    pixels = source.images[0].get_array()[top : top + 32, left : left + 32]
+    assert (pixels == first.images[0].get_array()).all()
+
+
+def test_an_empty_training_folder_adds_nothing(tmp_path) -> None:
+    report = Report("t")
+    add_training(report, tmp_path)
+    assert report.sections == []
+
+
+def test_a_difference_without_interval_has_no_brackets() -> None:
+    assert difference_sentence("a - b", {**VALUE, "interval": None}) == (
+        "a - b: +0.050 Dice, ahead in 100% of the draws"
+    )

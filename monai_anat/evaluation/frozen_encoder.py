@@ -1,9 +1,10 @@
-"""An encoder that is measured and never trained: its input as it was trained, its features computed once."""
+"""Frozen encoder with cached features."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -17,9 +18,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from monai_anat._version import __version__
+from monai_anat.data.items import transform_item
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
 from monai_anat.data.reading.radiograph import read_radiograph
-from monai_anat.evaluation.feature_store import FeatureStore, file_key
+from monai_anat.evaluation.feature_store import DamagedFeaturesError, FeatureStore, image_key
+from monai_anat.evaluation.features import check_spread
+from monai_anat.evaluation.patients import Items
 from monai_anat.evaluation.windows import cut_windows
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.keys import IMAGE
@@ -28,59 +33,48 @@ from monai_anat.networks.pretrained.records import load_encoder, load_heads, rea
 from monai_anat.precision import autocast_dtype
 from monai_anat.seeding import mix
 
-__all__ = [
-    "CollapsedFeaturesError",
-    "FrozenEncoder",
-    "SmallMapError",
-    "centered",
-    "cosines",
-    "load_by",
-    "random_backbone",
-    "unit",
-]
+__all__ = ["FrozenEncoder", "SmallMapError", "random_backbone", "resolve_device"]
 
-Items = Sequence[Mapping[str, Any]]
+logger = logging.getLogger(__name__)
+
 Floats = NDArray[np.float32]
-#: brings a batch (B, 1, S, S) in [0, 1] to another one of the same shape
+#: maps a batch (B, 1, S, S) in [0, 1] to another one of the same shape
 Change = Callable[[Tensor], Tensor]
 
-#: relative size of what differs between features below which they count as equal
-_EQUAL = 1e-5
-
-
-class CollapsedFeaturesError(ValueError):
-    """The features of all images or places are equal: there is nothing to score."""
+_TRIES = 3  # readings of features that turn out to be damaged
 
 
 class SmallMapError(ValueError):
-    """The encoder's dense map has too few cells for the question."""
+    """The encoder's dense map has too few cells for the protocol."""
 
 
 class FrozenEncoder:
-    """A backbone together with what a user would otherwise have to repeat for every protocol.
+    """A backbone with its input size and normalization, and a cache of its features.
 
-    Images are resized to a square of ``image_size``, the gray value is repeated in every channel that the network has,
-    and normalized as in its training. Each feature is computed once per image and kept on disk, in ``cache_dir`` for
-    later processes or in a temporary folder for this object's life; only what a protocol works on is in memory.
+    Images are resized to a square of ``image_size``, repeated in every input channel, and normalized as in training.
+    Each feature is computed once per image and kept on disk, in ``cache_dir`` or in a temporary folder that is removed
+    with this object. Only what a protocol works on is in memory.
+
+    The cache is safe for several processes. Features are identified by the path, size and time of change of the image,
+    and by a fingerprint of weights, settings, precision and package version.
 
     Args:
-        backbone: any 2D network under the backbone contract (:func:`~monai_anat.networks.as_backbone` brings MONAI's
-            there); it is copied.
-        image_size: side in pixels at which it sees an image or a window.
-        mean: of the normalization that it was trained with, one number or one per channel, for images in [0, 1].
-        std: of that normalization.
-        level: which feature map the dense protocols use; -1 is the last.
-        name: stands in the results.
-        batch_size: images at a time.
+        backbone: a 2D network under the backbone contract; it is copied. Use
+            :func:`~monai_anat.networks.as_backbone` for networks of other libraries.
+        image_size: side in pixels to which images and windows are resized.
+        mean: mean of the normalization, one number or one per channel, for images in [0, 1].
+        std: standard deviation of the normalization.
+        level: feature map of the dense protocols; -1 is the last one.
+        name: name in the results.
+        batch_size: images per forward pass.
         precision: "auto", "bf16" or "fp32".
-        device: where to compute.
-        heads: "composition_head" and "decomposition_head", where the method trained them with the encoder.
-        cache_dir: keeps the features; files are told apart by path, size and time of change, encoders by weights.
-            One process at a time may write the features of one encoder there.
+        device: device of the network; "auto" takes a GPU if there is one.
+        heads: "composition_head" and "decomposition_head", if they were trained with the encoder.
+        cache_dir: folder that keeps the features for later processes.
 
     Raises:
-        ValueError: for a 3D network, a level that it does not have, as many means as the network has no channels, or a
-            device that is not there.
+        ValueError: if the network is 3D, has no such level, has a number of channels other than that of the means, or
+            the device does not exist.
 
     >>> from monai_anat.data import segmentation_datalist
     >>> from monai_anat.networks import SwinBackbone
@@ -110,9 +104,7 @@ class FrozenEncoder:
         levels = len(backbone.strides)
         if not -levels <= level < levels:
             raise ValueError(f"level must be in -{levels} .. {levels - 1}, one of the {levels} maps, got {level}")
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device must be one that torch finds here, got {str(device)!r}; take 'cpu'")
+        self.device = resolve_device(device)
         self.backbone = copy.deepcopy(backbone).eval().requires_grad_(False).to(self.device)
         self.image_size, self.level, self.name, self.batch_size = image_size, level, name, batch_size
         self.precision, self.cache_dir = precision, cache_dir
@@ -130,11 +122,11 @@ class FrozenEncoder:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], **settings: Any) -> FrozenEncoder:
-        """The encoder that ``save_encoder`` wrote, with the size and normalization of its record, and its heads.
+        """Load an encoder that ``save_encoder`` wrote, with the size, normalization and heads of its record.
 
         Args:
             folder: the encoder's folder.
-            settings: further arguments of :class:`FrozenEncoder`, which win over the record.
+            settings: further arguments of :class:`FrozenEncoder`; they override the record.
         """
         record = read_encoder_record(folder)
         place = Path(folder)
@@ -144,12 +136,12 @@ class FrozenEncoder:
 
     @classmethod
     def of(cls, encoder: Backbone | FrozenEncoder) -> FrozenEncoder:
-        """The encoder itself, or a backbone with the default settings."""
+        """Return the encoder itself, or wrap a backbone with the default settings."""
         return encoder if isinstance(encoder, FrozenEncoder) else cls(encoder)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What of the encoder's settings changes its numbers."""
+        """Settings that change the features."""
         return {"image_size": self.image_size, "level": self.level, "precision": self.precision, **self._normal}
 
     @property
@@ -163,15 +155,18 @@ class FrozenEncoder:
 
     @property
     def extent(self) -> tuple[int, int]:
-        """Pixels that the dense map covers: more than ``image_size`` where the network pads to whole cells."""
+        """Pixels that the dense map covers: more than ``image_size`` if the network pads to whole cells."""
         stride = self.backbone.strides[self.level]
         return self.grid[0] * stride, self.grid[1] * stride
 
     def check_grid(self, smallest: int) -> None:
-        """Refuse an encoder whose dense map has too few cells to tell places apart.
+        """Check that the dense map has enough cells.
+
+        Args:
+            smallest: smallest number of cells per side.
 
         Raises:
-            SmallMapError: naming the grid and the ways out.
+            SmallMapError: if it has fewer.
         """
         if min(self.grid) < smallest:
             raise SmallMapError(
@@ -181,7 +176,11 @@ class FrozenEncoder:
             )
 
     def random(self, seed: int = 0) -> FrozenEncoder:
-        """The same architecture with random weights, and the same settings; without the heads, made for others."""
+        """Create the same architecture with random weights and the same settings, without heads.
+
+        Args:
+            seed: random seed of the weights.
+        """
         return FrozenEncoder(
             random_backbone(self.backbone, seed),
             image_size=self.image_size,
@@ -194,15 +193,36 @@ class FrozenEncoder:
             cache_dir=self.cache_dir,
         )
 
+    def apply_head(
+        self, name: str, features: NDArray[np.float64], parts: int
+    ) -> tuple[NDArray[np.float64] | None, list[str]]:
+        """Apply a head that was trained with the encoder.
+
+        Args:
+            name: "composition_head" or "decomposition_head".
+            features: embeddings, as the head expects them.
+            parts: number of parts that the protocol uses.
+
+        Returns:
+            The output; None without such a head, or, with a note, if the head is for another number of parts.
+        """
+        head = self.heads.get(name)
+        if head is None:
+            return None, []
+        if head.num_parts != parts:
+            return None, [f"The {name} is for {head.num_parts} parts, not for {parts}, and is not used."]
+        with torch.no_grad():
+            return head(torch.as_tensor(features, dtype=torch.float32)).double().numpy(), []
+
     def prepare(self, items: Items, changes: Mapping[str, Change | None]) -> None:
-        """Compute embeddings and dense maps under several changes, so that each image is read once for all of them.
+        """Compute embeddings and dense maps under several changes. Each image is read once for all of them.
 
         Args:
             items: N datalist items.
-            changes: variant -> change, as :meth:`embeddings` and :meth:`feature_maps` take them; None for "".
+            changes: variant -> change, as for :meth:`embeddings` and :meth:`feature_maps`; variant "" has no change.
         """
         stores = self._store("embeddings"), self._store(f"maps{self.level}")
-        files = {file_key(item[IMAGE]): item for item in items}
+        files = {image_key(item[IMAGE]): item for item in items}
         todo = {
             file: item
             for file, item in files.items()
@@ -221,12 +241,12 @@ class FrozenEncoder:
                 store.flush()
 
     def embeddings(self, items: Items, change: Change | None = None, variant: str = "") -> Floats:
-        """Mean over the cells of the last map, for each image.
+        """Compute the mean over the cells of the last map, for each image.
 
         Args:
             items: N datalist items.
-            change: applied to the batch before normalization.
-            variant: name of the change, under which its features are kept.
+            change: applied to each batch before normalization.
+            variant: name of the change in the cache.
 
         Returns:
             (N, D)
@@ -234,12 +254,12 @@ class FrozenEncoder:
         return self._images(items, "embeddings", change, variant, lambda x: self._maps(x, -1).mean(dim=(2, 3)))
 
     def feature_maps(self, items: Items, change: Change | None = None, variant: str = "") -> Floats:
-        """The dense map of each image.
+        """Compute the dense map of each image.
 
         Args:
-            items: N datalist items; take some at a time where N is large.
-            change: applied to the batch before normalization.
-            variant: name of the change, under which its features are kept.
+            items: N datalist items. Pass a few at a time if N is large.
+            change: applied to each batch before normalization.
+            variant: name of the change in the cache.
 
         Returns:
             (N, D, h, w)
@@ -247,10 +267,10 @@ class FrozenEncoder:
         return self._images(items, f"maps{self.level}", change, variant, self._maps)
 
     def mean_feature(self, items: Items) -> NDArray[np.float64]:
-        """Mean of the dense maps over all images and cells, (D,); one batch is in memory at a time.
+        """Compute the mean of the dense maps over all images and cells, (D,), batch by batch.
 
         Raises:
-            CollapsedFeaturesError: if the features are equal everywhere.
+            CollapsedFeaturesError: if all features are equal.
         """
         total, square, largest = np.zeros(1), np.zeros(1), 0.0
         for start in range(0, len(items), self.batch_size):
@@ -259,15 +279,15 @@ class FrozenEncoder:
             square = square + np.square(maps).mean(axis=(2, 3)).sum(axis=0)
             largest = max(largest, float(np.abs(maps).max()))
         mean, square = total / len(items), square / len(items)
-        _check_spread(float(np.sqrt(np.maximum(square - np.square(mean), 0).max())), largest)
+        check_spread(float(np.sqrt(np.maximum(square - np.square(mean), 0).max())), largest)
         return mean
 
     def window_embeddings(self, items: Items, boxes: ArrayLike) -> Floats:
-        """The embedding of windows, each resized to the network's input.
+        """Compute the embeddings of windows, each resized to the network's input.
 
         Args:
             items: N datalist items.
-            boxes: (N, W, 4) top, left, height, width in pixels of each stored image.
+            boxes: (N, W, 4) top, left, height, width in pixels of the stored image.
 
         Returns:
             (N, W, D)
@@ -275,54 +295,54 @@ class FrozenEncoder:
         places = np.asarray(boxes, dtype=np.int64)
         store = self._store(f"windows{places.shape[1]}")
         keys = [
-            f"{file_key(item[IMAGE])} {hashlib.blake2b(place.tobytes(), digest_size=12).hexdigest()}"
+            f"{image_key(item[IMAGE])} {hashlib.blake2b(place.tobytes(), digest_size=12).hexdigest()}"
             for item, place in zip(items, places, strict=True)
         ]
-        waiting = set(store.missing(keys))
-        for key, item, place in zip(keys, items, places, strict=True):
-            if key in waiting:
-                windows = cut_windows(read_radiograph(item[IMAGE]).pixels, place, self.image_size)
-                parts = [self._maps(part, -1).mean(dim=(2, 3)) for part in windows.split(self.batch_size)]
-                store.append(key, torch.cat(parts).numpy())
-                waiting.discard(key)
-                if not waiting:
-                    store.flush()
-        return store.read(keys)
+
+        def compute(waiting: set[str]) -> None:
+            for key, item, place in zip(keys, items, places, strict=True):
+                if key in waiting:
+                    windows = cut_windows(read_radiograph(item[IMAGE]).pixels, place, self.image_size)
+                    parts = [self._maps(part, -1).mean(dim=(2, 3)) for part in windows.split(self.batch_size)]
+                    store.append(key, torch.cat(parts).numpy())
+                    waiting.discard(key)
+
+        return _read(store, keys, compute)
 
     def _images(
         self, items: Items, kind: str, change: Change | None, variant: str, features: Callable[[Tensor], Tensor]
     ) -> Floats:
         store = self._store(kind)
-        keys = [_variant(variant, file_key(item[IMAGE])) for item in items]
-        waiting = set(store.missing(keys))
-        todo = {key: item for key, item in zip(keys, items, strict=True) if key in waiting}
-        if kind == "embeddings":
-            self._pool_known_maps(store, todo)
-        for part, images in self._batches(todo):
-            changed = images if change is None else change(images)
-            for key, array in zip(part, features(changed).numpy(), strict=True):
-                store.append(key, array)
-        if todo:
-            store.flush()
-        return store.read(keys)
+        keys = [_variant(variant, image_key(item[IMAGE])) for item in items]
+
+        def compute(waiting: set[str]) -> None:
+            todo = {key: item for key, item in zip(keys, items, strict=True) if key in waiting}
+            if kind == "embeddings":
+                self._pool_known_maps(store, todo)
+            for part, images in self._batches(todo):
+                changed = images if change is None else change(images)
+                for key, array in zip(part, features(changed).numpy(), strict=True):
+                    store.append(key, array)
+
+        return _read(store, keys, compute)
 
     def _pool_known_maps(self, store: FeatureStore, todo: dict[str, Mapping[str, Any]]) -> None:
-        """Embeddings of images whose last map is kept already; they leave ``todo``."""
+        """Take embeddings from last maps in the cache, and remove their images from ``todo``."""
         maps = self._store("maps-1")
-        known = sorted(set(todo) - set(maps.missing(list(todo))))
-        for key in known:
-            store.append(key, maps.read([key])[0].mean(axis=(1, 2)))
+        for key in sorted(set(todo) - set(maps.missing(list(todo)))):
+            try:
+                store.append(key, maps.read([key])[0].mean(axis=(1, 2)))
+            except DamagedFeaturesError:
+                continue
             del todo[key]
-        if known:
-            store.flush()
 
     def _batches(self, items: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[list[str], Tensor]]:
-        """Images (B, 1, S, S) in [0, 1], a batch at a time."""
+        """Yield images (B, 1, S, S) in [0, 1] with their keys, batch by batch."""
         chain = self._chain
         keys = list(items)
         for start in range(0, len(keys), self.batch_size):
             part = keys[start : start + self.batch_size]
-            images = [load_by(chain, {IMAGE: items[key][IMAGE]})[IMAGE] for key in part]
+            images = [transform_item(chain, {IMAGE: items[key][IMAGE]})[IMAGE] for key in part]
             yield part, torch.stack([torch.as_tensor(image) for image in images])
 
     def _maps(self, images: Tensor, level: int | None = None) -> Tensor:
@@ -358,61 +378,57 @@ class FrozenEncoder:
         return self._stores[kind]
 
     def _fingerprint(self) -> str:
-        """Hash of weights and settings: features of another encoder are never taken for this one's."""
-        backbone = self.backbone
+        """Hash everything besides the image that determines a feature."""
+        backbone, dtype = self.backbone, autocast_dtype(self.precision, self.device)
         digest = hashlib.blake2b(digest_size=12)
-        digest.update(f"{type(backbone).__qualname__} {backbone.config} {self.settings}".encode())
+        digest.update(f"{__version__} {type(backbone).__qualname__} {backbone.config} {self.settings} {dtype}".encode())
         for name, tensor in backbone.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
-def load_by(chain: Callable[[Any], Any], item: Mapping[str, Any]) -> dict[str, Any]:
-    """What a chain of transforms makes of an item.
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return a torch device.
 
-    MONAI says which transform failed; its cause says which file, and why.
-    """
-    try:
-        sample: dict[str, Any] = chain(dict(item))
-    except RuntimeError as error:
-        raise (error.__cause__ or error) from None
-    return sample
-
-
-def centered(features: NDArray[Any], axis: int | tuple[int, ...] = 0) -> NDArray[np.float64]:
-    """Features minus their mean, at unit length along the last axis.
+    Args:
+        device: name of a device; "auto" takes a GPU if there is one, else the CPU.
 
     Raises:
-        CollapsedFeaturesError: if they are all equal.
+        ValueError: if the name is unknown or there is no such device.
+
+    >>> resolve_device("cpu")
+    device(type='cpu')
     """
-    values = np.asarray(features, dtype=np.float64)
-    difference = values - values.mean(axis=axis, keepdims=True)
-    _check_spread(float(np.abs(difference).max()), float(np.abs(values).max()))
-    return unit(difference)
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {str(device)!r}") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device must be one that torch finds here, got {str(device)!r}; take 'cpu'")
+    return found
 
 
-def unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows of unit length; zero stays zero."""
-    length = np.linalg.norm(values, axis=-1, keepdims=True)
-    return values / np.where(length > 0, length, 1)
-
-
-def cosines(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cosine of rows, along the last axis."""
-    cosine: NDArray[np.float64] = (unit(first) * unit(second)).sum(axis=-1)
-    return cosine
-
-
-def _check_spread(difference: float, largest: float) -> None:
-    if difference <= _EQUAL * largest:
-        raise CollapsedFeaturesError(
-            "the encoder gives the same features for all images and places (collapsed), so there is nothing to score"
-        )
+def _read(store: FeatureStore, keys: Sequence[str], compute: Callable[[set[str]], None]) -> Floats:
+    """Read features after computing those that are missing or damaged."""
+    for trial in range(_TRIES):
+        waiting = set(store.missing(keys))
+        if waiting:
+            compute(waiting)
+            store.flush()
+        try:
+            return store.read(keys)
+        except DamagedFeaturesError as error:
+            if trial == _TRIES - 1:
+                raise OSError(f"{error} each time they are written; check the disk") from error
+            logger.warning(f"{error} and are computed again")
+    raise AssertionError("unreachable")
 
 
 def _variant(name: str, file: str) -> str:
-    """Under which key features of a file (its key) that was changed are kept."""
+    """Key of the features of a file under a change."""
     return f"{name} {file}".strip()
 
 
@@ -430,10 +446,14 @@ def _per_channel(value: float | Sequence[float], channels: int, device: torch.de
 
 
 def random_backbone(backbone: Backbone, seed: int) -> Backbone:
-    """The same architecture with random weights.
+    """Create the same architecture with random weights.
 
-    It is built again from its record; a wrapped network of another library has none and is copied, with every layer
-    initialized again.
+    The network is built from its configuration. A wrapped network of another library has none: it is copied, and every
+    layer is initialized again.
+
+    Args:
+        backbone: the network.
+        seed: random seed of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(21, seed) >> 1)

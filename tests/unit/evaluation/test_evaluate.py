@@ -16,9 +16,11 @@ from monai_anat.evaluation import (
     evaluate_encoder,
     load_results,
 )
-from monai_anat.evaluation.protocols import CLASSES, FROZEN
+from monai_anat.evaluation.protocol import protocol_classes
 from monai_anat.networks import ViTBackbone, load_encoder, save_encoder
 
+FROZEN = {name: kind for name, kind in protocol_classes().items() if kind.sections == ("test",)}
+CLASSES = [name for name, kind in protocol_classes().items() if kind.in_all and name not in FROZEN]
 #: fast settings of every protocol on frozen features
 TINY: dict[str, dict] = {name: {"resamples": 10, "random_seed": None} for name in FROZEN}
 TINY["co-segmentation"] |= {"clusters": (3,), "restarts": 1}
@@ -42,8 +44,8 @@ def test_size_and_normalization_are_those_of_the_record(encoder, tmp_path) -> No
     results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["landmarks"], options=TINY)
     frozen = FrozenEncoder(load_encoder(encoder), image_size=32, mean=0.4, std=0.2)
     expected = LandmarkProbe(**TINY["landmarks"]).run(frozen, load_datalist(sample_folder(), "test"))
-    assert results["landmarks"]["metrics"] == expected["metrics"]
-    assert json.loads((tmp_path / "evaluation.json").read_text())["landmarks"]["n_pairs"] == expected["n_pairs"]
+    assert results["landmarks"].metrics == expected.metrics
+    assert json.loads((tmp_path / "evaluation.json").read_text())["landmarks"]["n_pairs"] == expected.extra["n_pairs"]
     assert (tmp_path / "report.html").read_text().count("data:image/png") == 4, "the panels and three cases"
 
 
@@ -52,9 +54,9 @@ def test_few_shot_takes_its_own_arguments_and_those_of_the_segmentation(encoder,
     own = {"shots": [1, 2], "modes": ["fine-tuned"], "resamples": 10, "few_shot": {"warmup": 0.5}}
     options = {"few-shot": {**few, **own}}
     results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["few-shot"], options=options)
-    assert results["few-shot"]["settings"]["few_shot"] == {**few, "warmup": 0.5}
-    assert results["few-shot"]["settings"]["encoder"]["std"] == 0.2
-    (dice, *_) = results["few-shot"]["curves"]
+    assert results["few-shot"].settings["few_shot"] == {**few, "warmup": 0.5}
+    assert results["few-shot"].settings["encoder"]["std"] == 0.2
+    (dice, *_) = results["few-shot"].extra["curves"]
     assert dice["ways"] == {"fine-tuned": [[1, "dice/1 label, fine-tuned"], [2, "dice/2 labels, fine-tuned"]]}
     assert (tmp_path / "few_shot" / "2_fine-tuned" / "few_shot_masks.npz").is_file()
     page = (tmp_path / "report.html").read_text()
@@ -115,7 +117,7 @@ def test_any_encoder_gets_its_page(tmp_path, few) -> None:
     frozen = FrozenEncoder(backbone, image_size=32, mean=0.4, std=0.2)
     options = {"collapse": TINY["collapse"]}
     results = evaluate_encoder(frozen, few, tmp_path, "collapse", options=options)
-    assert results["collapse"]["settings"]["encoder"]["mean"] == 0.4
+    assert results["collapse"].settings["encoder"]["mean"] == 0.4
     assert "ViTBackbone, 32 pixels." in (tmp_path / "report.html").read_text()
     own = {**options, "encoder": {"image_size": 32, "mean": 0.4, "std": 0.2}}
     assert evaluate_encoder(backbone, few, tmp_path, "collapse", options=own) == results
@@ -129,7 +131,7 @@ def test_any_encoder_gets_its_page(tmp_path, few) -> None:
 
 def test_what_takes_no_files_is_named_before_any_work(encoder, tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"out must be a folder that can be written, got .*file: File exists"):
+    with pytest.raises(ValueError, match=r"out must be a folder that can be written, got .*file: .*file is a file"):
         evaluate_encoder(encoder, sample_folder(), tmp_path / "file", ["collapse"])
 
 
@@ -142,7 +144,7 @@ def test_a_run_that_is_stopped_keeps_the_protocols_that_it_had(encoder, tmp_path
         evaluate_encoder(encoder, sample_folder(), tmp_path, ["collapse", "symmetry"], options=TINY)
     kept = load_results(tmp_path)
     assert list(kept) == ["collapse"]
-    assert len(kept["collapse"]["metrics"]["effective_rank"]["replicates"]) == 10
+    assert len(kept["collapse"].metrics["effective_rank"].replicates) == 10
 
 
 def test_all_leaves_out_what_a_small_map_cannot_answer(tmp_path, few) -> None:
@@ -150,8 +152,8 @@ def test_all_leaves_out_what_a_small_map_cannot_answer(tmp_path, few) -> None:
     folder = save_encoder(backbone, tmp_path / "encoder", image_size=32, mean=0.4, std=0.2)
     options = {**TINY, "encoder": {"image_size": 32}}
     results = evaluate_encoder(folder, few, tmp_path / "out", ["all"], options=options)
-    assert "at least 4 x 4 cells, got 2 x 2" in results["landmarks"]["skipped"]
-    assert results["collapse"]["metrics"]
+    assert "at least 4 x 4 cells, got 2 x 2" in results["landmarks"].skipped
+    assert results["collapse"].metrics
     assert "Left out" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -160,11 +162,12 @@ def test_all_runs_what_the_data_allow_and_says_what_they_do_not(encoder, tmp_pat
     results = evaluate_encoder(encoder, sample_folder(), tmp_path, ["all"], options=options, cache_dir=tmp_path / "c")
     assert list(results) == [*FROZEN, *CLASSES]
     for name in FROZEN:
-        assert results[name]["metrics"], name
+        assert results[name].metrics, name
     for name in CLASSES:
-        assert results[name]["skipped"].startswith("every item must have a 'label' that is a class number")
-    assert load_results(tmp_path) == json.loads(json.dumps(results))
-    assert compare_evaluations(load_results(tmp_path), results)["landmarks"]["error"]["difference"] == 0
+        assert results[name].skipped.startswith("every item must have a 'label' that is a class number")
+    for name, result in load_results(tmp_path).items():
+        assert result == results[name] or (result.skipped and results[name].skipped), name
+    assert compare_evaluations(load_results(tmp_path), results)["landmarks"]["error"].difference == 0
     page = (tmp_path / "report.html").read_text()
     assert "<td>error/right apex ↓</td>" in page
     assert "by t-SNE" in page
@@ -174,18 +177,18 @@ def test_all_runs_what_the_data_allow_and_says_what_they_do_not(encoder, tmp_pat
 def test_class_labels_of_a_whole_collection(encoder, real_data, tmp_path) -> None:
     options = {"linear": {"resamples": 20, "random_seed": None}, "k-nn": {"resamples": 20, "random_seed": None}}
     path = real_data / "cxr_cls" / "kermany_datalist.json"
-    results = evaluate_encoder(encoder, path, tmp_path, ["linear", "k-nn"], options=options)
-    assert results["linear"]["class_names"] == ["normal", "bacteria", "virus"]
-    assert results["linear"]["metrics"]["auroc"]["value"] > 0.5
-    assert results["linear"]["n_images"] == 90
+    results = evaluate_encoder(encoder, path, tmp_path, ["linear", "k-nn"], options=options, outside="always")
+    assert results["linear"].extra["class_names"] == ["normal", "bacteria", "virus"]
+    assert results["linear"].metrics["auroc"].value > 0.5
+    assert results["linear"].n_images == 90
 
 
 @pytest.mark.real_data
 def test_lungs_of_a_whole_collection(encoder, real_data, tmp_path) -> None:
     options = {name: {"resamples": 20, "random_seed": None} for name in ("landmarks", "symmetry")}
     results = evaluate_encoder(encoder, real_data / "cxr_seg", tmp_path, list(options), options=options)
-    assert results["landmarks"]["n_patients"] == 18
-    assert 0.05 < results["landmarks"]["baselines"]["same position"]["error"]["value"] < 0.3
+    assert results["landmarks"].n_patients == 18
+    assert 0.05 < results["landmarks"].baselines["same position"]["error"].value < 0.3
 
 
 def test_all_goes_on_where_labels_are_names_of_findings(encoder, tmp_path, few) -> None:
@@ -194,7 +197,7 @@ def test_all_goes_on_where_labels_are_names_of_findings(encoder, tmp_path, few) 
     few.write_text(json.dumps({"test": items}))
     options = {**TINY, "encoder": {"image_size": 32}}
     results = evaluate_encoder(encoder, few, tmp_path / "out", ["all"], options=options)
-    assert [name for name in FROZEN if "skipped" in results[name]] == ["landmarks", "localizability", "co-segmentation"]
+    assert [name for name in FROZEN if results[name].skipped] == ["co-segmentation", "landmarks", "localizability"]
 
 
 def test_all_can_stand_among_others(encoder, tmp_path, few) -> None:
@@ -208,6 +211,6 @@ def test_all_can_stand_among_others(encoder, tmp_path, few) -> None:
 
 def test_data_that_allow_no_protocol_are_an_error(encoder, tmp_path) -> None:
     (tmp_path / "list.json").write_text(json.dumps({"training": load_datalist(sample_folder(), "test")[:2]}))
-    with pytest.raises(DatalistError, match=r"at least one protocol, got none: landmarks, .*, collapse: section must"):
+    with pytest.raises(DatalistError, match=r"at least one protocol, got none: co-segmentation, .*section must"):
         evaluate_encoder(encoder, tmp_path / "list.json", tmp_path / "out", ["all"], options=TINY)
     assert "Left out" in (tmp_path / "out" / "report.html").read_text()

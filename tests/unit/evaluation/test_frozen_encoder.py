@@ -10,9 +10,9 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR, ViT
 
-from monai_anat.data import RadiographError, radiograph_preprocessing
+from monai_anat.data import DatalistError, radiograph_preprocessing
 from monai_anat.evaluation import FrozenEncoder, load_cases
-from monai_anat.evaluation.frozen import CollapsedFeaturesError, centered
+from monai_anat.evaluation.features import CollapsedFeaturesError, centered
 from monai_anat.networks import ResNetBackbone, SwinBackbone, as_backbone, save_encoder
 
 TINY = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
@@ -168,9 +168,9 @@ def test_images_are_read_once_for_all_changes(lungs, oracles, monkeypatch) -> No
 
 def test_a_file_that_cannot_be_read_is_named(oracles, tmp_path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(RadiographError, match=r"broken\.png"):
+    with pytest.raises(DatalistError, match=r"broken\.png"):
         oracles.bands().embeddings([{"image": str(tmp_path / "broken.png")}])
-    with pytest.raises(RadiographError, match=r"broken\.png"):
+    with pytest.raises(DatalistError, match=r"broken\.png"):
         load_cases([{"image": str(tmp_path / "broken.png"), "label": str(tmp_path / "broken.png")}], 24)
 
 
