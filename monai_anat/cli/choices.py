@@ -23,7 +23,7 @@ ARCHITECTURES = (
     "vit_b_16",
     "vit_b_32_448",
 )
-#: keys of ``networks.pretrained.key_maps.FAMILIES``
+#: keys of ``networks.pretrained.families.FAMILIES``
 FAMILIES = (
     "monai_anat",
     "peac",
@@ -34,6 +34,12 @@ FAMILIES = (
     "dira",
     "adam",
     "popar",
+    "ibot",
+    "dino",
+    "mae",
+    "moco",
+    "moco_v3",
+    "student_teacher",
     "swin",
     "huggingface_swin",
     "timm_vit",
@@ -56,7 +62,12 @@ PROTOCOLS = tuple(
 PUBLIC_SETS = (
     "chestxray14",
     "chexpert",
-    "mimic",
+    "cxr_lt",
+    "mimic_cxr",
+    "montgomery",
     "padchest",
-    "vindr",
+    "rsna_pneumonia",
+    "shenzhen",
+    "tbx11k",
+    "vindr_cxr",
 )

@@ -92,6 +92,12 @@ def _add_convert(verbs: Verbs) -> None:
     convert.add_argument(
         "--branch", choices=("student", "teacher"), help="branch to convert; default: the one that the authors use"
     )
+    convert.add_argument(
+        "--normalization",
+        metavar="NAME|MEAN,STD",
+        help="statistics of the file's training images: imagenet, half, radiograph, unchanged or MEAN,STD; "
+        "default: those of the configuration beside the file or of its family",
+    )
     convert.set_defaults(run="verbs.convert")
 
 

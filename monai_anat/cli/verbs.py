@@ -14,7 +14,7 @@ from monai_anat import data, evaluation, networks
 from monai_anat.data.preparation.prepare import PrepareProgress
 from monai_anat.demo import run_demo
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
-from monai_anat.networks.pretrained.key_maps import FAMILIES
+from monai_anat.networks.pretrained.families import FAMILIES
 
 __all__ = ["ARCHITECTURES", "convert", "demo", "embed", "evaluate", "prepare"]
 
@@ -89,7 +89,9 @@ def convert(options: argparse.Namespace) -> None:
     """Convert a published checkpoint to an encoder folder."""
     name, arguments, image_size = ARCHITECTURES[options.architecture]
     backbone = getattr(networks, name)(**arguments)
-    report = networks.load_backbone(backbone, options.checkpoint, options.family, branch=options.branch)
+    report = networks.load_backbone(
+        backbone, options.checkpoint, options.family, branch=options.branch, normalization=options.normalization
+    )
     if report.norm_eps not in (None, backbone.config.get("norm_eps")):
         weights = backbone.state_dict()
         backbone = getattr(networks, name)(**arguments, norm_eps=report.norm_eps)

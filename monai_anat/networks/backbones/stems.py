@@ -1,4 +1,4 @@
-"""Moving the first layer of a network between gray and color images, exactly."""
+"""Exact conversion of a network's first layer between gray and color images."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Normalization", "convert_stem"]
+__all__ = ["Normalization", "convert_stem", "needs_statistics"]
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """What is subtracted from images in [0, 1], and what they are then divided by; one value, or one per channel."""
+    """Mean and standard deviation by which images in [0, 1] are normalized; one value each, or one per channel.
+
+    Attributes:
+        mean: subtracted from the image.
+        std: what the difference is divided by.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -21,14 +26,14 @@ class Normalization:
 
 @dataclass(frozen=True)
 class _Stem:
-    """The first layer of an architecture, and where a constant added to its output can be put."""
+    """The first layer of an architecture, and the tensor that can absorb a constant added to its output."""
 
     weight: str
     constant: str
     sign: float
 
 
-#: a bias takes the constant up; without one the running mean of the normalization that follows does, negatively
+#: a bias absorbs the constant; without one, the running mean of the following normalization does, with minus sign
 STEMS = (
     _Stem("patch_embed.proj.weight", "patch_embed.proj.bias", 1.0),
     _Stem("downsample_layers.0.0.weight", "downsample_layers.0.0.bias", 1.0),
@@ -43,23 +48,24 @@ def convert_stem(
     source: Normalization,
     target: Normalization,
 ) -> tuple[dict[str, Tensor], str | None]:
-    """Fit the first layer of ``state`` to the number of input channels that the backbone has.
+    """Convert the first layer of ``state`` to the number of input channels of the backbone.
 
-    With W and b the weight and bias for three channels normalized by (mu_c, s_c), and the one gray channel normalized
-    by (mu, s), ``W' = s * sum_c W_c / s_c`` and ``b' = b + sum W_c (mu - mu_c) / s_c``, the sum also over the kernel.
-    With equal normalizations that is the plain sum over the channels. Exact for every output that sees no padding:
-    everywhere in Swin, ViT and ConvNeXt, in the interior of a ResNet (padding stands for another gray level in each
-    channel; the outermost outputs differ, and not slightly). A ResNet with ``stem="expand"`` is exact everywhere.
-    From one channel to several, the weight is repeated and divided by their number: exact for gray images.
+    Let W and b be the weight and bias for three channels normalized by (mu_c, s_c), and let the one gray channel be
+    normalized by (mu, s). Then ``W' = s * sum_c W_c / s_c`` and ``b' = b + sum W_c (mu - mu_c) / s_c``, where the last
+    sum also runs over the kernel. With equal normalizations this is the sum over the channels. The conversion is exact
+    for every output that does not see zero padding: everywhere in Swin, ViT and ConvNeXt, and in the interior of a
+    ResNet. There the outermost outputs differ noticeably, because padding stands for another gray level in each
+    channel; ``stem="expand"`` is exact everywhere. From one channel to several, the weight is repeated and divided by
+    their number, which is exact for gray images.
 
     Args:
         state: tensors under the backbone's names.
-        own: the backbone's state dict.
+        own: state dict of the backbone.
         source: normalization of the images that ``state`` was trained on.
         target: normalization of the images that the backbone will see.
 
     Returns:
-        The state with the stem converted, and a sentence on what was done, or None.
+        The state with the converted stem, and a sentence on what was done, or None.
 
     Example:
         >>> file = {"patch_embed.proj.weight": torch.ones(1, 3, 1, 1), "patch_embed.proj.bias": torch.zeros(1)}
@@ -69,12 +75,10 @@ def convert_stem(
         3.0
     """
     converted = dict(state)
-    stem = next((s for s in STEMS if s.weight in own and s.weight in state), None)
+    stem = _common_stem(state, own)
     if stem is None:
         return converted, None
     weight = state[stem.weight]
-    if weight.dim() != own[stem.weight].dim():
-        return converted, None
     have, want = weight.shape[1], own[stem.weight].shape[1]
     if EXPANSION_SCALE in own and have == want:
         if EXPANSION_SCALE in state:
@@ -103,10 +107,33 @@ def convert_stem(
     return converted, note
 
 
+def needs_statistics(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    """Check whether :func:`convert_stem` depends on the normalizations.
+
+    Args:
+        state: tensors under the backbone's names.
+        own: state dict of the backbone.
+
+    Returns:
+        True if a stem for several channels becomes one for a single gray channel.
+    """
+    stem = _common_stem(state, own)
+    if stem is None:
+        return False
+    have, want = state[stem.weight].shape[1], own[stem.weight].shape[1]
+    expands = EXPANSION_SCALE in own and EXPANSION_SCALE not in state and have == want
+    return expands or (have > 1 and want == 1)
+
+
+def _common_stem(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> _Stem | None:
+    stem = next((s for s in STEMS if s.weight in own and s.weight in state), None)
+    return stem if stem is not None and state[stem.weight].dim() == own[stem.weight].dim() else None
+
+
 def _statistics(
     source: Normalization, target: Normalization, channels: int, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean and deviation per channel before and after, in float64, shaped to multiply a weight (O, C, k, k)."""
+    """Mean and deviation per channel of both normalizations, in float64, shaped to multiply a weight (O, C, k, k)."""
     shape = (1, channels) + (1,) * (weight.dim() - 2)
     values = []
     for numbers in (source.mean, source.std, target.mean, target.std):

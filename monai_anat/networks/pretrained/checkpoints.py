@@ -1,9 +1,8 @@
-"""Reading files of weights that may come from anywhere, without ever running code from them."""
+"""Safe reading of weight files from untrusted sources."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import pickle
 import pickletools
@@ -16,24 +15,28 @@ import safetensors
 import safetensors.torch
 import torch
 
-__all__ = ["file_sha256", "read_checkpoint"]
+__all__ = ["read_checkpoint"]
 
-#: torch names the class it refuses in one of these forms
+#: forms in which torch names the class that it refuses
 _REFUSED = re.compile(r"(?:GLOBAL |Unsupported (?:global|class): (?:GLOBAL )?|class )([\w.]+\.[\w.]+)")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a ``.safetensors`` or torch file, with all tensors on the CPU.
+    """Read a ``.safetensors`` or torch file, with all tensors on the CPU, without running code from it.
 
-    Torch files are unpickled with ``weights_only=True``. Of all Python classes only ``argparse.Namespace`` is allowed
-    beside tensors, because published files of Lamps and ACE hold their command line as one; building it runs no code.
+    Torch files are unpickled with ``weights_only=True``. The only Python class allowed beside tensors is
+    ``argparse.Namespace``, because published files of Lamps and ACE hold their command line in one. Building it runs no
+    code.
 
     Args:
         path: the file.
 
+    Returns:
+        The content, a dictionary.
+
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged or no checkpoint, or holds a pickled object that could run code.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged or no checkpoint, or holds a pickled object that could run code.
 
     Example:
         >>> import tempfile
@@ -55,12 +58,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{file} holds a {type(content).__name__} and no dictionary of tensors; save network.state_dict() instead"
         )
     return content
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, which says exactly which weights were loaded."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_safetensors(file: Path) -> Any:
@@ -86,12 +83,12 @@ def _read_torch(file: Path) -> Any:
             ) from error
         raise ValueError(f"{file} is damaged or no file of weights; copy or download it again") from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError, OSError) as error:
-        # torch meets arbitrary bytes with arbitrary exceptions
+        # torch raises arbitrary exceptions for arbitrary bytes
         raise ValueError(f"{file} is damaged or no file of weights; copy or download it again") from error
 
 
 def _first_pickled_class(file: Path) -> str | None:
-    """The first class that a plain pickle names, found without executing it; None for anything else."""
+    """Find the first class that a plain pickle names, without executing it; None for other content."""
     strings: list[str] = []
     try:
         with file.open("rb") as stream:

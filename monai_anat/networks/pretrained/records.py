@@ -1,13 +1,13 @@
-"""Encoders on disk: weights, and beside them the record from which the network is built again."""
+"""Encoder folders: weights, and the record that builds the network again."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from monai_anat.files import file_sha256, replace_file
+from monai_anat.networks.backbones.adapters import AdaptedBackbone
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.networks.backbones.registry import build_backbone, known_backbones
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
@@ -22,6 +24,7 @@ from monai_anat.networks.pretrained.checkpoints import read_checkpoint
 
 __all__ = [
     "EncoderRecord",
+    "check_savable",
     "load_encoder",
     "load_heads",
     "parse_encoder_record",
@@ -35,7 +38,7 @@ PICKLED_NAME = "model.pt"
 SAFE_NAME = "model.safetensors"
 FORMAT = "monai_anat encoder"
 FORMAT_VERSION = 1
-#: heads that methods keep beside the encoder, as ``<name>.pt``
+#: heads that methods save beside the encoder, as ``<name>.pt``
 HEADS: dict[str, type[CompositionHead] | type[DecompositionHead]] = {
     "composition_head": CompositionHead,
     "decomposition_head": DecompositionHead,
@@ -44,15 +47,18 @@ HEADS: dict[str, type[CompositionHead] | type[DecompositionHead]] = {
 
 @dataclass(frozen=True)
 class EncoderRecord:
-    """What a user would otherwise have to guess about a file of weights.
+    """What is needed to use a file of weights: architecture, input size, normalization and origin.
 
     Attributes:
-        backbone: class name, one of this package's backbones.
-        kwargs: the keyword arguments that build it, the epsilon of its norms among them.
-        image_size: height, width[, depth] in pixels of the images it was trained on.
-        mean: what was subtracted from images in [0, 1] ...
-        std: ... and what they were then divided by.
-        provenance: where the weights come from: method, data, commit, source file and its hash.
+        backbone: name of the backbone class of this package.
+        kwargs: keyword arguments that build the backbone.
+        image_size: height, width[, depth] of the training images in pixels.
+        mean: mean by which images in [0, 1] are normalized.
+        std: standard deviation by which images in [0, 1] are normalized, positive.
+        provenance: origin of the weights: method, data, commit, source file and its checksum.
+
+    Raises:
+        ValueError: if mean or std is not finite, or std is not positive.
     """
 
     backbone: str
@@ -61,6 +67,45 @@ class EncoderRecord:
     mean: float
     std: float
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+            raise ValueError(
+                f"mean must be a finite number and std a positive one, got mean={self.mean} and std={self.std}; give "
+                "those by which the training images in [0, 1] were normalized"
+            )
+
+
+def check_savable(network: nn.Module) -> Backbone:
+    """Check that :func:`save_encoder` can save a network, before time is spent on training it.
+
+    Args:
+        network: the network, possibly wrapped by ``torch.compile`` or data-parallel training.
+
+    Returns:
+        The backbone without wrappers.
+
+    Raises:
+        TypeError: if it is no backbone of this package, or a backbone around a network of another library. The message
+            names the way out.
+
+    >>> from monai_anat.networks import ResNetBackbone
+    >>> type(check_savable(ResNetBackbone(depth=18))).__name__
+    'ResNetBackbone'
+    """
+    backbone = _unwrap(network)
+    if isinstance(backbone, AdaptedBackbone):
+        raise TypeError(
+            f"an AdaptedBackbone around {type(backbone.network).__name__} has no record from which it could be built "
+            "again: export by your own code, torch.save(backbone.network.state_dict(), ...), and wrap the network by "
+            "as_backbone after loading; or use a backbone of monai_anat.networks, which save_encoder takes"
+        )
+    if not isinstance(backbone, Backbone) or type(backbone).__name__ not in known_backbones():
+        raise TypeError(
+            f"backbone must be a backbone of monai_anat.networks, got {type(backbone).__name__}, which has no record "
+            "from which it could be built again: save its state_dict() and build it in your own code"
+        )
+    return backbone
 
 
 def save_encoder(
@@ -74,22 +119,26 @@ def save_encoder(
 ) -> Path:
     """Write ``model.pt``, ``model.safetensors`` (the same weights) and ``encoder.json`` (the record).
 
-    Each file is written under a temporary name, flushed and renamed: a stopped run leaves the old file or the new one.
+    All three files are written completely under temporary names and then renamed: ``model.pt``, the record, and
+    ``model.safetensors``. The record holds the checksums of the weights, so that at any time one file of weights
+    belongs to the record. If the process is killed, :func:`load_encoder` therefore reads the old encoder or the new
+    one, never a mixture. Temporary files of a killed process are removed by the next call.
 
     Args:
-        backbone: a backbone of this package; a wrapper of torch.compile or of data-parallel training is taken off.
-        folder: where to write; made when absent.
-        image_size: pixels per axis of the training images; one number for all axes.
-        mean: mean of the normalization of images in [0, 1].
-        std: standard deviation of that normalization.
-        provenance: JSON values that say where the weights come from.
+        backbone: a backbone of this package. Wrappers of ``torch.compile`` and data-parallel training are removed.
+        folder: output folder, created if it does not exist.
+        image_size: side of the training images in pixels, one number for all axes or one per axis.
+        mean: mean by which the training images in [0, 1] were normalized.
+        std: standard deviation by which they were normalized.
+        provenance: origin of the weights, as JSON values.
 
     Returns:
         The folder.
 
     Raises:
-        TypeError: when the network is no backbone of this package, or the provenance is not JSON.
-        ValueError: when ``image_size`` does not fit the backbone's dimensions, or mean and std are not one number each.
+        TypeError: if the network is no backbone of this package, or the provenance is not JSON.
+        ValueError: if ``image_size`` does not fit the backbone's dimensions, or mean and std are not one finite number
+            each, with a positive std.
 
     Example:
         >>> import tempfile
@@ -100,12 +149,7 @@ def save_encoder(
         ...     load_encoder(folder).strides, read_encoder_record(folder).image_size
         ((4, 8), (56, 56))
     """
-    network = _unwrap(backbone)
-    if not isinstance(network, Backbone) or type(network).__name__ not in known_backbones():
-        raise TypeError(
-            f"backbone must be a backbone of monai_anat.networks, got {type(network).__name__}; a wrapped MONAI "
-            "network has no record to be rebuilt from: save its state_dict() and build it in your own code"
-        )
+    network = check_savable(backbone)
     size = [image_size] * network.spatial_dims if isinstance(image_size, int) else list(image_size)
     if len(size) != network.spatial_dims:
         raise ValueError(f"image_size must have {network.spatial_dims} entries, got image_size={image_size}")
@@ -114,29 +158,37 @@ def save_encoder(
     except TypeError:
         raise ValueError(
             f"mean and std must be one number each, for all channels, got mean={mean} and std={std}; a network that "
-            "was trained with others is measured as FrozenEncoder(backbone, mean=[...], std=[...])"
+            "was trained with several is evaluated as FrozenEncoder(backbone, mean=[...], std=[...])"
         ) from None
     record = EncoderRecord(type(network).__name__, network.config, tuple(size), *normal, dict(provenance or {}))
     content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(record)}
     try:
-        text = json.dumps(content, indent=2, sort_keys=False) + "\n"
+        json.dumps(content)
     except TypeError as error:
         raise TypeError(f"provenance must hold JSON values only: {error}") from error
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    _write(target / PICKLED_NAME, lambda path: torch.save(state, path))
-    _write(target / SAFE_NAME, lambda path: safetensors.torch.save_file(state, path))
-    _write(target / RECORD_NAME, lambda path: path.write_text(text, encoding="utf-8"))
+    for name in (SAFE_NAME, RECORD_NAME, PICKLED_NAME):
+        for left in target.glob(f".{name}.*.tmp"):
+            left.unlink(missing_ok=True)
+    with ExitStack() as files:  # renamed in reverse order: model.pt, the record, model.safetensors
+        safe_path = files.enter_context(replace_file(target / SAFE_NAME))
+        record_path = files.enter_context(replace_file(target / RECORD_NAME))
+        pickled_path = files.enter_context(replace_file(target / PICKLED_NAME))
+        torch.save(state, pickled_path)
+        safetensors.torch.save_file(state, safe_path)
+        content["sha256"] = {PICKLED_NAME: file_sha256(pickled_path), SAFE_NAME: file_sha256(safe_path)}
+        record_path.write_text(json.dumps(content, indent=2, sort_keys=False) + "\n", encoding="utf-8")
     return target
 
 
 def save_heads(exported: Mapping[str, nn.Module], folder: str | os.PathLike[str]) -> Path:
-    """Write what a method keeps beside its encoder, each network as ``<name>.pt``.
+    """Write the networks that a method exports beside its encoder, each as ``<name>.pt``.
 
     Args:
-        exported: what ``method.export_networks()`` returns; its ``encoder`` is left to :func:`save_encoder`.
-        folder: the encoder's.
+        exported: output of ``method.export_networks()``. The entry ``encoder`` is skipped; use :func:`save_encoder`.
+        folder: folder of the encoder.
 
     Returns:
         The folder.
@@ -146,15 +198,19 @@ def save_heads(exported: Mapping[str, nn.Module], folder: str | os.PathLike[str]
     for name, network in exported.items():
         if name != "encoder":
             state = {key: tensor.detach().cpu().contiguous() for key, tensor in _unwrap(network).state_dict().items()}
-            _write(target / f"{name}.pt", partial(torch.save, state))
+            with replace_file(target / f"{name}.pt") as path:
+                torch.save(state, path)
     return target
 
 
 def load_heads(folder: str | os.PathLike[str]) -> dict[str, CompositionHead | DecompositionHead]:
-    """The heads between parts and wholes that stand beside an encoder, by name; empty where the method keeps none.
+    """Load the part-whole heads beside an encoder.
 
     Args:
-        folder: the encoder's.
+        folder: folder of the encoder.
+
+    Returns:
+        Heads by name; empty if the method exported none.
 
     Raises:
         ValueError: if a file does not hold such a head.
@@ -171,15 +227,24 @@ def load_heads(folder: str | os.PathLike[str]) -> dict[str, CompositionHead | De
 
 
 def read_encoder_record(path: str | os.PathLike[str]) -> EncoderRecord:
-    """The record beside weights.
+    """Read the record beside weights.
 
     Args:
-        path: the folder that :func:`save_encoder` wrote, or one of the files in it.
+        path: folder that :func:`save_encoder` wrote, or one of the files in it.
+
+    Returns:
+        The record.
 
     Raises:
-        FileNotFoundError: when there is no record there.
-        ValueError: when the file is not a record.
+        FileNotFoundError: if there is no record.
+        ValueError: if the file is not a record, or holds impossible values such as a std of 0.
     """
+    content, file = _read_json(path)
+    return parse_encoder_record(content, str(file))
+
+
+def _read_json(path: str | os.PathLike[str]) -> tuple[object, Path]:
+    """Read the record's file as JSON."""
     place = Path(path)
     if not place.exists():
         raise FileNotFoundError(f"path must be a folder or file that save_encoder wrote, got {place}: there is none")
@@ -190,10 +255,9 @@ def read_encoder_record(path: str | os.PathLike[str]) -> EncoderRecord:
             "a backbone and call load_backbone(backbone, path)"
         )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8")), file
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not JSON ({error}); write it again by save_encoder") from error
-    return parse_encoder_record(content, str(file))
 
 
 def parse_encoder_record(content: object, source: str) -> EncoderRecord:
@@ -203,8 +267,11 @@ def parse_encoder_record(content: object, source: str) -> EncoderRecord:
         content: the parsed JSON.
         source: where it comes from, for error messages.
 
+    Returns:
+        The record.
+
     Raises:
-        ValueError: if the content is not a record.
+        ValueError: if the content is not a record, or holds impossible values such as a std of 0.
     """
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise ValueError(
@@ -213,7 +280,7 @@ def parse_encoder_record(content: object, source: str) -> EncoderRecord:
     if content.get("version") != FORMAT_VERSION:
         raise ValueError(
             f"{source} has version {content.get('version')!r}, this monai_anat reads version {FORMAT_VERSION}; "
-            "install the monai_anat that wrote it"
+            "install the version of monai_anat that wrote it"
         )
     try:
         return EncoderRecord(
@@ -225,45 +292,59 @@ def parse_encoder_record(content: object, source: str) -> EncoderRecord:
             provenance=dict(content.get("provenance", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{source} lacks or garbles an entry ({error!r}); write it again by save_encoder") from error
+        raise ValueError(
+            f"{source} lacks an entry or holds an impossible one ({error!r}); write it again by save_encoder"
+        ) from error
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Backbone:
-    """Build the encoder from the record beside its weights, and load them strictly.
+    """Build an encoder from its record and load its weights; every tensor must be there.
 
     Args:
-        path: the folder that :func:`save_encoder` wrote, or one of its files of weights.
+        path: folder that :func:`save_encoder` wrote, or one of its files of weights.
 
     Returns:
-        The encoder on the CPU, in evaluation mode. Its input size and normalization are in
-        :func:`read_encoder_record`.
+        The encoder on the CPU, in evaluation mode. :func:`read_encoder_record` gives its input size and normalization.
 
     Raises:
-        FileNotFoundError: when weights or record are missing.
-        ValueError: when the record names a class that is no backbone of this package, or does not fit the weights.
+        FileNotFoundError: if weights or record are missing.
+        ValueError: if the record names a class that is no backbone of this package, or does not fit the weights.
     """
-    record = read_encoder_record(path)
+    content, record_file = _read_json(path)
+    record = parse_encoder_record(content, str(record_file))
     try:
         backbone = build_backbone(record.backbone, record.kwargs)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the record of {path} does not build a {record.backbone}: {error}") from error
-    file = _weights_file(Path(path))
+    checksums = content.get("sha256", {}) if isinstance(content, dict) else {}
+    file = _weights_file(Path(path), checksums)
     state = read_checkpoint(file)
     _check_fits(backbone.state_dict(), state, file)
+    if not _is_recorded(file, checksums):
+        raise ValueError(
+            f"{file} is not the file for which the record beside it was written (its checksum differs): a bit changed, "
+            "or weights and record come from different runs; copy both again, or save both again by save_encoder"
+        )
     backbone.load_state_dict(state, strict=True)
     return backbone.eval()
 
 
-def _weights_file(path: Path) -> Path:
+def _weights_file(path: Path, checksums: Mapping[str, str]) -> Path:
+    """Find the weights; in a folder, those that belong to the record if there are several."""
     if path.is_file() and path.name != RECORD_NAME:
         return path
     folder = path if path.is_dir() else path.parent
-    for name in (SAFE_NAME, PICKLED_NAME):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(
-        f"{folder} holds a record but neither {SAFE_NAME} nor {PICKLED_NAME}; copy the weights there"
-    )
+    files = [folder / name for name in (SAFE_NAME, PICKLED_NAME) if (folder / name).is_file()]
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} holds a record but neither {SAFE_NAME} nor {PICKLED_NAME}; copy the weights there"
+        )
+    return next((file for file in files if _is_recorded(file, checksums)), files[0])
+
+
+def _is_recorded(file: Path, checksums: Mapping[str, str]) -> bool:
+    """Check a file against the checksums of the record; records without any, and files of other names, pass."""
+    return file.name not in checksums or file_sha256(file) == checksums[file.name]
 
 
 def _check_fits(own: Mapping[str, Tensor], state: Mapping[str, Any], file: Path) -> None:
@@ -284,29 +365,9 @@ def _check_fits(own: Mapping[str, Tensor], state: Mapping[str, Any], file: Path)
 
 
 def _unwrap(network: nn.Module) -> nn.Module:
-    """The network inside the wrappers of torch.compile and of data-parallel training."""
+    """Remove the wrappers of ``torch.compile`` and data-parallel training."""
     for name in ("_orig_mod", "module"):
         inner = network.__dict__.get("_modules", {}).get(name)
         if inner is not None and not isinstance(network, Backbone):
             return _unwrap(inner)
     return network
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,58 +1,54 @@
-"""Loading weights that others trained into a backbone, with a report of what became of every key."""
+"""Loading of published weights into a backbone, with a report on every key."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from monai_anat.files import file_sha256
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.networks.backbones.gates import GatedBackbone
-from monai_anat.networks.backbones.stems import Normalization, convert_stem
-from monai_anat.networks.pretrained.checkpoints import file_sha256, read_checkpoint
-from monai_anat.networks.pretrained.key_maps import (
-    FAMILIES,
-    Family,
-    describe_architecture,
-    select_backbone,
-    tensors_in,
-)
+from monai_anat.networks.backbones.stems import Normalization, convert_stem, needs_statistics
+from monai_anat.networks.pretrained.architectures import describe_architecture
+from monai_anat.networks.pretrained.checkpoints import read_checkpoint
+from monai_anat.networks.pretrained.families import FAMILIES, detect_family
+from monai_anat.networks.pretrained.family import Family, key_names, select_backbone, tensors_in
+from monai_anat.networks.pretrained.normalizations import NAMED, as_normalization, read_normalization_beside
 from monai_anat.networks.pretrained.renames import by_shape, in_order
+from monai_anat.networks.pretrained.unsupported import check_supported
 
 __all__ = ["LoadReport", "initialize_from", "load_backbone"]
 
 logger = logging.getLogger(__name__)
 
-GATES_LEFT = "the gates were left away, so features are not those of pre-training; GatedBackbone keeps them"
-GATES_ANEW = "the file has no gates; those of the backbone stay as they were drawn"
-#: how often a BatchNorm was updated: old files do not have it, and it changes no feature
+GATES_DROPPED = "the gates were dropped, so features differ from those of pre-training; GatedBackbone keeps them"
+GATES_NEW = "the file has no gates; those of the backbone keep their initial values"
+#: update counter of BatchNorm, which old files do not have and which changes no feature
 COUNTER = "num_batches_tracked"
-#: only Swin Transformer V2 has these parameters
-SWIN_V2 = re.compile(r"(^|\.)(logit_scale|cpb_mlp\..*|rpb_mlp\..*)$")
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file's keys.
+    """What happened to the keys of a file.
 
     Attributes:
         source: the file.
-        sha256: its hash.
-        family: the family as which it was read.
-        branch: which of its networks was taken, student or teacher.
-        loaded: names in the backbone that got their value from the file.
-        dropped: keys of the file that are no part of a backbone.
-        missing: names in the backbone that the file has no fitting value for; empty when ``strict``.
-        norm_eps: epsilon of the norms that the weights were trained with, None where the family does not say.
-        notes: what else was done or should be known, one sentence each.
+        sha256: its checksum.
+        family: the family as which the file was read.
+        branch: which of its networks was loaded, student or teacher.
+        loaded: names in the backbone that were loaded from the file.
+        dropped: keys of the file that are not part of a backbone.
+        missing: names in the backbone without a fitting value in the file; empty if ``strict``.
+        norm_eps: epsilon of the norms that the weights were trained with; None if the family does not imply one.
+        normalization: statistics of the training images, as far as they were known or given.
+        notes: further remarks, one sentence each.
     """
 
     source: str
@@ -64,6 +60,7 @@ class LoadReport:
     missing: tuple[str, ...]
     notes: tuple[str, ...]
     norm_eps: float | None = None
+    normalization: Normalization | None = None
 
     def __str__(self) -> str:
         lines = [
@@ -83,37 +80,42 @@ def load_backbone(
     branch: str | None = None,
     mean: float = CHEST_MEAN,
     std: float = CHEST_STD,
-    normalization: Normalization | None = None,
+    normalization: Normalization | str | Sequence[float] | None = None,
 ) -> LoadReport:
-    """Load weights of any known family into a backbone.
+    """Load weights of a known family into a backbone.
 
-    The backbone is found in the file, prefixes are taken off, heads and constants dropped, every tensor cast to the
-    backbone's type, and the first layer converted to the backbone's number of channels (see
-    :func:`monai_anat.networks.stems.convert_stem` for where that is exact). The file is never unpickled freely. A
-    backbone with gates keeps its own where the file is of a network without.
+    Finds the backbone in the file, removes prefixes, drops heads and constants, casts tensors to the type of the
+    backbone, and converts the first layer to the number of input channels (see
+    :func:`monai_anat.networks.backbones.stems.convert_stem` for where the conversion is exact). Files are read without
+    unpickling objects. A backbone with gates keeps its own gates if the file has none.
 
     Args:
-        backbone: where to; it must have the architecture of the file.
+        backbone: network to load into, of the architecture of the file.
         path: a torch or safetensors file.
-        family: ``"auto"``, or one of ``monai_anat`` (checkpoints and encoders of this package); of the anatomy methods
-            ``popar``, ``peac``, ``lamps``, ``ace``, ``adam``, ``adam_v2``, ``mlvicx``, ``dira``; of networks trained on
-            photographs ``swin`` (official or timm's), ``timm_vit``, ``convnext`` (official), ``timm_convnext``,
-            ``huggingface_swin``, ``huggingface_vit``, ``huggingface_convnext``, ``torchvision_resnet``.
-        strict: raise when a tensor of the backbone gets no value or one of the file finds no place. Without it
-            everything that fits is loaded and the rest reported.
-        branch: ``"student"`` or ``"teacher"`` where a file holds both; None takes the one that its authors use, the
-            teacher for Adam-v2, else the student.
-        mean: mean of the normalization of the images that the backbone will see, in [0, 1] ...
-        std: ... and its standard deviation; they matter when a three-channel file is loaded for gray images.
-        normalization: of the images that the file was trained on, where it is not the family's usual one.
+        family: ``"auto"`` detects the family by marks that only its own files have. Otherwise ``monai_anat``
+            (checkpoints and encoders of this package); the anatomy methods ``popar``, ``peac``, ``lamps``, ``ace``,
+            ``adam``, ``adam_v2``, ``mlvicx``, ``dira``; the methods ``dino``, ``ibot``, ``mae``, ``moco``, ``moco_v3``,
+            ``student_teacher``; or the general layouts ``swin`` (official or timm), ``timm_vit``, ``convnext``
+            (official), ``timm_convnext``, ``huggingface_swin``, ``huggingface_vit``, ``huggingface_convnext``,
+            ``torchvision_resnet``, under any prefix.
+        strict: raise if a tensor of the backbone has no value in the file, or the file has a tensor too many. If False,
+            load what fits and report the rest.
+        branch: ``"student"`` or ``"teacher"``, for files that hold both. Defaults to the one that the authors use: the
+            teacher for Adam-v2, DINO and iBOT, otherwise the student.
+        mean: mean of the normalization of the images that the backbone will see, in [0, 1].
+        std: standard deviation of that normalization. Both matter if a three-channel file is loaded for gray images.
+        normalization: statistics of the images that the file was trained on: ``"imagenet"``, ``"half"`` (mean and
+            deviation 0.5), ``"radiograph"``, ``"unchanged"``, ``"MEAN,STD"``, a pair of numbers or a
+            :class:`Normalization`. By default they are read from a ``config.json`` or ``preprocessor_config.json``
+            beside ``model.safetensors``, or implied by the family. A plain ViT implies none.
 
     Returns:
-        Loaded, dropped and missing keys; the same goes to the log.
+        Loaded, dropped and missing keys, which are also logged.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is damaged, refused, of no known family or another architecture; the backbone is
-            then unchanged.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged, refused, of no known family or of another architecture, or if the statistics
+            of its training images are needed and unknown. The backbone is then unchanged.
 
     Example:
         >>> import tempfile
@@ -128,30 +130,28 @@ def load_backbone(
     """
     if family != "auto" and family not in FAMILIES:
         raise ValueError(f"family must be auto or one of {', '.join(FAMILIES)}, got family={family!r}")
-    file = Path(path)
-    groups = tensors_in(read_checkpoint(file))
-    family = _detect(groups, backbone.state_dict(), file) if family == "auto" else family
-    layout = FAMILIES[family]
+    given, file = as_normalization(normalization), Path(path)
+    groups, layout = _read(file, family, backbone.state_dict())
+    family = layout.name
     branch = branch or next(iter(layout.branches))
-    # the encoder's part of a backbone with gates has the names of a plain one, whoever wrote the file
+    # the encoder of a gated backbone has the names of a plain one, whoever wrote the file
     gated = isinstance(backbone, GatedBackbone)
     names = {key.removeprefix("backbone.") if gated else key: key for key in backbone.state_dict()}
     notes: list[str] = []
-    state, dropped = _select(layout, family, branch, groups, names, file)
+    state, dropped = _select(layout, branch, groups, names, file)
     own = _as_counted({name: backbone.state_dict()[key] for name, key in names.items()}, state)
     if layout.by_position:
         state, gates = _place(state, own, family, file)
         dropped += gates
-        notes += [GATES_LEFT] if gates else []
-    _refuse_swin_v2(state, file)
+        notes += [GATES_DROPPED] if gates else []
     if gated and not layout.by_position and not any(key.startswith("gates.") for key in state):
         own = {key: value for key, value in own.items() if not key.startswith("gates.")}
-        notes.append(GATES_ANEW)
-    state, stem_notes = _convert(state, own, normalization or layout.normalization, Normalization((mean,), (std,)))
-    notes += stem_notes
+        notes.append(GATES_NEW)
+    trained, remarks = _trained_on(layout, given, file)
+    state, stem_notes = _convert(state, own, trained, Normalization((mean,), (std,)), layout, file, remarks)
     trunk = backbone.backbone if isinstance(backbone, GatedBackbone) else backbone
     norm_eps = layout.norm_eps.get(type(trunk).__name__)
-    notes += _eps_note(trunk, norm_eps, family)
+    notes += [*stem_notes, *_eps_note(trunk, norm_eps, family)]
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     missing = tuple(key for key in own if key not in fitting)
     unplaced = tuple(key for key in state if key not in own)
@@ -172,28 +172,37 @@ def load_backbone(
         missing=tuple(names[key] for key in missing),
         notes=tuple(notes),
         norm_eps=norm_eps,
+        normalization=trained,
     )
     logger.info("%s", report)
     return report
 
 
 def initialize_from(
-    backbone: Backbone, path: str | os.PathLike[str] | None, *, mean: float = CHEST_MEAN, std: float = CHEST_STD
+    backbone: Backbone,
+    path: str | os.PathLike[str] | None,
+    *,
+    mean: float = CHEST_MEAN,
+    std: float = CHEST_STD,
+    family: str = "auto",
+    normalization: Normalization | str | Sequence[float] | None = None,
 ) -> Backbone:
-    """A backbone with the weights of a file in it, or as it is where none is named: one line of a bundle.
+    """Load weights into a backbone if a file is given, for use in a bundle's configuration.
 
     Args:
         backbone: changed in place.
-        path: what :func:`load_backbone` takes, such as ImageNet weights; None loads nothing.
-        mean: of the normalization of the images that the backbone will see, in [0, 1].
-        std: of it.
+        path: a file for :func:`load_backbone`, such as ImageNet weights; None loads nothing.
+        mean: mean of the normalization of the images that the backbone will see, in [0, 1].
+        std: standard deviation of that normalization.
+        family: family of the file, see :func:`load_backbone`.
+        normalization: statistics of the images that the file was trained on, see :func:`load_backbone`.
 
     Returns:
-        The backbone.
+        The backbone. Every tensor has been loaded, otherwise an error is raised.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file does not fit, see :func:`load_backbone`.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file does not fit, see :func:`load_backbone`.
 
     Example:
         >>> from monai_anat.networks import ResNetBackbone
@@ -202,43 +211,34 @@ def initialize_from(
         True
     """
     if path is not None:
-        load_backbone(backbone, path, mean=mean, std=std)
+        load_backbone(backbone, path, family, mean=mean, std=std, normalization=normalization)
     return backbone
 
 
-def _detect(groups: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor], file: Path) -> str:
-    flat = groups.get("", {})
-    if flat.keys() == own.keys() and all(flat[key].shape == own[key].shape for key in own):
-        return "monai_anat"  # nothing is left to convert, whoever wrote it
-    names = [f"{outer}/{key}" if outer else key for outer, tensors in groups.items() for key in tensors]
-    for family, layout in FAMILIES.items():
-        pattern = re.compile(layout.signature)
-        if any(pattern.match(name) for name in names):
-            return family
-    for tensors in groups.values():
-        _refuse_swin_v2(tensors, file)
-    shown = ", ".join(names[:3]) or "no tensor at all"
-    raise ValueError(
-        f"{file} is of no family that load_backbone knows ({', '.join(FAMILIES)}); it begins with {shown}. "
-        "Name the family by family=..., or rename the keys to the backbone's own"
-    )
+def _read(file: Path, family: str, own: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], Family]:
+    """Read the tensors of a file, and find its layout."""
+    content = read_checkpoint(file)
+    groups = tensors_in(content)
+    layout = FAMILIES[detect_family(content, own, file) if family == "auto" else family]
+    if layout.name != "monai_anat":
+        check_supported(key_names(groups), file)
+    return groups, layout
 
 
 def _select(
     layout: Family,
-    family: str,
     branch: str,
     groups: Mapping[str, Mapping[str, Tensor]],
     names: Mapping[str, str],
     file: Path,
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The file's tensors of one branch, its keys that are no part of it."""
+    """Select the file's tensors of one branch, and list its keys that are not part of it."""
     flat = groups.get("", {})
-    if family == "monai_anat" and flat.keys() == set(names.values()):  # an encoder, not a checkpoint of training
+    if layout.name == "monai_anat" and flat.keys() == set(names.values()):  # an encoder, not a training checkpoint
         return {name: flat[key] for name, key in names.items()}, []
     if branch not in layout.branches:
         raise ValueError(
-            f"branch must be one of {', '.join(layout.branches)} for a file of family {family} ({layout.origin}), "
+            f"branch must be one of {', '.join(layout.branches)} for a file of family {layout.name} ({layout.origin}), "
             f"got branch={branch!r}"
         )
     try:
@@ -246,41 +246,67 @@ def _select(
     except KeyError as error:
         outer = " or ".join(key or "(the top level)" for key in layout.branches[branch])
         raise ValueError(
-            f"{file} was read as {family} and holds no {branch}: no tensors of it under {outer}; "
+            f"{file} was read as {layout.name} and holds no {branch}: no tensors of it under {outer}; "
             f"it has tensors under {', '.join(key or '(the top level)' for key in groups) or 'nothing'}"
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{file} was read as {layout.name}, but {error}") from error
 
 
 def _as_counted(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's own tensors; without the counters of its BatchNorms where the file has none."""
+    """The backbone's own tensors, without the counters of its BatchNorms if the file has none."""
     counted = any(key.endswith(COUNTER) for key in state)
     return {key: value for key, value in own.items() if counted or not key.endswith(COUNTER)}
 
 
+def _trained_on(layout: Family, given: Normalization | None, file: Path) -> tuple[Normalization | None, str]:
+    """The statistics of the training images, and a remark on where they come from."""
+    if given is not None:
+        return given, ""
+    beside = read_normalization_beside(file) if layout.name != "monai_anat" else None
+    if beside is not None:
+        return beside, "statistics of the training images from the configuration beside the file"
+    if layout.assumed:
+        return layout.normalization, (
+            f"the file does not name the statistics of its training images, the usual ones of {layout.name} are "
+            "assumed; otherwise give normalization=... (--normalization)"
+        )
+    return layout.normalization, ""
+
+
 def _convert(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], trained: Normalization | None, target: Normalization
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    trained: Normalization | None,
+    target: Normalization,
+    layout: Family,
+    file: Path,
+    remarks: str,
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors in float32 with the stem that the backbone has, and what was done to it."""
+    """Convert tensors to float32 and the stem to that of the backbone, and describe what was done."""
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    needed = needs_statistics(state, own)
+    if needed and trained is None and layout.name != "monai_anat":
+        raise ValueError(
+            f"{file} ({layout.origin}) has a stem for several channels, and converting it to gray images needs the "
+            "mean and deviation of its training images, which the file does not name: give normalization=... "
+            f"(--normalization), one of {', '.join(NAMED)} or MEAN,STD. Timm's augmented ViTs have half, DeiT, DINO "
+            "and MAE have imagenet"
+        )
     converted, note = convert_stem(state, own, trained or target, target)
     if note and trained:
         note += f" (trained on images with mean {trained.mean}, std {trained.std})"
-    return converted, [note] if note else []
-
-
-def _refuse_swin_v2(state: Mapping[str, Any], file: Path) -> None:
-    found = next((key for key in state if SWIN_V2.search(key)), None)
-    if found is not None:
-        raise ValueError(
-            f"{file} holds a Swin Transformer V2 (it has {found}), whose attention SwinBackbone does not compute; "
-            "use the Swin V1 file of the same method, e.g. popar_swin_nih14_448.pth"
-        )
+    notes = [note] if note else []
+    if needed and remarks:
+        logger.warning("%s: %s", file, remarks)
+        notes.append(remarks)
+    return converted, notes
 
 
 def _place(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], family: str, file: Path
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors under the backbone's names, and the gates that it has no place for."""
+    """Name tensors as the backbone does, and list the gates that it does not have."""
     gates = {key: value for key, value in sorted(state.items()) if key.startswith("cbt")}
     own_gates = {key: value for key, value in own.items() if key.startswith("gates.")}
     encoder = {key: value for key, value in state.items() if key not in gates}
@@ -294,7 +320,7 @@ def _place(
     except ValueError as error:
         raise ValueError(
             f"{file} (read as {family}) does not fit the backbone: {error}; "
-            "its authors train ResNetBackbone(depth=18), inside GatedBackbone where the gates are to be kept"
+            "its authors train ResNetBackbone(depth=18); put it inside GatedBackbone to keep the gates"
         ) from error
     return placed, [] if own_gates else list(gates)
 
@@ -309,13 +335,23 @@ def _eps_note(backbone: Backbone, norm_eps: float | None, name: str) -> list[str
 
 
 def _explain(own: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, file: Path) -> str:
-    """The first key that does not fit, both shapes, and the network that would fit."""
+    """Name the first key that does not fit, both shapes, and the network that would fit."""
     wrong = next((key for key in own if key not in state or state[key].shape != own[key].shape), None)
     if wrong is not None:
         got = f"has {tuple(state[wrong].shape)}" if wrong in state else "does not have it"
         reason = f"{wrong} must be {tuple(own[wrong].shape)}, the file {got}"
     else:
-        reason = f"the backbone has no place for {next(key for key in state if key not in own)}"
+        reason = f"the backbone has no {next(key for key in state if key not in own)}"
     described = describe_architecture(state)
-    way_out = f"the file fits {described}" if described else "build the architecture that the file was trained with"
+    if described is None:
+        way_out = "build the architecture that the file was trained with"
+    elif described == describe_architecture(own):
+        extra = [key for key in state if key not in own]
+        left = f", and the file has {len(extra)} tensors more, such as {extra[0]}" if extra else ""
+        way_out = (
+            f"the file, too, looks like {described}{left}; check image_size and heads, name the family by family=... "
+            "(--family), or load what fits by strict=False"
+        )
+    else:
+        way_out = f"the file fits {described}"
     return f"{file} (read as {name}) does not fit the backbone: {reason}; {way_out}"

@@ -7,7 +7,7 @@ import torch
 
 from monai_anat import cli, data, evaluation, networks
 from monai_anat.cli import choices, verbs
-from monai_anat.networks.pretrained.key_maps import FAMILIES
+from monai_anat.networks.pretrained.families import FAMILIES
 
 
 def test_choices_are_those_of_the_registries():

@@ -78,6 +78,21 @@ def test_convert_writes_the_epsilon_of_the_family(tmp_path, monkeypatch):
     assert "no license" in record["provenance"]["terms"]
 
 
+def test_convert_needs_the_statistics_of_a_plain_vit(tmp_path, monkeypatch):
+    tiny = {"image_size": 32, "patch_size": 16, "embed_dim": 8, "depth": 1, "num_heads": 2, "class_token": True}
+    monkeypatch.setitem(verbs.ARCHITECTURES, "vit_b_16", ("ViTBackbone", tiny, 32))
+    torch.save(networks.ViTBackbone(**tiny, in_channels=3).state_dict(), tmp_path / "vit.pth")
+    words = ["convert", str(tmp_path / "vit.pth"), str(tmp_path / "encoder"), "--architecture", "vit_b_16"]
+    assert cli.main(words) != 0
+    assert not (tmp_path / "encoder").exists()
+    weights = []
+    for name in ("imagenet", "half", "0.5,0.5"):
+        assert cli.main([*words, "--normalization", name]) == 0
+        weights.append(networks.load_encoder(tmp_path / "encoder").patch_embed.proj.weight)
+    assert torch.equal(weights[1], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+
+
 def test_demo_prints_what_the_demonstration_returns(monkeypatch, capsys):
     monkeypatch.setattr(verbs, "run_demo", lambda out: f"table of {out}")
     assert cli.main(["demo", "somewhere"]) == 0

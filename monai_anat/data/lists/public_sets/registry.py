@@ -13,8 +13,13 @@ from collections.abc import Callable
 from monai_anat.data.items import Item
 from monai_anat.data.lists.public_sets.chestxray14 import read_chestxray14
 from monai_anat.data.lists.public_sets.chexpert import read_chexpert
+from monai_anat.data.lists.public_sets.cxr_lt import read_cxr_lt
 from monai_anat.data.lists.public_sets.mimic_cxr import read_mimic_cxr
+from monai_anat.data.lists.public_sets.montgomery import read_montgomery
 from monai_anat.data.lists.public_sets.padchest import read_padchest
+from monai_anat.data.lists.public_sets.rsna_pneumonia import read_rsna_pneumonia
+from monai_anat.data.lists.public_sets.shenzhen import read_shenzhen
+from monai_anat.data.lists.public_sets.tbx11k import read_tbx11k
 from monai_anat.data.lists.public_sets.vindr_cxr import read_vindr_cxr
 
 __all__ = ["PUBLIC_SETS"]
@@ -23,7 +28,12 @@ __all__ = ["PUBLIC_SETS"]
 PUBLIC_SETS: dict[str, Callable[[str | os.PathLike[str]], list[Item]]] = {
     "chestxray14": read_chestxray14,
     "chexpert": read_chexpert,
-    "mimic": read_mimic_cxr,
+    "cxr_lt": read_cxr_lt,
+    "mimic_cxr": read_mimic_cxr,
+    "montgomery": read_montgomery,
     "padchest": read_padchest,
-    "vindr": read_vindr_cxr,
+    "rsna_pneumonia": read_rsna_pneumonia,
+    "shenzhen": read_shenzhen,
+    "tbx11k": read_tbx11k,
+    "vindr_cxr": read_vindr_cxr,
 }

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from monai_anat.data.items import DatalistError, Item
 
 __all__ = [
     "find_table",
+    "index_images",
     "label_number",
     "present_items",
+    "read_json",
 ]
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +38,35 @@ def find_table(root: Path, patterns: Sequence[str]) -> Path:
         if found:
             return found[0]
     raise DatalistError(f"folder must hold {' or '.join(patterns)}, got none in {str(root)!r}")
+
+
+def index_images(root: Path, pattern: str = "**/*") -> dict[str, Path]:
+    """Return the images of a data set by their stems; the first one in alphabetical order counts.
+
+    Args:
+        root: folder of the data set.
+        pattern: glob pattern relative to it, without the ending.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(root.glob(pattern)):
+        if path.suffix.lower() in _SUFFIXES:
+            found.setdefault(path.stem, path)
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a data set.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DatalistError: if it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DatalistError(f"{path} must be JSON, got text that is not: {error}; obtain it again") from None
 
 
 def label_number(row: Mapping[str, str], column: str, table: Path) -> int:

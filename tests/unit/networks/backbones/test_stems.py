@@ -7,7 +7,7 @@ import torch
 
 from monai_anat.networks import ConvNeXtBackbone, ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.networks.backbones.stems import Normalization, convert_stem
-from monai_anat.networks.pretrained.key_maps import IMAGENET, RADIOGRAPH
+from monai_anat.networks.pretrained.normalizations import IMAGENET, RADIOGRAPH
 
 NONE = Normalization((0.0,), (1.0,))
 OTHER = Normalization((0.3,), (0.2,))

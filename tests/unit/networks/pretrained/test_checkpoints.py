@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import pickle
-from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
-from monai_anat.networks.pretrained.checkpoints import file_sha256, read_checkpoint
+from monai_anat.networks.pretrained.checkpoints import read_checkpoint
 
 
 class Hostile:
@@ -104,9 +102,3 @@ def test_what_is_no_file_is_named(tmp_path):
     torch.save([torch.ones(1)], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds a list and no dictionary"):
         read_checkpoint(tmp_path / "list.pth")
-
-
-def test_hash(tmp_path):
-    file = Path(tmp_path / "x")
-    file.write_bytes(b"abc")
-    assert file_sha256(file) == hashlib.sha256(b"abc").hexdigest()

@@ -1,20 +1,24 @@
-"""Encoders on disk: built again without a guess, never half written, never from a class that a file chose."""
+"""Encoder folders: complete or refused, and built without trusting the file."""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 import safetensors.torch
 import torch
+from monai.networks.nets import SwinUNETR
 from torch import nn
 
 from monai_anat.networks import (
     EncoderRecord,
     ResNetBackbone,
     SwinBackbone,
+    as_backbone,
     load_encoder,
     load_heads,
     read_encoder_record,
@@ -23,6 +27,7 @@ from monai_anat.networks import (
 )
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
 from monai_anat.networks.pretrained import records as records_module
+from monai_anat.networks.pretrained.records import check_savable
 
 
 @pytest.fixture
@@ -156,7 +161,7 @@ def test_a_record_of_another_network_is_named(backbone, folder):
         ("[]", "no encoder record"),
         ('{"format": "something"}', "no encoder record"),
         ('{"format": "monai_anat encoder", "version": 2}', "version 2.*reads version 1"),
-        ('{"format": "monai_anat encoder", "version": 1}', "lacks or garbles an entry.*backbone"),
+        ('{"format": "monai_anat encoder", "version": 1}', "lacks an entry or holds an impossible one.*backbone"),
     ],
 )
 def test_a_broken_record_is_named(folder, content, message):
@@ -210,6 +215,88 @@ def test_what_cannot_be_saved_is_named(backbone, tmp_path):
     with pytest.raises(ValueError, match=r"one number each, for all channels, got mean=\[0.5, 0.4\]"):
         save_encoder(backbone, tmp_path, image_size=56, mean=[0.5, 0.4], std=1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("changed", [{"std": 0}, {"std": float("nan")}, {"mean": float("inf")}, {"std": -1.0}])
+def test_impossible_normalizations_are_refused(backbone, folder, changed, tmp_path):
+    with pytest.raises(ValueError, match=r"mean must be a finite number and std a positive one"):
+        save_encoder(backbone, tmp_path / "new", **{"image_size": 56, "mean": 0.5, "std": 0.25, **changed})
+    assert not (tmp_path / "new").exists()
+    _rewrite(folder, **changed)
+    for read in (read_encoder_record, load_encoder):
+        with pytest.raises(ValueError, match=r"holds an impossible one .*std a positive one.*write it again"):
+            read(folder)
+
+
+@pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])
+def test_one_changed_bit_is_found(folder, file):
+    content = bytearray((folder / file).read_bytes())
+    place = len(content) // 2 if file == "model.safetensors" else content.index(b"/data/0") + 200
+    content[place] ^= 1
+    (folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=r"checksum differs|is damaged|does not fit"):
+        load_encoder(folder / file)
+
+
+def test_weights_of_another_run_are_refused(backbone, folder, tmp_path):
+    with torch.no_grad():
+        backbone.norm.bias.add_(1)
+    other = save_encoder(backbone, tmp_path / "other", image_size=112, mean=0.5, std=0.25)
+    (folder / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="weights and record come from different runs"):
+        load_encoder(folder / "model.safetensors")
+    assert torch.equal(load_encoder(folder).norm.bias, load_encoder(folder / "model.pt").norm.bias)
+    (folder / "model.pt").write_bytes((other / "model.pt").read_bytes())
+    with pytest.raises(ValueError, match="weights and record come from different runs"):
+        load_encoder(folder)
+
+
+KILLED = """
+import os, sys, torch
+from monai_anat.networks import SwinBackbone, save_encoder
+from monai_anat.networks.pretrained import records
+from pathlib import Path
+
+torch.manual_seed(1)
+backbone = SwinBackbone(embed_dim=8, depths=(1, 2), num_heads=(1, 2))
+step, count = int(sys.argv[2]), 0
+rename = Path.replace
+
+
+def counted(self, target):
+    global count
+    count += 1
+    if count == step:
+        os._exit(9)
+    return rename(self, target)
+
+
+Path.replace = counted
+save_encoder(backbone, sys.argv[1], image_size=112, mean=0.5, std=0.25)
+"""
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_killed_save_leaves_the_old_encoder_or_the_new_one(backbone, folder, step):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(step)], check=False)
+    assert done.returncode == 9
+    torch.manual_seed(1)
+    new = SwinBackbone(embed_dim=8, depths=(1, 2), num_heads=(1, 2))
+    expected = backbone if step < 3 else new  # the record is the second file that gets its name
+    loaded = load_encoder(folder)
+    assert loaded.config == expected.config
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), expected.parameters(), strict=True))
+    save_encoder(backbone, folder, image_size=112, mean=0.5, std=0.25)
+    assert sorted(p.name for p in folder.iterdir()) == ["encoder.json", "model.pt", "model.safetensors"]
+
+
+def test_networks_are_checked_before_training(backbone):
+    assert check_savable(backbone) is backbone
+    assert check_savable(torch.compile(backbone)) is backbone
+    with pytest.raises(TypeError, match=r"AdaptedBackbone around SwinTransformer has no record.*as_backbone"):
+        check_savable(as_backbone(SwinUNETR(1, 2, spatial_dims=2, feature_size=12, depths=(1, 1, 1, 1))))
+    with pytest.raises(TypeError, match="got Linear"):
+        check_savable(nn.Linear(1, 1))
 
 
 def test_batch_statistics_travel(tmp_path):

@@ -223,7 +223,7 @@ def test_another_architecture_is_named_and_leaves_the_backbone_alone(tmp_path):
     assert all(torch.equal(v, before[name]) for name, v in target.state_dict().items())
     with pytest.raises(ValueError, match=r"layers\.0\.blocks\.2\..* the file does not have it"):
         load_backbone(_swin(depths=(3, 2)), tmp_path / "x.pth")
-    with pytest.raises(ValueError, match=r"the backbone has no place for layers\.1\.blocks\.1\."):
+    with pytest.raises(ValueError, match=r"the backbone has no layers\.1\.blocks\.1\."):
         load_backbone(_swin(depths=(2, 1)), tmp_path / "x.pth")
     with pytest.raises(ValueError, match="the file fits SwinBackbone"):
         load_backbone(ResNetBackbone(depth=18), tmp_path / "x.pth")
@@ -250,7 +250,7 @@ def test_another_epsilon_is_noted(tmp_path, caplog):
 def test_wrong_arguments_and_files_are_named(tmp_path):
     torch.save({"model": _official(_swin(seed=1))}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match="family must be auto or one of monai_anat, peac, adam_v2, lamps"):
-        load_backbone(_swin(), tmp_path / "x.pth", family="mae")
+        load_backbone(_swin(), tmp_path / "x.pth", family="masked")
     with pytest.raises(ValueError, match="branch must be one of student for a file of family swin"):
         load_backbone(_swin(), tmp_path / "x.pth", branch="teacher")
     with pytest.raises(ValueError, match=r"holds no teacher.*it has tensors under model"):
@@ -461,15 +461,19 @@ LATER = {
     "lamps": (_lamps, _swin_6, "lamps", "radiograph"),
     "ace": (_ace, _swin_6, "ace", "radiograph"),
     "adam, training": (_adam_training, _resnet, "adam", "imagenet"),
-    "adam, best": (_adam_best, _resnet, "adam", "imagenet"),
-    "adam, two prefixes": (lambda b: {"state_dict": _prefixed(_adam_best(b), "module.module.")}, _resnet, "adam", ""),
+    "adam, best": (_adam_best, _resnet, "torchvision_resnet", "imagenet"),
+    "adam, two prefixes": (
+        lambda b: {"state_dict": _prefixed(_adam_best(b), "module.module.")},
+        _resnet,
+        "torchvision_resnet",
+        "",
+    ),
     "adam_v2, resnet": (_adam_v2(True), _resnet, "adam_v2", "imagenet"),
     "adam_v2, convnext": (_adam_v2(False), _convnext, "adam_v2", "imagenet"),
     "adam_v2, later stages": (_adam_v2_late, _convnext, "adam_v2", "imagenet"),
     "adam_v2, model": (_adam_v2_model_only, _convnext, "adam_v2", "imagenet"),
     "adam_v2, flat": (_adam_v2_flat(""), _convnext, "convnext", "imagenet"),
-    "adam_v2, flat, both networks": (_adam_v2_flat("teacher."), _convnext, "adam_v2", "imagenet"),
-    "adam_v2, bare networks": (_adam_v2_bare, _convnext, "adam_v2", "imagenet"),
+    "student and teacher": (_adam_v2_bare, _convnext, "student_teacher", ""),
     "resnet, prefixed": (
         lambda b: {"state_dict": _prefixed(b.state_dict() | _heads("fc.bias"), "module.backbone.")},
         _resnet,
@@ -478,13 +482,13 @@ LATER = {
     ),
     "mlvicx, epoch": (_mlvicx("online"), _resnet, "mlvicx", "imagenet"),
     "mlvicx": (_mlvicx("model"), _resnet, "mlvicx", "imagenet"),
-    "dira, u-net": (_dira(), _resnet, "dira", "none"),
+    "u-net": (_dira(), _resnet, "torchvision_resnet", "imagenet"),
     "dira, training": (_dira("module.encoder_q.backbone.", "state_dict"), _resnet, "dira", "none"),
     "dira, training, other nesting": (_dira("module.encoder_q.", "state_dict"), _resnet, "dira", "none"),
     "timm swin": (_timm_swin, _swin, "swin", "imagenet"),
-    "timm vit": (lambda b: b.state_dict() | _heads("head.weight"), _vit, "timm_vit", "half"),
+    "timm vit": (lambda b: b.state_dict() | _heads("head.weight"), _vit, "timm_vit", ""),
     "timm convnext": (_timm_convnext, _convnext, "timm_convnext", "imagenet"),
-    "hugging face vit": (_huggingface_vit, _vit, "huggingface_vit", "half"),
+    "hugging face vit": (_huggingface_vit, _vit, "huggingface_vit", ""),
     "official convnext": (lambda b: {"model": b.state_dict() | _heads("head.bias")}, _convnext, "convnext", "imagenet"),
 }
 TRAINED_ON = {
@@ -506,7 +510,7 @@ def test_every_later_layout_gives_the_source_networks_features(layout, tmp_path)
     with torch.no_grad():
         assert torch.equal(target(image), source(image))
     assert report.family == family
-    assert report.branch == ("teacher" if family == "adam_v2" else "student")
+    assert report.branch == ("teacher" if family in ("adam_v2", "student_teacher") else "student")
     assert set(report.loaded) == set(source.state_dict())
     assert report.missing == ()
     assert report.dropped
@@ -561,7 +565,7 @@ def test_the_gates_of_mlvicx_stay_where_there_is_a_place_for_them(tmp_path):
     assert set(report.loaded) == set(target.state_dict())
     assert report.notes == ()
     plain = load_backbone(_resnet(2), tmp_path / "x.pth")
-    assert any("gates were left away" in note for note in plain.notes)
+    assert any("gates were dropped" in note for note in plain.notes)
     assert "cbt5.sa.conv.weight" in plain.dropped
 
 
@@ -574,7 +578,7 @@ def test_the_gates_of_mlvicx_are_told_by_their_shapes(tmp_path):
     assert_same(target.gates.state_dict(), gates.state_dict())
 
 
-@pytest.mark.parametrize("layout", ["adam, best", "adam_v2, resnet", "mlvicx", "dira, u-net"])
+@pytest.mark.parametrize("layout", ["adam, best", "adam_v2, resnet", "mlvicx", "u-net"])
 def test_files_from_before_batches_were_counted(layout, tmp_path):
     make, build, family, _ = LATER[layout]
     source = build(1)
@@ -646,7 +650,9 @@ def test_a_command_line_is_the_only_class_that_is_read(layout, tmp_path):
 def test_convnext_v2_is_named(tmp_path):
     state = _convnext(1).state_dict() | _heads("stages.0.0.grn.gamma")
     torch.save({"model": state}, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match=r"no place for stages\.0\.0\.grn\.gamma; the file fits ConvNeXtBackbone"):
+    with pytest.raises(
+        ValueError, match=r"the backbone has no stages\.0\.0\.grn\.gamma; the file, too, looks like ConvNeXtBackbone"
+    ):
         load_backbone(_convnext(2), tmp_path / "x.pth")
 
 
@@ -679,3 +685,75 @@ def test_a_run_may_start_from_a_file_or_from_nothing(tmp_path):
 def assert_same(state, expected):
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], expected[name]) for name in state)
+
+
+def test_simsiam_is_nobody_elses(tmp_path):
+    source = _resnet(1)
+    state = _prefixed(source.state_dict(), "module.encoder.") | _heads("module.encoder.fc.0.weight")
+    torch.save({"epoch": 3, "state_dict": state | _heads("module.predictor.0.weight")}, tmp_path / "x.pth")
+    target = ResNetBackbone(depth=18, stem="expand").eval()
+    report = load_backbone(target, tmp_path / "x.pth", mean=0.4, std=0.3)
+    assert (report.family, report.missing) == ("torchvision_resnet", ())
+    assert any("are assumed; otherwise give normalization" in note for note in report.notes)
+    gray = torch.rand(1, 1, 32, 32)
+    color = (gray - IMAGENET_MEAN.reshape(3, 1, 1)) / IMAGENET_STD.reshape(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(target((gray - 0.4) / 0.3), source(color), rtol=1e-4, atol=1e-4)
+
+
+def test_moco_is_not_adam(tmp_path):
+    content = _adam_training(_resnet(1))
+    del content["best_loss"]
+    torch.save(content, tmp_path / "x.pth")
+    target = _resnet(2)
+    assert load_backbone(target, tmp_path / "x.pth").family == "moco"
+    assert load_backbone(target, tmp_path / "x.pth", family="adam").family == "adam"
+    load_backbone(target, tmp_path / "x.pth", branch="teacher")
+    assert_same(target.state_dict(), _resnet(9).state_dict())
+
+
+@pytest.mark.parametrize("given", ["imagenet", IMAGENET_MEAN.tolist() + IMAGENET_STD.tolist()])
+def test_a_plain_vit_needs_its_statistics(given, tmp_path):
+    source, target = _vit(1), _vit(2, in_channels=1)
+    torch.save(source.state_dict(), tmp_path / "x.pth")
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(ValueError, match=r"needs the mean and deviation of its training images.*--normalization"):
+        load_backbone(target, tmp_path / "x.pth")
+    assert_same(target.state_dict(), before)
+    initialize_from(target, tmp_path / "x.pth", mean=0.4, std=0.3, normalization=given)
+    gray = torch.rand(1, 1, 32, 32)
+    color = (gray - IMAGENET_MEAN.reshape(3, 1, 1)) / IMAGENET_STD.reshape(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(target((gray - 0.4) / 0.3), source(color), rtol=1e-4, atol=1e-4)
+    load_backbone(_vit(3), tmp_path / "x.pth")  # three channels need no statistics
+
+
+def test_the_configuration_beside_the_file_names_the_statistics(tmp_path):
+    source, target = _vit(1), _vit(2, in_channels=1)
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}}')
+    report = load_backbone(target, tmp_path / "model.safetensors")
+    assert report.normalization == Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    assert any("configuration beside the file" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("key", ["blocks.0.ls1.gamma", "storage_tokens"])
+def test_dinov2_and_dinov3_are_no_plain_vits(key, tmp_path):
+    torch.save(_vit(1).state_dict() | _heads(key, width=24), tmp_path / "x.pth")
+    for family in ("auto", "timm_vit"):
+        with pytest.raises(ValueError, match=rf"DINOv[23].*it has {key}"):
+            load_backbone(_vit(2), tmp_path / "x.pth", family=family, strict=False)
+
+
+def test_resnet50d_is_named(tmp_path):
+    state = ResNetBackbone(depth=50, in_channels=3).state_dict()
+    state["conv1.0.weight"] = state.pop("conv1.weight")
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"deep stem, such as timm's resnet50d .it has conv1.0.weight"):
+        load_backbone(ResNetBackbone(depth=50), tmp_path / "x.pth")
+
+
+def test_what_was_given_is_never_named_as_what_would_fit(tmp_path):
+    torch.save(_vit(1, image_size=64).state_dict(), tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"pos_embed must be .*the file, too, looks like ViT.*check image_size"):
+        load_backbone(_vit(2), tmp_path / "x.pth")

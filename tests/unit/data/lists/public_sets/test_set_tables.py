@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from monai_anat.data import DatalistError
-from monai_anat.data.lists.public_sets.set_tables import find_table, label_number, present_items
+from monai_anat.data.lists.public_sets.set_tables import (
+    find_table,
+    index_images,
+    label_number,
+    present_items,
+    read_json,
+)
 
 
 def test_the_first_pattern_with_a_file_wins(tmp_path: Path) -> None:
@@ -33,3 +39,19 @@ def test_missing_images_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     assert "2 of 3 images that t.csv names are not on disk" in caplog.text
     with pytest.raises(DatalistError, match="got none of 1 under x"):
         present_items([None], Path("x/t.csv"))
+
+
+def test_images_by_stem(tmp_path: Path) -> None:
+    for name in ("b/x.png", "a/x.JPG", "a/y.dcm", "a/z.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert index_images(tmp_path) == {"x": tmp_path / "a/x.JPG", "y": tmp_path / "a/y.dcm"}
+    assert set(index_images(tmp_path, "b/*")) == {"x"}
+
+
+def test_json_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('\ufeff{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(DatalistError, match=r"a.json must be JSON, got text that is not"):
+        read_json(tmp_path / "a.json")

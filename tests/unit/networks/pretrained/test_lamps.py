@@ -1,0 +1,31 @@
+"""Lamps' files have marks of their own; neighbors without them are something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("keys", "family"),
+    [
+        (
+            [
+                "student/module.backbone.patch_embed.proj.weight",
+                "student/module.backbone.layers.0.blocks.0.attn.qkv.weight",
+                "student/module.composer.layer.6.weight",
+            ],
+            "lamps",
+        ),
+        (
+            [
+                "student/module.backbone.patch_embed.proj.weight",
+                "student/module.backbone.layers.0.blocks.0.attn.qkv.weight",
+            ],
+            "student_teacher",
+        ),
+    ],
+)
+def test_the_keys_tell_the_family(keys: list[str], family: str, detected: Callable[[list[str]], str]) -> None:
+    assert detected(keys) == family
