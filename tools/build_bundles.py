@@ -148,7 +148,8 @@ def build_pretraining(recipe: Config, base: Mapping[str, Config]) -> Iterator[tu
 
 def _inference(recipe: Config, base: Config, train: Config) -> Config:
     network = {key: value for key, value in train["network_def"].items() if key != "drop_path_rate"}
-    shared = {key: train[key] for key in ("image_size", "mean", "std")}
+    recorded = {"image_size": "image_size[0]", "mean": "mean", "std": "std"}
+    shared = {k: f"$@encoder_record.{v} if @encoder_record else {train[k]}" for k, v in recorded.items()}
     own = recipe.get("inference", {})
     inference = merge(base, {**shared, **{key: value for key, value in own.items() if key not in base}}, "num_workers")
     return {**inference, "network_def": own.get("network_def", network)}

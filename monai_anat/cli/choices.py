@@ -60,6 +60,7 @@ PROTOCOLS = tuple(
 )
 #: keys of ``data.PUBLIC_SETS``
 PUBLIC_SETS = (
+    "chestx_det",
     "chestxray14",
     "chexpert",
     "cxr_lt",
@@ -68,6 +69,8 @@ PUBLIC_SETS = (
     "padchest",
     "rsna_pneumonia",
     "shenzhen",
+    "siim_pneumothorax",
     "tbx11k",
     "vindr_cxr",
+    "vindr_ribcxr",
 )

@@ -5,10 +5,12 @@ from monai_anat.metrics.classification import area_under_pr, area_under_roc
 from monai_anat.metrics.collapse import effective_rank, feature_spread
 from monai_anat.metrics.landmarks import correspondence_error, lung_landmarks, thorax_width
 from monai_anat.metrics.macro_auroc import MacroAUROCMetric
+from monai_anat.metrics.surface_distances import SurfaceDistancesMetric
 
 __all__ = [
     "MacroAUROCMetric",
     "Reliability",
+    "SurfaceDistancesMetric",
     "area_under_pr",
     "area_under_roc",
     "correspondence_error",

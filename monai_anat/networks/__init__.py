@@ -17,7 +17,12 @@ from monai_anat.networks.heads.prototypes import PrototypeHead
 from monai_anat.networks.heads.restoration import RestorationHead
 from monai_anat.networks.heads.unet import BackboneUNet
 from monai_anat.networks.heads.visual_tokenizer import VisualTokenizer
-from monai_anat.networks.pretrained.bundle_models import find_encoder_record, find_models, publish_model
+from monai_anat.networks.pretrained.bundle_models import (
+    find_encoder_record,
+    find_models,
+    publish_model,
+    recorded_backbone,
+)
 from monai_anat.networks.pretrained.records import (
     EncoderRecord,
     load_encoder,
@@ -60,6 +65,7 @@ __all__ = [
     "load_heads",
     "publish_model",
     "read_encoder_record",
+    "recorded_backbone",
     "save_encoder",
     "save_heads",
 ]

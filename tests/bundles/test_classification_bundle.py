@@ -108,6 +108,12 @@ def test_evaluation_needs_no_architecture_and_writes_all_that_the_readme_names(t
         assert np.asarray(Image.open(trained / "evaluated" / name)).std() > 0
 
 
+def test_a_list_with_a_test_section_alone_can_be_evaluated(trained, tmp_path) -> None:
+    (tmp_path / "datalist.json").write_text(json.dumps({"test": classification_datalist("test")}))
+    result = evaluate(trained, dataset_dir=str(tmp_path), ckpt_dir=str(trained / "models"))
+    assert result["n_images"] == len(classification_datalist("test"))
+
+
 def test_averages_of_ten_crops_and_the_center_differ(trained) -> None:
     found = []
     for arguments in ({"average": "prob"}, {"average": "logit"}, {"test_crops": "center"}):
@@ -266,7 +272,7 @@ def test_a_false_that_would_count_as_true_stops_the_run(tmp_path, monkeypatch) -
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with pytest.raises(RuntimeError) as caught:
         run("train", folder=tmp_path, class_balance="false")
-    assert "the command line knows no 'false'; write False" in str(caught.value.__cause__)
+    assert "the command line does not define 'false'; write False" in str(caught.value.__cause__)
 
 
 def test_the_readmes_show_no_constant_that_the_command_line_refuses() -> None:

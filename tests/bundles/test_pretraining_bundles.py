@@ -212,11 +212,26 @@ def test_lamps_deforms_small_views_as_much_as_large_ones_for_their_size():
 
 
 @pytest.mark.parametrize("name", BUNDLES)
-def test_inference_has_the_network_of_train(name):
+def test_inference_has_the_network_of_train_where_there_is_no_record(name, tmp_path):
     train, inference = (json.loads(Path(file).read_text()) for file in config_of(name, "train", "inference"))
     drop_path = {"drop_path_rate"}
     assert {k: v for k, v in train["network_def"].items() if k not in drop_path} == inference["network_def"]
-    assert [train[key] for key in ("mean", "std")] == [inference[key] for key in ("mean", "std")]
+    parser = ConfigParser({**inference, "encoder_dir": str(tmp_path), "imports": ["$import monai_anat"]})
+    for key in ("image_size", "mean", "std"):
+        assert parser.get_parsed_content(key) == train[key]
+
+
+@pytest.mark.parametrize("name", ["cxr_peac_pretraining", "cxr_mlvicx_pretraining"])
+def test_inference_takes_network_size_and_statistics_from_the_record(name, tmp_path):
+    """An encoder of cpu_demo, or of any other variant, is embedded by inference.json as it stands."""
+    encoder = networks.ViTBackbone(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2)
+    networks.save_encoder(encoder, tmp_path, image_size=32, mean=0.4, std=0.3)
+    parser = ConfigParser()
+    parser.read_config(config_of(name, "inference"))
+    parser["encoder_dir"], parser["device"] = str(tmp_path), "cpu"
+    assert parser.get_parsed_content("image_size") == 32
+    assert (parser.get_parsed_content("mean"), parser.get_parsed_content("std")) == (0.4, 0.3)
+    assert parser.get_parsed_content("network").config == encoder.config
 
 
 @pytest.mark.parametrize("name", BUNDLES)
@@ -385,7 +400,7 @@ def test_encoder_exports_to_torchscript_and_onnx(name, tmp_path):
     for verb, words in (
         (
             "ckpt_export",
-            ["--filepath", str(tmp_path / "model.ts"), "--use_trace", "True", "--input_shape", "[1,1,448,448]"],
+            ["--filepath", str(tmp_path / "model.ts")],  # scripted, the default of MONAI's model zoo
         ),
         ("onnx_export", ["--filepath", str(tmp_path / "model.onnx"), "--input_shape", "[1,1,448,448]"]),
     ):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import monai.bundle
 import nibabel
 import numpy as np
 import pytest
@@ -15,8 +19,10 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, verify_metadata, verify_net_in_out
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImage, LoadImaged, SaveImaged
 from PIL import Image
+from scipy.ndimage import label
 
 from monai_anat.data import segmentation_datalist
+from monai_anat.handlers.error_causes import root_cause
 from monai_anat.networks import ViTBackbone, read_encoder_record, save_encoder
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +80,7 @@ def test_evaluation_needs_no_architecture_and_writes_three_metrics(trained, tmp_
     for metric in ("val_mean_dice", "val_hd95_px", "val_surface_distance_px"):
         rows = (tmp_path / f"{metric}_raw.csv").read_text().splitlines()
         assert len(rows) == 1 + len(segmentation_datalist("test"))
-        assert rows[1].split(",")[0].endswith(".jpg")
+        assert rows[1].split(",")[0] == "test 0", "a position, since names of files may hold names of patients"
 
 
 def test_masks_have_the_size_and_the_orientation_of_their_image(tmp_path) -> None:
@@ -187,6 +193,121 @@ def test_network_exports(export, tmp_path) -> None:
         **extra,
     )
     assert target.stat().st_size > 1e5
+
+
+def run_here(*names: str, **overrides: Any) -> None:
+    """What ``python -m monai.bundle run`` does, without its start."""
+    files = [str(CONFIGS / f"{name}.json") for name in names]
+    monai.bundle.run(config_file=files, logging_file=False, **overrides)
+
+
+def write_list(folder: Path, labels: Callable[[Path, np.ndarray], Any], **further: Any) -> str:
+    """A list of four images for each section, with masks as ``labels(path, mask)`` writes them."""
+    lists: dict[str, list[dict[str, Any]]] = {}
+    for section in ("training", "validation", "test"):
+        lists[section] = []
+        for number, item in enumerate(segmentation_datalist(section)[:4]):
+            image = Image.open(item["image"]).resize((96, 80))
+            mask = np.asarray(Image.open(item["label"]).resize((96, 80), Image.Resampling.NEAREST))
+            image.save(path := folder / f"{section}_{number}.png")
+            entry = {"image": str(path), "label": labels(path.with_suffix(""), mask), "patient": f"{section} {number}"}
+            lists[section].append({**entry, **(further if number else {})})
+    (folder / "datalist.json").write_text(json.dumps(lists))
+    return str(folder)
+
+
+def save_array(array: np.ndarray, path: str) -> str:
+    Image.fromarray(array).save(path)
+    return path
+
+
+BAD_MASKS: dict[str, tuple[Callable[[Path, np.ndarray], Any], str]] = {
+    "0 and 255": (lambda path, mask: save_array((mask > 0) * np.uint8(255), f"{path}_m.png"), "mask values such as"),
+    "JPEG": (lambda path, mask: save_array(mask * np.uint8(100), f"{path}_m.jpg"), "JPEG compression changes values"),
+    "fractions": (lambda path, mask: save_array(mask * np.float32(0.4), f"{path}_m.tif"), "holds fractions"),
+    "transposed": (lambda path, mask: save_array(np.ascontiguousarray(mask.T), f"{path}_m.png"), "96 x 80"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MASKS)
+@pytest.mark.parametrize("names", [("train",), ("few_shot",), ("train", "evaluate")])
+def test_masks_that_are_no_class_numbers_stop_before_the_first_step(kind, names, tmp_path) -> None:
+    labels, sentence = BAD_MASKS[kind]
+    root = BUNDLE if "evaluate" in names else tmp_path
+    arguments = {"dataset_dir": write_list(tmp_path, labels), "bundle_root": str(root), "output_dir": str(tmp_path)}
+    with pytest.raises(RuntimeError) as caught:
+        run_here(*names, **arguments)
+    assert sentence in str(root_cause(caught.value))
+    assert not (tmp_path / "best_model.pt").exists()
+
+
+def test_masks_of_one_lung_each_and_a_map_of_values_give_the_same_labels(tmp_path) -> None:
+    """MONAI's list form ``[right, left]``, and 255 mapped to a class number; further keys of some items are dropped."""
+    found = []
+    for name, labels, values in (
+        ("plain", lambda path, mask: save_array(mask, f"{path}_m.png"), None),
+        (
+            "separate",
+            lambda path, mask: [save_array((mask == n) * np.uint8(255), f"{path}_{n}.png") for n in (1, 2)],
+            None,
+        ),
+        ("mapped", lambda path, mask: save_array(mask * np.uint8(100), f"{path}_m.png"), {"100": 1, "200": 2}),
+    ):
+        (tmp_path / name).mkdir()
+        folder = write_list(tmp_path / name, labels, age=40)
+        workflow = ConfigWorkflow(str(CONFIGS / "train.json"), workflow_type="train", dataset_dir=folder)
+        workflow.parser["mask_values"] = values
+        workflow.parser["image_size"] = 32
+        workflow.initialize()
+        batch = next(iter(workflow.parser.get_parsed_content("validate#dataloader")))
+        found.append(batch["label"].as_tensor())
+        assert found[-1].unique().tolist() == [0, 1, 2]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_outputs_of_files_with_one_stem_have_names_of_their_own(tmp_path) -> None:
+    source = Image.open(segmentation_datalist("test")[0]["image"]).resize((64, 64))
+    for name in ("same.png", "same.jpg", "1.2.840.7", "1.2.840.8"):
+        source.save(tmp_path / name, format="JPEG" if name.endswith("jpg") else "PNG")
+    items = [{"image": str(path)} for path in sorted(tmp_path.iterdir())]
+    run_here("inference", bundle_root=str(BUNDLE), output_dir=str(tmp_path / "masks"), datalist=items)
+    assert sorted(path.name for path in (tmp_path / "masks").glob("*.png")) == [
+        f"{name}_lungs.png" for name in ("1.2.840.7", "1.2.840.8", "same_jpg", "same_png")
+    ]
+
+
+def test_black_borders_are_no_lung(tmp_path) -> None:
+    """Images with wide borders: without the crop, the air beside the patient counts as lung."""
+    scores = {}
+    for crop in (True, False):
+        items = []
+        for number, item in enumerate(segmentation_datalist("test")[:4]):
+            framed = [
+                np.pad(np.asarray(Image.open(item[key]).convert("L")), ((20, 60), (150, 120)))
+                for key in item
+                if key in ("image", "label")
+            ]
+            save_array(framed[0], str(tmp_path / f"{number}.png"))
+            items.append(({"image": str(tmp_path / f"{number}.png")}, framed[1]))
+        arguments = {"bundle_root": str(BUNDLE), "output_dir": str(tmp_path / str(crop))}
+        run_here("inference", datalist=[item for item, _ in items], crop_borders=crop, **arguments)
+        masks = [np.asarray(Image.open(tmp_path / str(crop) / f"{n}_lungs.png")) for n in range(len(items))]
+        scores[crop] = [
+            2 * ((mask > 0) & (truth > 0)).sum() / ((mask > 0).sum() + (truth > 0).sum())
+            for mask, (_, truth) in zip(masks, items, strict=True)
+        ]
+        for mask in masks:
+            assert all(label(mask == number, np.ones((3, 3)))[1] <= 1 for number in (1, 2)), "one piece per lung"
+    assert min(scores[True]) > 0.85
+    assert np.mean(scores[False]) < np.mean(scores[True]) - 0.1
+
+
+def test_a_failed_training_leaves_the_shipped_model_as_it_was(tmp_path) -> None:
+    shutil.copytree(BUNDLE / "models", tmp_path / "models")
+    before = {path: path.read_bytes() for path in (tmp_path / "models").rglob("*") if path.is_file()}
+    with pytest.raises(RuntimeError):
+        run_here("train", "cpu_demo", bundle_root=str(tmp_path), image_size=32, loss={"_target_": "torch.nn.NLLLoss"})
+    assert {path: path.read_bytes() for path in (tmp_path / "models").rglob("*") if path.is_file()} == before
 
 
 def test_few_shot_compares_both_arms(encoder, tmp_path) -> None:

@@ -59,6 +59,8 @@ def write_dicom(path: Path, pixels: NDArray[np.uint8], kind: str) -> None:
     data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     data.StudyInstanceUID, data.SeriesInstanceUID = generate_uid(), generate_uid()
     data.Modality, data.PhotometricInterpretation = "DX", kind
+    # required in DX; MONAI Deploy inverts by it, and not by the photometric interpretation
+    data.PresentationLUTShape = "INVERSE" if kind == "MONOCHROME1" else "IDENTITY"
     data.PixelSpacing, data.SeriesNumber, data.InstanceNumber = [0.2, 0.2], 1, 1
     data.ImageOrientationPatient, data.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 0]  # the SDK needs them
     data.Rows, data.Columns, data.SamplesPerPixel = *pixels.shape, 1

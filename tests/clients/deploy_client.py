@@ -58,8 +58,10 @@ def dicom_image(app: App, folder: Path) -> Any:
     )
     selector = DICOMSeriesSelectorOperator(app, rules="", name="selector")
     selected = selector.filter(None, studies)
-    volume = DICOMSeriesToVolumeOperator(app, name="volume")
-    return volume.convert_to_image(selected)
+    image = DICOMSeriesToVolumeOperator(app, name="volume").convert_to_image(selected)
+    # SDK 4.0.0 computes no affine for a single image, and then fails on the missing entry with any bundle
+    image.metadata().setdefault("nifti_affine_transform", np.eye(4))
+    return image
 
 
 def main(bundle: str, output: str, result: str, source: str) -> None:

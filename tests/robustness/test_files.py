@@ -129,7 +129,7 @@ def _search(folder: Path) -> list[str]:
     return found
 
 
-def test_every_bad_file_is_set_aside_with_a_reason_and_no_person_gets_out(
+def test_bad_files_are_set_aside_and_patient_data_stay_inside(
     hospital: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="monai_anat"):
@@ -161,7 +161,7 @@ def test_every_bad_file_is_set_aside_with_a_reason_and_no_person_gets_out(
     assert all(len(patient) == 32 for patient in patients)
 
 
-def test_no_person_gets_into_embeddings_or_batches(hospital: Path, tmp_path: Path) -> None:
+def test_embeddings_and_batches_hold_no_patient_data(hospital: Path, tmp_path: Path) -> None:
     prepare_radiographs(hospital, tmp_path / "out", size=64, key_file=tmp_path / "key")
     items = load_datalist(tmp_path / "out")
     encoder = nn.Conv2d(1, 4, 16, stride=16)
@@ -178,7 +178,7 @@ def test_no_person_gets_into_embeddings_or_batches(hospital: Path, tmp_path: Pat
     assert _search(tmp_path / "out") == []
 
 
-def test_a_folder_of_traps_is_walked_to_its_end(tmp_path: Path) -> None:
+def test_a_folder_of_traps_is_processed_completely(tmp_path: Path) -> None:
     """Pipes without a writer, circular links, headers that name files elsewhere, and unusual names."""
     root = tmp_path / "disk"
     root.mkdir()

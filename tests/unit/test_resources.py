@@ -5,7 +5,7 @@ import pytest
 from monai_anat import resources
 
 
-def test_every_bundle_has_what_a_bundle_has():
+def test_every_bundle_is_complete():
     names = resources.bundle_names()
     assert {"cxr_lung_segmentation", "cxr_peac_pretraining", "cxr_popar_pretraining"} <= set(names)
     for name in names:
@@ -16,7 +16,7 @@ def test_every_bundle_has_what_a_bundle_has():
         assert not (folder / "scripts").exists()
 
 
-def test_unknown_bundle_names_those_there_are():
+def test_the_error_for_an_unknown_bundle_lists_the_available_ones():
     with pytest.raises(ValueError, match=r"name must be one of \[.*'cxr_peac_pretraining'.*\], got 'cxr_x'"):
         resources.bundle_path("cxr_x")
 

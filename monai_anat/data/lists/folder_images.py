@@ -7,6 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 from monai_anat.data.items import DatalistError, Item
@@ -217,6 +218,16 @@ def _masks_by_content(images: Sequence[Path]) -> Iterator[Path]:
 
 
 def _is_mask_picture(path: Path) -> bool:
+    try:
+        return _has_mask_content(str(path), path.stat().st_mtime_ns)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=1 << 16)
+def _has_mask_content(path: str, changed: int) -> bool:
+    """Look at a picture once per process and version of the file: every section of a folder asks for it."""
+    del changed
     try:
         return looks_like_mask(decode(path).pixels)
     except RadiographError:

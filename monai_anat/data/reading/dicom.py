@@ -148,7 +148,7 @@ def _open(path: str | os.PathLike[str]) -> pydicom.Dataset:
     check_size(int(dataset.Rows), int(dataset.Columns))
     meta = getattr(dataset, "file_meta", None)
     if meta is None or "TransferSyntaxUID" not in meta:
-        dataset.file_meta = meta if meta is not None else pydicom.dataset.FileMetaDataset()
+        dataset.file_meta = meta if meta is not None else FileMetaDataset()
         implicit, little = dataset.original_encoding
         if implicit:
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
@@ -400,7 +400,7 @@ def _valid(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] 
 
 
 def _orientation_turn(orientation: Sequence[str]) -> tuple[Turn, str, bool]:
-    """The turn that PatientOrientation asks for, its description, and whether the tag is usable.
+    """The turn that PatientOrientation requests, its description, and whether the tag is usable.
 
     In the upright picture, columns run to the patient's left (frontal views) and rows to the feet.
     """

@@ -163,7 +163,7 @@ def map_mask_values(mask: NDArray[Any], values: Mapping[Any, int] | None) -> NDA
 
 
 def check_mask_classes(mask: NDArray[Any], classes: int, path: str | os.PathLike[str]) -> None:
-    """Refuse a mask with values that are no class numbers.
+    """Refuse a mask with values that are not class numbers.
 
     Args:
         mask: whole numbers.

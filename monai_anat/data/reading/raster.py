@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from monai_anat.data.reading.decoded import Decoded, UnreadableError, check_size
+from monai_anat.data.reading.decoded import Decoded, UnreadableError, check_size, check_total_size
 from monai_anat.data.reading.gray_levels import scale_stored, to_gray
 from monai_anat.data.reading.orientation import Turn, apply_turn
 from monai_anat.data.reading.tiff import full_size_page, tiff_pages
@@ -67,6 +67,7 @@ def decode_raster(path: str | os.PathLike[str], frame: int | None = None, label:
                 turn = EXIF_TURNS.get(_orientation_code(image), Turn())
                 inverted, lossy = _white_is_zero(image), _is_lossy(image)
                 channels = _wide_channels(image, path)
+                check_total_size((image.height, image.width, max(1, channels)))
                 values = _read_words(path, channels, turn) if channels else _values(image, path, label)
         except Image.DecompressionBombError as error:
             raise UnreadableError("the image is absurdly large") from error
@@ -235,7 +236,7 @@ def _wide_channels(image: Image.Image, path: str | os.PathLike[str]) -> int:
 
 
 def _read_words(path: str | os.PathLike[str], channels: int, turn: Turn) -> NDArray[Any]:
-    """The values (H, W, C) of a picture with 16 bits per channel, by ITK."""
+    """The values (H, W, C) of a picture with 16 bits per channel, read by ITK."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError as error:

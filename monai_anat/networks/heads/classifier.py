@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.backbones.partial_states import refuse_partial_states
 
 __all__ = ["EncoderClassifier"]
 
@@ -69,6 +70,7 @@ class EncoderClassifier(nn.Module):
         self.head: nn.Module = nn.Sequential(*layers, last) if layers else last
         if frozen:
             backbone.requires_grad_(False)
+        refuse_partial_states(self)
 
     def train(self, mode: bool = True) -> EncoderClassifier:
         """Set training mode; a frozen backbone stays in evaluation mode."""

@@ -15,6 +15,7 @@ from monai.networks.layers import Conv, Dropout, get_norm_layer
 from torch import Tensor, nn
 
 from monai_anat.networks.backbones.backbone import Backbone, static_shape
+from monai_anat.networks.backbones.partial_states import refuse_partial_states
 
 __all__ = ["EncoderDecoder", "ResidualUNetDecoder", "UPerNetDecoder"]
 
@@ -205,6 +206,7 @@ class EncoderDecoder(nn.Module):
             )
         self.backbone = backbone
         self.decoder = decoder
+        refuse_partial_states(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (B, classes, H, W[, D]) of an image (B, C, H, W[, D])."""

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from monai.utils import ensure_tuple
 from torch import nn
 
 from monai_anat.distributed import is_main_process
+from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.backbones.registry import build_backbone
 from monai_anat.networks.pretrained.checkpoints import read_checkpoint
 from monai_anat.networks.pretrained.records import (
     EncoderRecord,
@@ -26,7 +29,7 @@ from monai_anat.networks.pretrained.records import (
     save_encoder,
 )
 
-__all__ = ["find_encoder_record", "find_models", "publish_model"]
+__all__ = ["find_encoder_record", "find_models", "publish_model", "recorded_backbone"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,21 +65,44 @@ def find_models(bundle_root: str | os.PathLike[str], task: str) -> str:
     return str(own)
 
 
-def find_encoder_record(folder: str | os.PathLike[str], shipped: Mapping[str, Any]) -> EncoderRecord:
-    """Read the record beside a model, or take the one that the configuration carries.
+def find_encoder_record(
+    folder: str | os.PathLike[str], shipped: Mapping[str, Any] | None = None
+) -> EncoderRecord | None:
+    """Read the record beside a model, or use the one in the configuration.
 
-    An exported TorchScript file holds the configuration, but no folder beside it.
+    An exported TorchScript file holds the configuration, but has no folder beside it.
 
     Args:
-        folder: where :func:`monai_anat.networks.save_encoder` wrote the record.
-        shipped: content of ``encoder.json`` of the model that the bundle ships.
+        folder: folder that :func:`monai_anat.networks.save_encoder` wrote.
+        shipped: content of ``encoder.json`` of the model that the bundle ships, if it ships one.
+
+    Returns:
+        The record, or None if there is neither.
 
     Raises:
         ValueError: if the record is damaged.
     """
     if (Path(folder) / "encoder.json").is_file():
         return read_encoder_record(folder)
-    return parse_encoder_record(shipped, "the configuration's shipped_record")
+    return None if shipped is None else parse_encoder_record(shipped, "the configuration's shipped_record")
+
+
+def recorded_backbone(record: EncoderRecord | None, default: Backbone) -> Backbone:
+    """Build the network of a record.
+
+    Args:
+        record: record of an encoder, or None.
+        default: network to use if there is no record.
+
+    Returns:
+        A network without trained weights.
+
+    >>> from monai_anat.networks import ResNetBackbone
+    >>> default = ResNetBackbone(depth=18)
+    >>> recorded_backbone(None, default) is default
+    True
+    """
+    return default if record is None else build_backbone(record.backbone, record.kwargs)
 
 
 def publish_model(
@@ -176,7 +202,7 @@ def _running_bundles() -> Iterator[Path]:
 
     A configuration has no other way to learn where it was read from.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         values = frame.f_locals
         workflow = values.get("self")
@@ -186,4 +212,4 @@ def _running_bundles() -> Iterator[Path]:
             for name in _CONFIG_NAMES:
                 if values.get(name):
                     yield Path(ensure_tuple(values[name])[0]).parent.parent
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back

@@ -86,7 +86,7 @@ def test_number_of_workers_changes_nothing(workers):
         assert torch.equal(here["index"], there["index"])
 
 
-def test_phase_travels_in_the_sample():
+def test_samples_hold_their_phase():
     dataset = SeededDataset([{"image": 0.0}], transform=lambda s: {"seen": s["phase"]}, phase=lambda epoch: epoch % 3)
     assert dataset[4, 0] == {"seen": 1, "index": 0, "phase": 1}
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 
 from monai_anat.data.items import Item
+from monai_anat.data.lists.public_sets.chestx_det import read_chestx_det
 from monai_anat.data.lists.public_sets.chestxray14 import read_chestxray14
 from monai_anat.data.lists.public_sets.chexpert import read_chexpert
 from monai_anat.data.lists.public_sets.cxr_lt import read_cxr_lt
@@ -19,13 +20,16 @@ from monai_anat.data.lists.public_sets.montgomery import read_montgomery
 from monai_anat.data.lists.public_sets.padchest import read_padchest
 from monai_anat.data.lists.public_sets.rsna_pneumonia import read_rsna_pneumonia
 from monai_anat.data.lists.public_sets.shenzhen import read_shenzhen
+from monai_anat.data.lists.public_sets.siim_pneumothorax import read_siim_pneumothorax
 from monai_anat.data.lists.public_sets.tbx11k import read_tbx11k
 from monai_anat.data.lists.public_sets.vindr_cxr import read_vindr_cxr
+from monai_anat.data.lists.public_sets.vindr_ribcxr import read_vindr_ribcxr
 
 __all__ = ["PUBLIC_SETS"]
 
 #: name on the command line -> reader
 PUBLIC_SETS: dict[str, Callable[[str | os.PathLike[str]], list[Item]]] = {
+    "chestx_det": read_chestx_det,
     "chestxray14": read_chestxray14,
     "chexpert": read_chexpert,
     "cxr_lt": read_cxr_lt,
@@ -34,6 +38,8 @@ PUBLIC_SETS: dict[str, Callable[[str | os.PathLike[str]], list[Item]]] = {
     "padchest": read_padchest,
     "rsna_pneumonia": read_rsna_pneumonia,
     "shenzhen": read_shenzhen,
+    "siim_pneumothorax": read_siim_pneumothorax,
     "tbx11k": read_tbx11k,
     "vindr_cxr": read_vindr_cxr,
+    "vindr_ribcxr": read_vindr_ribcxr,
 }

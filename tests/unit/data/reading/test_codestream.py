@@ -35,6 +35,6 @@ def test_nearly_lossless_and_fill_bytes() -> None:
 
 
 @pytest.mark.parametrize("stream", [b"", b"\xff\xd8", b"\xff\xd8\xff", bytes(100), b"\xff\x4f\xff\x51" + bytes(10)])
-def test_no_answer_where_there_is_none(stream: bytes) -> None:
+def test_streams_without_a_size_return_none(stream: bytes) -> None:
     assert stream_shape(stream) is None
     assert stream_shape(bytes.fromhex("ffd8ffc0000b080000002001011100")) is None  # rows are said later

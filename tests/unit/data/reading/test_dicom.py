@@ -35,7 +35,7 @@ def _pixels(path: Path) -> np.ndarray:
     return read_radiograph(path).pixels
 
 
-def test_every_way_to_say_bone_dark_gives_bone_bright(
+def test_every_inverted_encoding_is_read_bone_bright(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     window = {"WindowCenter": 2048, "WindowWidth": 4096, "BitsStored": 12, "HighBit": 11}
@@ -80,7 +80,7 @@ def test_file_without_preamble_and_meta_information(tmp_path: Path, make_dicom: 
     np.testing.assert_array_equal(_pixels(tmp_path / "b.dcm"), _pixels(plain))
 
 
-def test_stray_bytes_of_a_cut_off_header_are_passed_over(
+def test_stray_bytes_of_a_cut_off_header_are_skipped(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     plain = make_dicom(tmp_path / "a.dcm", picture, SpecificCharacterSet="ISO_IR 100")
@@ -239,7 +239,7 @@ def test_meta_information_without_preamble_is_kept(tmp_path: Path, make_dicom: M
     np.testing.assert_array_equal(_pixels(tmp_path / "d.dcm"), _pixels(plain))
 
 
-def test_an_enhanced_file_is_mapped_by_what_it_says_of_the_frame(
+def test_an_enhanced_file_is_mapped_by_its_frame_groups(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     shared, own, other = Dataset(), Dataset(), Dataset()
@@ -348,7 +348,7 @@ def test_packed_pixels_that_are_cut_off_are_called_truncated(
         read_radiograph(path)
 
 
-def test_colors_without_their_layout_and_colors_that_are_not_read(
+def test_colors_without_their_layout_and_unsupported_colors(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     colors = np.repeat((picture >> 4).astype(np.uint8)[..., None], 3, -1)
@@ -367,7 +367,7 @@ def test_photometric_interpretation_in_small_letters(
     assert read_radiograph(path).info["inverted"]
 
 
-def test_orientation_that_is_no_pair_is_not_called_absent(
+def test_malformed_orientation_is_not_reported_as_absent(
     tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray
 ) -> None:
     turned = [
@@ -377,7 +377,7 @@ def test_orientation_that_is_no_pair_is_not_called_absent(
     assert turned == ["no: PatientOrientation malformed", "no: PatientOrientation absent"]
 
 
-def test_floats_that_are_no_numbers_are_black(tmp_path: Path, make_dicom: MakeDicom) -> None:
+def test_floats_that_are_not_finite_are_black(tmp_path: Path, make_dicom: MakeDicom) -> None:
     chest = synthetic_radiograph((48, 40))[0]
     holed = chest.copy()
     holed[10, 10:20] = np.nan
@@ -421,7 +421,7 @@ def test_rays_counted_down_become_the_same_picture(tmp_path: Path, make_dicom: M
 
 
 @pytest.mark.parametrize("name", ["BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"])
-def test_what_the_header_lacks_is_named(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray, name: str) -> None:
+def test_missing_elements_are_named(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray, name: str) -> None:
     path = make_dicom(tmp_path / "a.dcm", picture)
     dataset = pydicom.dcmread(path)
     delattr(dataset, name)
@@ -430,7 +430,7 @@ def test_what_the_header_lacks_is_named(tmp_path: Path, make_dicom: MakeDicom, p
         read_radiograph(path)
 
 
-def test_slope_of_words_is_refused(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+def test_a_slope_that_is_not_a_number_is_refused(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
     path = make_dicom(tmp_path / "a.dcm", picture)
     dataset = pydicom.dcmread(path)
     dataset.add_new("RescaleSlope", "LO", "abc")
@@ -439,7 +439,7 @@ def test_slope_of_words_is_refused(tmp_path: Path, make_dicom: MakeDicom, pictur
         read_radiograph(path)
 
 
-def test_info_holds_nothing_of_the_patient(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+def test_info_holds_no_patient_data(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
     secret = "SECRETNAME"
     names = [
         "PatientName", "OtherPatientNames", "InstitutionName", "ReferringPhysicianName", "StudyDescription",
@@ -459,7 +459,7 @@ def test_info_holds_nothing_of_the_patient(tmp_path: Path, make_dicom: MakeDicom
     assert secret not in repr(decoded.info)
 
 
-def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
+def test_unreadable_files_have_a_reason(tmp_path: Path, make_dicom: MakeDicom, picture: np.ndarray) -> None:
     path = make_dicom(tmp_path / "a.dcm", picture)
     whole = path.read_bytes()
     (tmp_path / "short.dcm").write_bytes(whole[: len(whole) // 2])

@@ -124,7 +124,7 @@ def test_private_transfer_syntax_is_not_named() -> None:
         assert transfer_syntax_of(dataset) == words
 
 
-def test_what_is_said_of_a_frame_wins_over_what_is_said_of_all(make_header: Callable[..., Dataset]) -> None:
+def test_frame_groups_override_shared_groups(make_header: Callable[..., Dataset]) -> None:
     def group(center: int) -> Dataset:
         return make_header(FrameVOILUTSequence=Sequence([make_header(WindowCenter=center, WindowWidth=10)]))
 

@@ -76,7 +76,9 @@ def test_view(make_header: Callable[..., Dataset], elements: dict[str, object], 
         ("Platte, flat", None),
     ],
 )
-def test_words_of_hospitals(make_header: Callable[..., Dataset], name: str, words: str, view: str | None) -> None:
+def test_views_in_several_languages(
+    make_header: Callable[..., Dataset], name: str, words: str, view: str | None
+) -> None:
     assert view_of(make_header(**{name: words})) == view_in_words(words) == view
 
 

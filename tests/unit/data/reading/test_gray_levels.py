@@ -7,7 +7,7 @@ from monai_anat.data.reading.decoded import UnreadableError
 from monai_anat.data.reading.gray_levels import scale_by_percentiles, scale_stored, to_gray
 
 
-def test_percentiles_heed_valid_pixels_only_and_stay_in_range() -> None:
+def test_percentiles_use_valid_pixels_only_and_stay_in_range() -> None:
     values = np.arange(10_000.0).reshape(100, 100)
     values[0, 0] = 1e9
     valid = np.ones((100, 100), dtype=bool)

@@ -118,7 +118,7 @@ def test_png_dicom_and_nifti_of_one_image_are_equal(
         torch.testing.assert_close(chain({"image": tmp_path / name})["image"], expected, msg=name)
 
 
-def test_file_that_does_not_decode_is_named_and_not_guessed_at(tmp_path: Path) -> None:
+def test_a_file_that_does_not_decode_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(RuntimeError) as caught:
         radiograph_preprocessing(64)({"image": tmp_path / "bad.png"})

@@ -33,7 +33,7 @@ def test_result_is_frozen_and_typed(tmp_path: Path) -> None:
         (b"\x08\x00\x05\x00garbage" * 10, "no pixel data|damaged|header"),
     ],
 )
-def test_what_is_no_radiograph_is_named_with_a_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_not_radiographs_have_a_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(RadiographError, match=f"x.png as a radiograph: .*({reason})"):
@@ -54,7 +54,7 @@ def test_error_crosses_processes_and_its_reason_names_no_file(tmp_path: Path) ->
     assert str(again) == str(caught.value) and "DoeJane" not in again.reason
 
 
-def test_a_pipe_is_not_waited_for_and_a_link_in_a_circle_is_told(tmp_path: Path) -> None:
+def test_pipes_do_not_block_and_circular_links_are_reported(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.dcm")
     with pytest.raises(RadiographError, match="pipe"):
         read_radiograph(tmp_path / "pipe.dcm")

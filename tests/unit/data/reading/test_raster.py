@@ -48,7 +48,7 @@ def test_colors_count_by_their_luminance(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "turn"), [(3, 2), (6, 3), (8, 1)])
-def test_orientation_tag_is_heeded(tmp_path: Path, gray: np.ndarray, code: int, turn: int) -> None:
+def test_the_orientation_tag_is_applied(tmp_path: Path, gray: np.ndarray, code: int, turn: int) -> None:
     exif = Image.Exif()
     exif[274] = code
     Image.fromarray(gray).save(tmp_path / "a.png", exif=exif)
@@ -88,7 +88,7 @@ def test_pages_are_chosen_or_refused(tmp_path: Path, gray: np.ndarray) -> None:
     assert chosen_frame(3, 2) == 2
 
 
-def test_damage_is_said_in_a_sentence(tmp_path: Path, gray: np.ndarray) -> None:
+def test_damaged_files_have_a_reason(tmp_path: Path, gray: np.ndarray) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -125,7 +125,7 @@ def test_values_of_a_tiff_that_run_from_white_to_black_are_turned_round(tmp_path
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.uint16, np.uint32])
-def test_signed_and_unsigned_numbers_of_a_tiff_are_told_apart(tmp_path: Path, gray: np.ndarray, kind: type) -> None:
+def test_signed_and_unsigned_numbers_of_a_tiff(tmp_path: Path, gray: np.ndarray, kind: type) -> None:
     lowest, highest = np.iinfo(kind).min, np.iinfo(kind).max
     values = np.round(lowest + gray / 255 * (float(highest) - lowest)).clip(lowest, highest)
     tifffile.imwrite(tmp_path / "a.tif", values.astype(kind), photometric="minisblack")
@@ -133,12 +133,12 @@ def test_signed_and_unsigned_numbers_of_a_tiff_are_told_apart(tmp_path: Path, gr
     assert np.corrcoef(read.ravel(), gray.ravel())[0, 1] > 0.99
 
 
-def test_a_tiff_of_more_than_four_gigabytes_form_is_read(tmp_path: Path, gray: np.ndarray) -> None:
+def test_big_tiff_is_read(tmp_path: Path, gray: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "a.tif", gray, bigtiff=True, photometric="minisblack")
     np.testing.assert_allclose(read_radiograph(tmp_path / "a.tif").pixels, gray / 255, atol=1e-6)
 
 
-def test_what_pillow_gets_wrong_is_refused(tmp_path: Path, gray: np.ndarray) -> None:
+def test_layouts_that_pillow_decodes_wrongly_are_refused(tmp_path: Path, gray: np.ndarray) -> None:
     wide = np.stack([gray.astype(np.uint16) * 257] * 3)
     tifffile.imwrite(tmp_path / "planes.tif", wide, photometric="rgb", planarconfig="separate")
     with pytest.raises(RadiographError, match="not in planes"):
@@ -153,7 +153,7 @@ def test_what_pillow_gets_wrong_is_refused(tmp_path: Path, gray: np.ndarray) -> 
     np.testing.assert_allclose(read_radiograph(tmp_path / "packed.tif").pixels, gray / 255, atol=1e-6)
 
 
-def test_a_kind_of_pixels_that_is_not_read_is_not_called_damaged_alone(tmp_path: Path, gray: np.ndarray) -> None:
+def test_unsupported_pixel_types_are_named(tmp_path: Path, gray: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "a.tif", gray.astype(np.float64), photometric="minisblack")
     with pytest.raises(RadiographError, match="pixel type is not supported"):
         read_radiograph(tmp_path / "a.tif")

@@ -17,9 +17,7 @@ pytestmark = [
 ]
 
 
-def test_scaling_passes_our_own_pictures_and_inverts_foreign_monochrome1(
-    tmp_path: Path, make_dicom: Callable[..., Path]
-) -> None:
+def test_scaling_skips_scaled_images_and_inverts_monochrome1(tmp_path: Path, make_dicom: Callable[..., Path]) -> None:
     scale = ScaleRadiographd("image")
     ours = MetaTensor(torch.full((1, 2, 2), 0.3), meta={"radiograph": "x"})
     assert scale({"image": ours})["image"] is ours

@@ -49,7 +49,7 @@ def test_modality_lut_before_rescale() -> None:
     assert modality_values(values, _dataset(RescaleSlope=2, RescaleIntercept=-1)).tolist() == [[-1, 1, 3, 17]]
 
 
-def test_voi_lut_goes_before_windows_and_windows_before_percentiles() -> None:
+def test_voi_lut_precedes_windows_and_windows_precede_percentiles() -> None:
     values = np.linspace(0, 3, 4).astype(np.uint16).reshape(2, 2)
     window_elements = {"WindowCenter": 2, "WindowWidth": 3}
     lut = _dataset(VOILUTSequence=Sequence([_table([0, 10, 20, 100], 0, 8)]), **window_elements)
@@ -60,7 +60,7 @@ def test_voi_lut_goes_before_windows_and_windows_before_percentiles() -> None:
     assert "no window" in map_gray(values, _dataset())[1].words
 
 
-def test_first_window_that_shows_something_is_taken() -> None:
+def test_the_first_window_that_is_not_blank_is_used() -> None:
     values = np.linspace(0, 4000, 100).reshape(10, 10)
     pixels, voi = map_gray(values, _dataset(WindowCenter=[90000, 2000], WindowWidth=[10, 4000]))
     assert "number 2 of 2" in voi.words and pixels.std() > 0.2
@@ -74,7 +74,7 @@ def test_eight_bits_without_a_window_equal_a_png() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"LUTDescriptor": None}, {"LUTData": None}])
-def test_malformed_tables_are_passed_over(bad: dict[str, object]) -> None:
+def test_malformed_tables_are_skipped(bad: dict[str, object]) -> None:
     item = _table([0, 1], 0, 8)
     for name in bad:
         delattr(item, name)
@@ -83,7 +83,7 @@ def test_malformed_tables_are_passed_over(bad: dict[str, object]) -> None:
     assert "LUT" not in voi.words
 
 
-def test_a_table_of_fewer_entries_than_it_says_is_passed_over() -> None:
+def test_a_table_of_fewer_entries_than_announced_is_skipped() -> None:
     item = _table(list(range(100)), 0, 12)
     item.LUTDescriptor = [4096, 0, 12]
     values = np.arange(4096).reshape(64, 64)
@@ -105,25 +105,25 @@ def test_a_negative_first_value_written_as_a_positive_one() -> None:
 
 
 @pytest.mark.parametrize(("width", "function"), [(1, "LINEAR"), (1, "LINEAR_EXACT"), (2, "SIGMOID"), (2, "LINEAR")])
-def test_a_window_that_leaves_black_and_white_alone_shows_nothing(width: float, function: str) -> None:
+def test_a_black_and_white_window_counts_as_blank(width: float, function: str) -> None:
     values = np.arange(4096).reshape(64, 64)
     pixels, voi = map_gray(values, _dataset(WindowCenter=2000, WindowWidth=width, VOILUTFunction=function))
     assert "show nothing" in voi.words and len(np.unique(pixels)) > 100
 
 
 @pytest.mark.parametrize("width", [0, -500, 0.5])
-def test_a_width_that_is_none_is_passed_over(width: float) -> None:
+def test_invalid_widths_are_skipped(width: float) -> None:
     values = np.arange(4096).reshape(64, 64)
     assert "show nothing" in map_gray(values, _dataset(WindowCenter=2000, WindowWidth=width))[1].words
 
 
-def test_a_center_that_is_no_number_keeps_its_width() -> None:
+def test_a_malformed_center_keeps_its_width() -> None:
     values = np.arange(4096).reshape(64, 64)
     _, voi = map_gray(values, _dataset(WindowCenter=[float("nan"), 2000], WindowWidth=[500, 3000]))
     assert voi.words == "window LINEAR center 2000 width 3000, number 2 of 2"
 
 
-def test_free_text_for_a_function_does_not_travel_on() -> None:
+def test_free_text_of_a_function_is_not_passed_on() -> None:
     dataset = _dataset(WindowCenter=2000, WindowWidth=3000)
     dataset.add_new("VOILUTFunction", "LO", "DOE JANE")
     assert map_gray(np.arange(4096).reshape(64, 64), dataset)[1].words == "window LINEAR center 2000 width 3000"

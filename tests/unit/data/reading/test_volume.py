@@ -45,7 +45,7 @@ def test_one_picture_in_every_volume_format_is_upright(tmp_path: Path, gray: np.
         np.testing.assert_allclose(read_radiograph(tmp_path / name).pixels, gray / 255, atol=1e-6, err_msg=name)
 
 
-def test_spacing_is_known_or_said_to_be_unknown(tmp_path: Path, gray: np.ndarray) -> None:
+def test_spacing_is_known_or_reported_as_unknown(tmp_path: Path, gray: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(gray.T, np.diag([-0.2, -0.3, 1, 1])), tmp_path / "a.nii")
     assert read_radiograph(tmp_path / "a.nii").spacing == pytest.approx((0.3, 0.2))
     nibabel.save(nibabel.Nifti1Image(gray.T, np.eye(4)), tmp_path / "b.nii")
@@ -78,7 +78,7 @@ def test_slope_and_intercept_of_nifti_are_applied(tmp_path: Path, gray: np.ndarr
     np.testing.assert_array_equal(decode_volume(tmp_path / "c.nii", label=True).pixels, [[0, 2], [1, 3]])
 
 
-def test_nifti_that_says_nothing_of_its_orientation_is_not_turned(tmp_path: Path, gray: np.ndarray) -> None:
+def test_nifti_without_orientation_is_not_turned(tmp_path: Path, gray: np.ndarray) -> None:
     """nibabel invents a flip and a shift for such a file, and MONAI's reader keeps them."""
     nibabel.save(nibabel.Nifti1Image(gray.T, None), tmp_path / "a.nii")
     np.testing.assert_allclose(read_radiograph(tmp_path / "a.nii").pixels, gray / 255, atol=1e-6)
@@ -115,7 +115,7 @@ def test_labels_keep_their_values(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode_volume(tmp_path / "a.nii.gz", label=True).pixels, labels)
 
 
-def test_damage_is_said_in_a_sentence(tmp_path: Path, gray: np.ndarray) -> None:
+def test_damaged_files_have_a_reason(tmp_path: Path, gray: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(gray.T, np.eye(4)), tmp_path / "a.nii.gz")
     whole = (tmp_path / "a.nii.gz").read_bytes()
     (tmp_path / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
@@ -158,7 +158,7 @@ def test_a_header_that_leads_out_of_its_folder_is_refused(tmp_path: Path, gray: 
         np.testing.assert_allclose(read_radiograph(tmp_path / "inside" / "a.mhd").pixels, gray / 255, atol=1e-6)
 
 
-def test_a_header_that_promises_too_much_is_refused_before_memory_is_asked_for(tmp_path: Path) -> None:
+def test_a_header_that_announces_too_much_is_refused_before_allocation(tmp_path: Path) -> None:
     meta = "ObjectType = Image\nNDims = {}\nDimSize = {}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
     (tmp_path / "a.mha").write_text(meta.format(2, "100000 100000"))
     (tmp_path / "b.mha").write_text(meta.format(3, "5000 2000 5000"))
@@ -169,7 +169,7 @@ def test_a_header_that_promises_too_much_is_refused_before_memory_is_asked_for(t
             read_radiograph(tmp_path / name)
 
 
-def test_what_is_no_picture_or_not_whole_gets_its_sentence(tmp_path: Path, gray: np.ndarray) -> None:
+def test_complex_and_truncated_images_have_a_reason(tmp_path: Path, gray: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(gray.T.astype(np.complex64), np.eye(4)), tmp_path / "complex.nii")
     nibabel.save(nibabel.Nifti1Image(gray.T, np.eye(4)), tmp_path / "a.nii.gz")
     nibabel.save(nibabel.Nifti1Image(gray.T, np.eye(4)), tmp_path / "a.nii")
@@ -183,7 +183,7 @@ def test_what_is_no_picture_or_not_whole_gets_its_sentence(tmp_path: Path, gray:
         read_radiograph(tmp_path / "complex.nii")
 
 
-def test_volume_kind_knows_no_other_files() -> None:
+def test_other_files_are_not_volumes() -> None:
     assert volume_kind("a", b"\x89PNG" + bytes(400)) == "" and volume_kind("a", b"") == ""
     assert volume_kind("a", b"Comment = by hand\nObjectType = Image") == "meta"
 
