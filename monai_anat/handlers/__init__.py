@@ -9,6 +9,7 @@ from monai_anat.handlers.epoch_log import EpochLog
 from monai_anat.handlers.guard import NonFiniteGuard
 from monai_anat.handlers.manifest import RunManifest
 from monai_anat.handlers.teacher_ema import TeacherEMA
+from monai_anat.handlers.tracking import MLflowTracker
 from monai_anat.handlers.training_log import TrainingLog
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CollapseMonitor",
     "EncoderProbe",
     "EpochLog",
+    "MLflowTracker",
     "NonFiniteGuard",
     "RunManifest",
     "TeacherEMA",

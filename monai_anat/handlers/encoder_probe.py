@@ -84,7 +84,7 @@ class EncoderProbe:
         engine.state.pictures = {}
 
     def _measure(self, engine: SSLTrainer) -> None:
-        last = engine.state.epoch == engine.state.max_epochs
+        last = engine.state.epoch == engine.progress.max_epochs
         started = time.perf_counter()
         affordable = self.seconds + self._longest <= self.max_share * self._run_seconds()
         if not last and (engine.state.epoch % self.every or not affordable):

@@ -34,7 +34,8 @@ class TrainingLog:
     ``data_wait_share`` (share of the time in which the trainer waited for data) and ``seconds_left``. At the end of an
     epoch it also holds ``state.metrics`` and the method's own metrics. Values are summed on the device and read once
     per line. The sums are part of a checkpoint, so a resumed run writes the values that an uninterrupted one writes. A
-    run that is stopped between two lines ends with a line marked ``partial``, which the resumed run removes.
+    run that is stopped between two lines ends with a line marked ``partial``, which the resumed run removes. The last
+    line is also ``state.log_line``.
 
     Args:
         folder: folder of ``metrics.jsonl`` and of TensorBoard's event files.
@@ -160,6 +161,7 @@ class TrainingLog:
             self._sums, self._counts, self._first_step = {}, {}, step
             self._start_clock(step)
         line |= extra or {}
+        engine.state.log_line = line
         self._write(line | ({"partial": 1} if is_partial else {}))
 
     def _speed(self, engine: SSLTrainer, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What MONAI's ``MLFlowHandler`` needs of mlflow, writing down all that it is given; for machines without mlflow.
+"""Stand-in for mlflow that records every call of MONAI's ``MLFlowHandler``; for machines without mlflow.
 
 A test copies this file as ``mlflow.py`` to a folder that a subprocess imports from. Every call becomes a line of
 ``$RECORDED_MLFLOW/calls.txt``, and every artifact a copy beside it.
