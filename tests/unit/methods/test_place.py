@@ -112,8 +112,8 @@ def test_all_terms_equal_slow_formulas() -> None:
                     out[b, i] = F.normalize(network(maps[level][b, :, row, column]), dim=0)
                     if key[0] == "t":
                         side = torch.tensor([4 / 23, 4 / 21], dtype=torch.float64)
-                        centre = batch[f"position_{key[1]}"][b, i]
-                        places[key[1]][b, i] = centre + ((sub + 0.5) / factor - 0.5) * side
+                        center = batch[f"position_{key[1]}"][b, i]
+                        places[key[1]][b, i] = center + ((sub + 0.5) / factor - 0.5) * side
             rows[key] = out
         forth = slow_direction(rows["s1"], rows["t2"], places["2"], batch["correspondence"])
         both = (forth + slow_direction(rows["s2"], rows["t1"], places["1"], back)) / 2
