@@ -18,11 +18,16 @@ __all__ = [
     "LOCAL_VIEWS",
     "MASK",
     "MASK_COUNT",
+    "MATCH",
+    "MATCH_COUNT",
     "ORDER",
     "PAIR_COUNT",
     "PARTS",
     "PHASE",
+    "POSITION_1",
+    "POSITION_2",
     "QUADRANTS",
+    "SUBCELLS",
     "TARGET",
     "VIEW_1",
     "VIEW_2",
@@ -54,6 +59,13 @@ WINDOWS = "windows"
 ORDER = "order"
 #: map (N,) from each cell of view 1 to its matching cell in view 2, or to -1
 CORRESPONDENCE = "correspondence"
+#: the same map as ``CORRESPONDENCE``, also for samples whose first view is shuffled
+MATCH = "match"
+#: centers (N, d) of the cells of each view, in [0, 1] of the whole image
+POSITION_1 = "position_1"
+POSITION_2 = "position_2"
+#: random position (N, d) within each cell of view 1, in [0, 1)
+SUBCELLS = "subcells"
 #: mask (N,), True for hidden cells, and indices (K,) of visible cells
 MASK = "mask"
 VISIBLE = "visible"
@@ -64,5 +76,7 @@ INDEX = "index"
 PHASE = "phase"
 #: matched pairs per micro-batch, averaged over processes and micro-batches; set by the trainer
 PAIR_COUNT = "pair_count"
+#: cells of ``MATCH`` with a match per micro-batch, averaged in the same way
+MATCH_COUNT = "match_count"
 #: hidden cells per micro-batch, averaged in the same way
 MASK_COUNT = "mask_count"

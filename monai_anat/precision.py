@@ -1,4 +1,4 @@
-"""Losses and statistics in single precision at least, also inside autocast."""
+"""Precision of losses and statistics, and the dtype of autocast."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Bring half precision to float32; float32 and float64 stay as they are.
+    """Convert half precision to float32; float32 and float64 stay as they are.
 
     Args:
-        x: any tensor of numbers.
+        x: tensor of any dtype.
+
+    Returns:
+        The tensor in float32 or float64, also inside autocast.
 
     >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype, at_least_float32(torch.zeros(1).double()).dtype
     (torch.float32, torch.float64)
@@ -25,13 +28,13 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def same_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Bring tensors to one type, the widest of theirs and float32 at least.
+    """Convert tensors to their widest dtype, at least float32.
 
     Args:
-        tensors: any tensors of numbers.
+        tensors: tensors of any dtypes.
 
     Returns:
-        As many tensors, in their order.
+        The converted tensors, in the given order.
 
     >>> [x.dtype for x in same_precision(torch.zeros(1, dtype=torch.bfloat16), torch.zeros(1))]
     [torch.float32, torch.float32]
@@ -41,7 +44,10 @@ def same_precision(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether the device has hardware for products in bfloat16: AMX or AVX512-BF16 on a CPU, Ampere or newer on CUDA.
+    """Whether the device multiplies bfloat16 in hardware: AMX or AVX512-BF16 on a CPU, Ampere or newer on CUDA.
+
+    Args:
+        device: a CPU or a GPU.
 
     >>> isinstance(fast_bf16(torch.device("cpu")), bool)
     True
@@ -55,14 +61,17 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype for ``torch.autocast``, or None for float32.
+    """Select the dtype for ``torch.autocast``.
 
     Args:
-        precision: "auto" (bf16 where the hardware has it, else fp32), "bf16", "fp16" or "fp32".
-        device: where the network runs.
+        precision: "auto" (bf16 if the hardware supports it, else fp32), "bf16", "fp16" or "fp32".
+        device: device of the network.
+
+    Returns:
+        The dtype, or None for float32 without autocast.
 
     Raises:
-        ValueError: for another word.
+        ValueError: if ``precision`` is none of these.
 
     >>> autocast_dtype("bf16", torch.device("cpu"))
     torch.bfloat16

@@ -1,4 +1,4 @@
-"""Optimizers by name, layer-wise adaptive rate scaling, and clipping each tensor by itself."""
+"""Optimizers by name, layer-wise adaptive rate scaling (LARS), and gradient clipping per tensor."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["LARS", "build_optimizers", "clip_each_tensor"]
 
 
 class LARS(Optimizer):
-    r"""SGD with layer-wise adaptive rate scaling (You et al., arXiv 1708.03888), as Barlow Twins and MLVICX use it.
+    r"""SGD with layer-wise adaptive rate scaling (LARS; You et al., arXiv:1708.03888), for Barlow Twins and MLVICX.
 
     For a weight :math:`w` with gradient :math:`g`, :math:`d = g + \lambda w` is scaled by
-    :math:`\eta \lVert w \rVert / \lVert d \rVert` (1 if either norm is 0), then goes through momentum.
+    :math:`\eta \lVert w \rVert / \lVert d \rVert` (1 if either norm is 0) before momentum is applied.
     One-dimensional parameters get neither weight decay nor scaling.
 
     Args:
-        params: parameters or groups.
+        params: parameters or parameter groups.
         lr: learning rate.
-        weight_decay: :math:`\lambda`.
-        momentum: of the velocity.
-        eta: trust coefficient.
+        weight_decay: weight decay :math:`\lambda`.
+        momentum: momentum of the velocity, in [0, 1).
+        eta: trust coefficient :math:`\eta`.
 
     >>> weight = nn.Parameter(torch.ones(2, 2)); weight.grad = torch.ones(2, 2)
     >>> LARS([weight], lr=1.0, eta=0.1).step()
@@ -46,7 +46,14 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; no host synchronization."""
+        """Update the parameters without host synchronization.
+
+        Args:
+            closure: function that computes the loss again.
+
+        Returns:
+            The result of ``closure``, or None.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -88,22 +95,26 @@ def build_optimizers(
     others: Mapping[str, Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> dict[str, Optimizer]:
-    """One optimizer for each optimizer name among the method's parameter groups.
+    """Build one optimizer for each optimizer name among the method's parameter groups.
 
-    Adam, AdamW and SGD are the fused ones: they can leave out a non-finite step without asking the host.
+    Adam, AdamW and SGD are the fused versions, which skip a non-finite step without host synchronization.
 
     Args:
-        method: whose ``param_groups(weight_decay)`` are optimized. A group's ``optimizer`` entry names its optimizer
-            ("main" if absent); a method with an adversary names a second one.
+        method: method with ``param_groups(weight_decay)``. A group's ``optimizer`` entry names its optimizer ("main" if
+            absent); a method with an adversary names a second one.
         name: "adamw", "adam", "sgd" or "lars".
         lr: learning rate; a schedule of the trainer overrides it.
-        weight_decay: of the groups that decay.
+        weight_decay: weight decay of the groups that decay.
         others: settings of optimizers other than "main": ``{"adversary": {"name": "adam", "lr": 2e-4}}``, with any
-            options; name and rate are those of "main" where left out, and all is where an optimizer is not named here.
-        options: for the optimizer's class (``betas``, ``momentum``, ...).
+            options. Name and rate default to those of "main"; an optimizer that is not listed has all settings of
+            "main".
+        options: arguments of the optimizer's class (``betas``, ``momentum``, ...).
+
+    Returns:
+        The optimizers by name.
 
     Raises:
-        ValueError: for an unknown name or option, or an optimizer that no parameter group names.
+        ValueError: if a name or option is unknown, or if no parameter group names an optimizer of ``others``.
     """
     grouped: dict[str, list[dict[str, Any]]] = {}
     for group in method.param_groups(weight_decay):
@@ -132,11 +143,11 @@ def _build(groups: list[dict[str, Any]], name: str, lr: float, **options: Any) -
 
 
 def clip_each_tensor(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Clip the gradient of every parameter tensor to ``max_norm`` by itself (Lamps, ACE, Adam-v2); no global norm.
+    """Clip the gradient of every parameter tensor by its own norm instead of the global norm (Lamps, ACE, Adam-v2).
 
     Args:
-        parameters: those without a gradient are passed over.
-        max_norm: limit of each tensor's Euclidean norm.
+        parameters: parameters; those without a gradient are ignored.
+        max_norm: limit of the Euclidean norm of each gradient.
 
     Returns:
         The global norm before clipping, a scalar tensor.

@@ -38,7 +38,7 @@ class LostProcessError(RuntimeError):
 
 
 class Stateful(Protocol):
-    """Object with a state that belongs in a checkpoint."""
+    """Object with a state that is part of a checkpoint."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return tensors, numbers, strings, and lists and dicts of them."""
@@ -100,7 +100,7 @@ class ResumableTrainer(SupervisedTrainer):
 
     @property
     def progress(self) -> Progress:
-        """Where training is. Inside an iteration: the step that is being made."""
+        """Position in the run. Inside an iteration, the step that is being made."""
         step = max(0, self.state.iteration - 1)
         epochs = self.schedule_epochs or self.state.max_epochs
         return Progress(

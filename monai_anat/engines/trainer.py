@@ -1,4 +1,4 @@
-"""The pre-training loop: one Ignite iteration is one optimizer step, however many micro-batches and processes."""
+"""Pre-training loop; one Ignite iteration is one optimizer step over all micro-batches and processes."""
 
 from __future__ import annotations
 
@@ -33,49 +33,51 @@ logger = logging.getLogger(__name__)
 class SSLEvents(EventEnum):
     """Events beyond Ignite's.
 
-    ``OPTIMIZER_STEPPED`` fires once per optimizer step, after the step: the teacher's average moves on it.
+    ``OPTIMIZER_STEPPED`` fires once after every optimizer step; the teacher's moving average is updated on it.
     """
 
     OPTIMIZER_STEPPED = "optimizer_stepped"
 
 
 class SSLTrainer(ResumableTrainer):
-    """Trains a self-supervised method.
+    """Train a self-supervised method; a killed run resumes exactly.
 
-    An iteration takes the batch of one optimizer step, cuts it into micro-batches, calls the (possibly DDP-wrapped)
-    method on each, and steps the optimizers once. The mean over processes and micro-batches equals one joint batch,
-    because what the terms divide by (``method.loss_denominators``) is counted over all of them first. Nothing in an
-    iteration waits for the device: a step with non-finite gradients is left out on the device by the fused optimizers,
-    and handlers learn of it from ``state.skipped`` when they next read.
+    An iteration takes the batch of one optimizer step, splits it into micro-batches, calls the method (wrapped in
+    ``DistributedDataParallel`` if there are several processes) on each, and steps the optimizers once. The mean over
+    processes and micro-batches equals one joint batch, because the denominators of the terms
+    (``method.loss_denominators``) are counted over all of them first. No operation in an iteration waits for the
+    device: the fused optimizers skip a step with non-finite gradients on the device, and handlers read
+    ``state.skipped`` later.
 
-    ``state.output`` is a list of one dict, ``loss`` and the unweighted terms, on the device: the form of MONAI's own
-    trainers, so that its handlers read it by ``from_engine(["loss"], first=True)`` and ``--tracking mlflow`` works.
+    ``state.output`` is a list of one dict with ``loss`` and the unweighted terms, on the device. This is the form of
+    MONAI's trainers, so its handlers read it by ``from_engine(["loss"], first=True)``. As a ``SupervisedTrainer``, it
+    also works with ``--tracking mlflow`` and with MONAI's federated client; ``network`` is the method.
 
     Args:
-        device: where to train.
-        max_epochs: epochs of the run.
-        train_data_loader: from ``monai_anat.data.resumable_loader`` for exact resuming; any loader of dicts works.
-        method: networks and loss terms; with several processes it is wrapped into ``DistributedDataParallel`` here.
-        optimizers: from ``build_optimizers``, or one optimizer.
-        schedules: values by step for "lr" and "weight_decay" of every parameter group (scaled by the group's
-            ``lr_scale``; left alone where the group says ``scheduled=False``); "<optimizer>.lr" goes before "lr" for
-            that optimizer.
-        seed: the run's seed; torch is seeded from (seed, step, rank) at every step.
-        precision: "auto", "bf16", "fp16" or "fp32", see :func:`monai_anat.engines.autocast_dtype`.
+        device: device of the method.
+        max_epochs: number of epochs of the run.
+        train_data_loader: loader from ``monai_anat.data.resumable_loader`` for exact resuming, or any loader of dicts.
+        method: networks and loss terms.
+        optimizers: optimizers from :func:`~monai_anat.engines.optimizers.build_optimizers`, or one optimizer.
+        schedules: schedules by name, "lr" and "weight_decay", for every parameter group: the value is multiplied by
+            the group's ``lr_scale``, and groups with ``scheduled=False`` keep theirs. "<optimizer>.lr" takes precedence
+            over "lr" for that optimizer.
+        seed: random seed of the run; torch is seeded from (seed, step, rank) before every step.
+        precision: "auto", "bf16", "fp16" or "fp32", see :func:`monai_anat.precision.autocast_dtype`.
         micro_batch_size: samples per forward pass of this process; the default is the whole local batch.
-        clip_norm: limit of the gradient norm after unscaling, of each optimizer by itself; None does not clip.
-        clip_each: clip every tensor by itself instead of the global norm.
+        clip_norm: limit of the gradient norm of each optimizer, after unscaling; None disables clipping.
+        clip_each: clip every tensor by its own norm instead of the global norm.
         compile: compile the student's networks with ``torch.compile``.
-        channels_last: convolution weights and images in channels-last memory format.
+        channels_last: use the channels-last memory format for convolution weights and images.
         epoch_length: optimizer steps per epoch; the default is the loader's length.
-        stage_epochs: epochs of each stage of a staged method, which reads the stage from ``Progress``; they add up to
-            ``max_epochs``.
+        stage_epochs: number of epochs of each stage of a staged method; their sum must be ``max_epochs``
+            (``schedule_epochs`` if given).
         train_handlers: objects with ``attach(trainer)``.
-        options: for ``monai.engines.Trainer``.
+        options: for ``monai.engines.SupervisedTrainer``, and ``schedule_epochs``.
 
     Raises:
-        ValueError: for a schedule that names no optimizer or value, a micro-batch that does not divide the local
-            batch, or stages that do not add up to the run.
+        ValueError: if a schedule names no optimizer or value, if a micro-batch does not divide the local batch, or if
+            the stages do not add up to the run.
     """
 
     def __init__(
@@ -140,7 +142,7 @@ class SSLTrainer(ResumableTrainer):
 
     @property
     def progress(self) -> Progress:
-        """Where training is. Inside an iteration: the step that is being made."""
+        """Position in the run. Inside an iteration, the step that is being made."""
         run = super().progress
         if not self.stage_epochs:
             return run
@@ -175,7 +177,7 @@ class SSLTrainer(ResumableTrainer):
 
     # ------------------------------------------------------------------ one optimizer step
 
-    # MONAI's trainers make a list of their output behind the iteration
+    # MONAI's trainers make a list of their output after the iteration
     def _iteration(self, engine: Any, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:  # type: ignore[override]
         progress = self.progress
         seed_step(self.seed, progress.step, self.rank)
@@ -192,7 +194,7 @@ class SSLTrainer(ResumableTrainer):
         return [self._over_processes(terms)]
 
     def _backward(self, micro_batches: list[dict[str, Any]], progress: Progress) -> dict[str, Tensor]:
-        """Gradients of the mean over micro-batches; returns the mean of each term and of the loss, detached."""
+        """Compute the gradients of the mean over micro-batches; return the detached mean of each term and the loss."""
         count = len(micro_batches)
         sums: dict[str, Tensor] = {}
         for position, micro_batch in enumerate(micro_batches):
@@ -204,7 +206,7 @@ class SSLTrainer(ResumableTrainer):
                 except RuntimeError as error:
                     if not _is_out_of_memory(error):
                         raise
-                    error.__traceback__ = None  # its frames hold the activations
+                    error.__traceback__ = None  # its frames keep the activations alive
                     raise MemoryError(self._out_of_memory(micro_batch, progress)) from error
             for name, term in terms.items():
                 value = term.detach() / count
@@ -212,7 +214,7 @@ class SSLTrainer(ResumableTrainer):
         return sums
 
     def _settle_statistics(self, before: list[Tensor]) -> None:
-        """Running statistics: as before where the step is left out; their mean over processes, as in a checkpoint."""
+        """Restore the running statistics if the step is skipped, and average them over processes."""
         for statistic, old in zip(self._statistics, before, strict=True):
             statistic.copy_(torch.where(self.state.skipped, old, statistic))
         shared = [statistic for statistic in self._statistics if statistic.is_floating_point()]
@@ -221,24 +223,24 @@ class SSLTrainer(ResumableTrainer):
             torch._foreach_copy_(shared, means.split([len(statistic) for statistic in shared]))
 
     def _over_processes(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The mean of each term over processes: that of the joint batch."""
+        """Average each term over processes, which gives that of the joint batch."""
         if self.world_size == 1:
             return terms
         means = sum_over_processes(torch.stack([term.float() for term in terms.values()])) / self.world_size
         return dict(zip(terms, means, strict=True))
 
     def _forward(self, module: nn.Module, batch: Mapping[str, Any], progress: Progress) -> dict[str, Tensor]:
-        """The unweighted terms and, as "loss", their weighted sum."""
+        """Compute the unweighted terms and, as "loss", their weighted sum."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             terms: dict[str, Tensor] = module(batch, progress)
         weights = self.method.loss_weights
         return {"loss": torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum(), **terms}
 
     def _step(self) -> tuple[Tensor, Tensor]:
-        """Clip, and step every optimizer unless a gradient is not finite; returns the norm of all and that flag."""
+        """Clip, and step every optimizer unless a gradient is not finite; return the total norm and that flag."""
         for optimizer in self.optimizers.values():
             self.grad_scaler.unscale_(optimizer)
-        # each optimizer's gradients by themselves: the size of an adversary's must not shorten the generator's step
+        # each optimizer by itself: large gradients of an adversary must not shorten the generator's step
         with_gradient = [[p for p in parameters if p.grad is not None] for parameters in self._owned]
         norms = [self._clip(parameters) for parameters in with_gradient if parameters] or [torch.zeros(())]
         norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
@@ -251,7 +253,7 @@ class SSLTrainer(ResumableTrainer):
         return norm, skipped
 
     def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Clip the gradients of one optimizer; returns their norm before that."""
+        """Clip the gradients of one optimizer; return their norm before clipping."""
         if self.clip_each and self.clip_norm is not None:
             return clip_each_tensor(parameters, self.clip_norm)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -298,7 +300,7 @@ class SSLTrainer(ResumableTrainer):
         return moved
 
     def _micro_batches(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
-        """Equal slices of the local batch, each with the counts that make their mean equal the joint batch."""
+        """Split the local batch into equal slices with the counts that make their mean equal the joint batch."""
         tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
         size = min(len(value) for value in tensors.values())
         micro = min(self.micro_batch_size or size, size)
@@ -344,11 +346,11 @@ class SSLTrainer(ResumableTrainer):
                 raise ValueError(f"schedules must be among {sorted(known)}, got {name!r}")
 
     def _out_of_memory(self, micro_batch: dict[str, Any], progress: Progress) -> str:
-        """A sentence with the largest halved micro-batch that was seen to fit."""
+        """Build the message: the largest halved micro-batch that fits, found by trying."""
         tensors = {key: value for key, value in micro_batch.items() if isinstance(value, Tensor) and value.ndim > 0}
         others = {key: value for key, value in micro_batch.items() if key not in tensors}
         size = tried = min(len(value) for value in tensors.values())
-        if self.world_size > 1 and size > 1:  # a trial of one process alone would wait for the others for ever
+        if self.world_size > 1 and size > 1:  # a trial of one process alone would wait for the others forever
             return (
                 f"a micro-batch of {size} samples does not fit into the memory of {self.device}: set "
                 f"micro_batch_size={size // 2} or a smaller batch_size"
@@ -367,7 +369,7 @@ class SSLTrainer(ResumableTrainer):
                 continue
             return (
                 f"a micro-batch of {size} samples does not fit into the memory of {self.device}; {tried} fit: "
-                f"set micro_batch_size={tried} (the bundle's README says whether that changes the result) or a smaller "
+                f"set micro_batch_size={tried} (the bundle's README describes the effect) or a smaller "
                 "batch_size"
             )
         return f"not even one sample fits into the memory of {self.device}; use a smaller network or image_size"
@@ -378,19 +380,19 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _owned(optimizer: Optimizer, method: SSLMethod) -> list[nn.Parameter]:
-    """The parameters of an optimizer, in the method's own order."""
+    """Return the parameters of an optimizer, in the order of the method."""
     ids = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return [parameter for parameter in method.parameters() if id(parameter) in ids]
 
 
 def _running_statistics(method: SSLMethod) -> list[Tensor]:
-    """What batch normalization keeps of the batches it saw: a step that is left out must leave it as it was."""
+    """Return the running statistics of batch normalization, which a skipped step must not change."""
     norms = (module for module in method.modules() if isinstance(module, _BatchNorm))
     return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
 
 
 def _step_unless(optimizer: Optimizer, skipped: Tensor) -> None:
-    """Step unless ``skipped``: decided on the device by optimizers that can, else by one host read."""
+    """Step unless ``skipped``; fused optimizers decide on the device, others need one read by the host."""
     step: Callable[[], Any] = optimizer.step
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.grad_scale = None  # type: ignore[attr-defined]

@@ -20,6 +20,8 @@ __all__ = ["Pseudonyms", "lookup_file"]
 LOOKUP_SUFFIX = ".files.json"
 #: shortest patient name that is also replaced where it is not quoted
 _MIN_BARE = 4
+#: replaces the name of several files in different folders
+_AMBIGUOUS = "a file of the datalist"
 
 
 class Pseudonyms:
@@ -40,6 +42,7 @@ class Pseudonyms:
 
     def __init__(self, lists: Mapping[str, Items], data: str | os.PathLike[str] | None = None) -> None:
         self._files: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._patients: dict[str, str] = {}
         self._data = "" if data is None else os.fspath(data)
         for section, items in lists.items():
@@ -49,6 +52,10 @@ class Pseudonyms:
                     for path in value if isinstance(value, (list, tuple)) else [value]:
                         if isinstance(path, (str, os.PathLike)) and (key == IMAGE or _is_path(path)):
                             self._files.setdefault(os.fspath(path), place)
+                            name = Path(path).name
+                            known = self._names.setdefault(name, place)
+                            if known != self._files[os.fspath(path)]:
+                                self._names[name] = _AMBIGUOUS
                 patient = item.get("patient")
                 if patient not in (None, ""):
                     self._patients.setdefault(str(patient), f"patient {len(self._patients)}")
@@ -56,8 +63,8 @@ class Pseudonyms:
     def hide(self, value: Any) -> Any:
         """Replace paths, file names and patients in nested JSON values.
 
-        A string that is a path becomes its pseudonym. In longer strings, such as error messages, every path, file name
-        and patient is replaced.
+        A string that is a path or a file name becomes its pseudonym. In longer strings, such as error messages, every
+        path, file name and patient is replaced.
         """
         if isinstance(value, Mapping):
             return {key: self.hide(part) for key, part in value.items()}
@@ -65,16 +72,16 @@ class Pseudonyms:
             return [self.hide(part) for part in value]
         if isinstance(value, (str, os.PathLike)):
             text = os.fspath(value)
-            return self._files.get(text) or (self.hide_text(text) if len(text.split()) > 1 else text)
+            place = self._files.get(text) or self._names.get(text)
+            return place or (self.hide_text(text) if len(text.split()) > 1 else text)
         return value
 
     def hide_text(self, text: str) -> str:
         """Replace every path, file name and patient in a sentence."""
         for path, place in self._files.items():
             text = text.replace(path, place)
-        for path, place in self._files.items():
-            name = Path(path).name
-            if name and name in text:
+        for name, place in self._names.items():
+            if name:
                 text = text.replace(name, place)
         for patient, place in self._patients.items():
             text = text.replace(repr(patient), place)

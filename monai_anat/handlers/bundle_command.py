@@ -121,10 +121,11 @@ def _no_effect(key: str, name: str, files: Mapping[str, Config], config: Config,
     reasons = [
         f"{entry!r} used it and is replaced by {source}" for entry, source in _replaced(name, files, config, options)
     ]
+    explained = "; ".join(reasons)
     return (
         f"--{key} has no effect: nothing that this command runs uses {name!r}"
-        f"{f' ({chr(59).join(reasons)})' if reasons else ''}. Remove the argument, or change the command so that "
-        "it is used; the configuration shows by what"
+        f"{f' ({explained})' if reasons else ''}. Remove the argument, or the file or argument "
+        "that disconnects it"
     )
 
 

@@ -1,4 +1,4 @@
-"""The teacher is a moving average of the student."""
+"""Teacher as a moving average of the student."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _Pairs = list[tuple[Tensor, Tensor]]
 def move_teacher(
     pairs: Iterable[tuple[nn.Module, nn.Module]], momentum: float, average_statistics: bool = False
 ) -> None:
-    r"""Move each teacher towards its student: :math:`\theta_t \leftarrow m\,\theta_t + (1 - m)\,\theta_s`.
+    r"""Update each teacher as a moving average, :math:`\theta_t \leftarrow m\,\theta_t + (1 - m)\,\theta_s`.
 
     Parameters are paired by name. Buffers (the running statistics of batch normalization) are copied, since the teacher
-    runs in evaluation mode and would otherwise keep its initial ones; or averaged as the parameters are.
+    runs in evaluation mode and would otherwise keep its initial ones, or averaged like the parameters.
 
     Args:
         pairs: (student, teacher) modules of the same structure.
@@ -36,7 +36,7 @@ def move_teacher(
             arXiv:2101.08482), so that they fit the teacher's weights and not the student's.
 
     Raises:
-        ValueError: if a pair's parameters have different names.
+        ValueError: if the parameters of a pair have different names.
 
     >>> student, teacher = nn.Linear(1, 1), nn.Linear(1, 1)
     >>> move_teacher([(student, teacher)], momentum=0.0)
@@ -48,17 +48,17 @@ def move_teacher(
 
 @torch.no_grad()
 def _start_statistics(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> None:
-    """Give each teacher the statistics of what its student has seen since the two were equal.
+    """Give each teacher the statistics of the batches that its student has processed since the two were equal.
 
-    A running statistic is a share of where it began and the rest of what was seen. The teacher still has where it
-    began, so that share can be taken out.
+    A running statistic is a weighted mean of its initial value and of the batches. The teacher still has the initial
+    value, so its share can be removed.
     """
     for student, teacher in pairs:
         for seen, kept in zip(student.modules(), teacher.modules(), strict=True):
             if not (isinstance(seen, _BatchNorm) and isinstance(kept, _BatchNorm)) or seen.momentum is None:
                 continue
             if seen.num_batches_tracked is None or kept.num_batches_tracked is None:
-                continue  # it normalizes by the batch at hand
+                continue  # it normalizes by the current batch
             batches = seen.num_batches_tracked - kept.num_batches_tracked
             share = torch.pow(1.0 - seen.momentum, batches)  # of where it began
             for name, least in (("running_mean", None), ("running_var", 0.0)):
@@ -68,7 +68,7 @@ def _start_statistics(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> None:
 
 
 def _pair_up(pairs: Iterable[tuple[nn.Module, nn.Module]], average_statistics: bool) -> tuple[_Pairs, _Pairs]:
-    """The tensors that are averaged and those that are copied."""
+    """Return the pairs of tensors that are averaged, and those that are copied."""
     averaged: _Pairs = []
     copied: _Pairs = []
     for student, teacher in pairs:
@@ -87,7 +87,7 @@ def _move(averaged: _Pairs, copied: _Pairs, momentum: float) -> None:
 
 
 def _paired(student: Iterable[tuple[str, Tensor]], teacher: Iterable[tuple[str, Tensor]]) -> _Pairs:
-    """Tensors of the same name."""
+    """Pair tensors of the same name."""
     sources, targets = dict(student), dict(teacher)
     if sources.keys() != targets.keys():
         raise ValueError(
@@ -97,20 +97,20 @@ def _paired(student: Iterable[tuple[str, Tensor]], teacher: Iterable[tuple[str, 
 
 
 class TeacherEMA:
-    """Moves the teacher of a ``TeacherStudentMethod`` after every optimizer step.
+    """Update the teacher of a ``TeacherStudentMethod`` after every optimizer step.
 
-    A step that was left out for non-finite gradients leaves the student where it was, so the average stays finite.
+    A step that is skipped for non-finite gradients does not change the student, so the average stays finite.
 
     Args:
-        momentum: weight of the old teacher, or a schedule of it (PEAC: cosine from .999 to 1). It must fit the length
-            of the run: with 1,000 steps, .999 leaves a third of the random start in the teacher.
+        momentum: weight of the old teacher, or a schedule of it (PEAC: cosine from 0.999 to 1). It must fit the length
+            of the run: after 1,000 steps at 0.999, a third of the teacher is still its random initialization.
         average_statistics: average the running statistics of batch normalization as well, instead of copying the
-            student's. A queue of keys needs it: keys that change with the student's statistics age at once. The average
-            starts from the statistics of the first batch: from the mean 0 and variance 1 that a network is built with
-            it would take ``1 / (1 - momentum)`` steps to arrive, and keys would tell their age and not their image.
+            student's. A queue of keys needs this, because keys that change with the student's statistics are outdated
+            at once. The average starts from the statistics of the first batch. From the initial mean 0 and variance 1
+            it would need ``1 / (1 - momentum)`` steps, and keys would encode their age and not their image.
 
     Raises:
-        TypeError: on ``attach`` to a trainer whose method has no teacher.
+        TypeError: on ``attach``, if the method of the trainer has no teacher.
 
     >>> TeacherEMA(0.996).momentum.value
     0.996
@@ -125,18 +125,22 @@ class TeacherEMA:
         """Register with the trainer."""
         if not isinstance(engine.method, TeacherStudentMethod):
             raise TypeError(
-                f"TeacherEMA needs a method with a teacher, got {type(engine.method).__name__}; leave the handler away"
+                f"TeacherEMA needs a method with a teacher, got {type(engine.method).__name__}; remove the handler"
             )
         engine.add_event_handler(Events.EPOCH_STARTED, self._pair)
         engine.add_event_handler(SSLEvents.OPTIMIZER_STEPPED, self)
 
     def _pair(self, engine: SSLTrainer) -> None:
-        """Once an epoch: to pair hundreds of tensors by name takes longer than to move them."""
+        """Pair the tensors once per epoch, because pairing takes longer than an update."""
         method = cast(TeacherStudentMethod, engine.method)
         self._tensors = _pair_up(method.student_teacher_pairs(), self.average_statistics)
 
     def __call__(self, engine: SSLTrainer) -> None:
-        """Move the teacher by the momentum of this step."""
+        """Update the teacher with the momentum of this step.
+
+        Args:
+            engine: the trainer.
+        """
         if self.average_statistics and engine.progress.step == 0:
             _start_statistics(cast(TeacherStudentMethod, engine.method).student_teacher_pairs())
         _move(*self._tensors, self.momentum(engine.progress))

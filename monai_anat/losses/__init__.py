@@ -23,9 +23,11 @@ from monai_anat.losses.modules import (
 from monai_anat.losses.multi_view import distinct_pairs, multi_view_distillation
 from monai_anat.losses.ordering import order_cross_entropy
 from monai_anat.losses.part_whole import composition_distance, decomposition_distance
+from monai_anat.losses.positional_contrast import soft_positional_contrast
 from monai_anat.losses.restoration import masked_cross_entropy, masked_l1, masked_patch_mse, restoration_mse
 from monai_anat.losses.smooth import smooth_l1
 from monai_anat.losses.vicreg import variance_covariance, vicreg_covariance, vicreg_invariance, vicreg_variance
+from monai_anat.losses.whitening import token_whitening
 
 __all__ = [
     "CompositionLoss",
@@ -61,6 +63,8 @@ __all__ = [
     "restoration_mse",
     "self_distillation",
     "smooth_l1",
+    "soft_positional_contrast",
+    "token_whitening",
     "variance_covariance",
     "vicreg_covariance",
     "vicreg_invariance",

@@ -17,6 +17,8 @@ from monai_anat.methods.mlvicx import MLVICXMethod, RandMLVICXViewsd
 from monai_anat.methods.moco import MoCoV2Method
 from monai_anat.methods.moco_v3 import MoCoV3Method
 from monai_anat.methods.peac import PEACMethod, RandPEACViewsd
+from monai_anat.methods.place import PLACEMethod
+from monai_anat.methods.place_views import RandPLACEViewsd
 from monai_anat.methods.popar import POPARMethod, RandPOPARViewsd
 from monai_anat.methods.simmim import SimMIMMethod
 from monai_anat.methods.simsiam import SimSiamMethod
@@ -37,6 +39,7 @@ __all__ = [
     "MoCoV2Method",
     "MoCoV3Method",
     "PEACMethod",
+    "PLACEMethod",
     "POPARMethod",
     "RandACEViewsd",
     "RandAdamV2Viewsd",
@@ -50,6 +53,7 @@ __all__ = [
     "RandMLVICXViewsd",
     "RandMaskedViewsd",
     "RandPEACViewsd",
+    "RandPLACEViewsd",
     "RandPOPARViewsd",
     "RandViewsd",
     "SSLMethod",

@@ -74,7 +74,7 @@ class MoCoV3Method(TeacherStudentMethod):
     ) -> None:
         super().__init__()
         if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}; MoCo v3 has 0.2")
+            raise ValueError(f"temperature must be positive, got {temperature}; MoCo v3 uses 0.2")
         if frozen_patch_embedding:
             if not backbone.patch_size:
                 raise ValueError(

@@ -52,7 +52,7 @@ class MomentumContrast(MethodPart):
     ) -> None:
         super().__init__()
         if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}; MoCo v2 has 0.2")
+            raise ValueError(f"temperature must be positive, got {temperature}; MoCo v2 uses 0.2")
         self.temperature = temperature
         hidden = in_features if hidden_dim is None else hidden_dim
         self.projection = nn.Sequential(

@@ -36,7 +36,7 @@ class DoubleViews(Randomizable):
 
 
 def train(case: SimpleNamespace, device: torch.device) -> dict[str, Any]:
-    """Gradients, joint losses and sample numbers of three steps, and whether the processes end with equal weights."""
+    """Record gradients, joint losses and sample numbers of three steps, and compare the processes' final weights."""
     torch.manual_seed(0)
     method = case.method().double()
     items = [{"image": case.image(seed)} for seed in range(16)]
@@ -93,13 +93,13 @@ def main() -> None:
     original = engines.SSLTrainer.progress
     for label in arguments.cases or CASES:
         case = CASES[label]
-        if case.phase is not None or case.progress is not None:  # which a run of one epoch would not reach
+        if case.phase is not None or case.progress is not None:  # a run of one epoch would not reach it
             engines.SSLTrainer.progress = property(
                 lambda t, case=case: progress_of(case, max(0, t.state.iteration - 1), 3)
             )
         try:
             results[label] = train(case, device)
-        except Exception as error:  # the other methods go on; all processes fail alike
+        except Exception as error:  # other methods continue; all processes fail in the same way
             results[label] = {"error": f"{type(error).__name__}: {error}"}
         engines.SSLTrainer.progress = original
     if distributed.is_main_process():

@@ -1,4 +1,4 @@
-"""Every pre-training method in tiny settings: what the contract tests and their worker processes run.
+"""Tiny settings of every pre-training method, for the contract tests and their worker processes.
 
 Each concrete subclass of ``SSLMethod`` among the public names has a ``CASE`` in its test file,
 ``tests/unit/methods/test_<module>.py``: ``SimpleNamespace(method=..., views=..., image=...)`` with factories of a tiny
@@ -44,7 +44,7 @@ DEFAULTS = {
 
 
 def load_cases(name: str) -> dict[str, SimpleNamespace]:
-    """The cases of a class by the names of their tests, with the defaults filled in."""
+    """Load the cases of a class by name, with defaults."""
     path = FOLDER / f"test_{CLASSES[name].__module__.rpartition('.')[2]}.py"
     assert path.exists(), f"{name} needs a test file {path.name} with a CASE"
     spec = importlib.util.spec_from_file_location(f"case_{path.stem}", path)

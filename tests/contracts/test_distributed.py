@@ -1,4 +1,4 @@
-"""Two processes give what one gives with the joint batch."""
+"""Two processes give the results of one process with the joint batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
 def launch(processes: int, folder: Path) -> dict[str, Any]:
-    """Run the worker under torchrun (or alone), and read what its first process wrote of every method."""
+    """Run the worker under torchrun (or alone), and read the results of its first process."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     command = [sys.executable, "-W", "ignore", *torchrun, str(WORKER), str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -42,7 +42,7 @@ def test_two_processes_end_with_the_same_weights(label, runs):
 
 @pytest.mark.parametrize("label", [label for label, case in CASES.items() if case.joint_batch])
 def test_two_processes_equal_one_with_the_joint_batch(label, runs):
-    """Gradients over three steps; which samples take part in a term differs between the processes."""
+    """Gradients over three steps; the samples that contribute to a term differ between processes."""
     one, two = (run[label] for run in runs)
     assert not (one.get("error") or two.get("error")), (one.get("error"), two.get("error"))
     assert one["samples"] == two["samples"]

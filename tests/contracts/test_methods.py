@@ -1,4 +1,4 @@
-"""What every pre-training method keeps, whatever it learns; the methods and their settings: method_cases.py."""
+"""Contract of pre-training methods; method_cases.py has the methods and their settings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_terms_are_finite_scalars_that_have_weights(case: SimpleNamespace) -> No
     terms = method(batch_of(case), progress_of(case))
     assert terms
     assert set(terms) <= set(method.loss_weights)
-    if not method.find_unused_parameters:  # a method with phases shows some of its terms at a time
+    if not method.find_unused_parameters:  # a method with phases gives some of its terms at a time
         assert set(terms) == set(method.loss_weights)
     for name, term in terms.items():
         assert term.shape == (), name

@@ -50,7 +50,7 @@ def test_targets(name: str, reference: Callable[..., Any], assert_agrees: Callab
 
 @pytest.mark.parametrize("name", [f"ace_targets_{letter}" for letter in "abcde"])
 def test_exchanged_rows_and_columns_pair_other_anatomy(name: str, reference: Callable[..., Any]) -> None:
-    """The released pairing is right only where both offsets are equal."""
+    """The released pairs are right only if both offsets are equal."""
     entry = reference("ace_targets")[name]
     offset = offsets_of([entry["inputs"]["geometry"]])
     right, released = (
@@ -61,7 +61,7 @@ def test_exchanged_rows_and_columns_pair_other_anatomy(name: str, reference: Cal
 
 
 def terms_of(t: dict[str, Any], offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Decomposition and composition, with the student's tokens as they are (the released scale)."""
+    """Decomposition and composition with unnormalized tokens of the student (the released scale)."""
     decomposition = t["teacher_dense_crop2"] @ t["student_up_crop1"].mT / 0.07
     composition = t["teacher_dense_crop1"] @ t["student_down_crop2"].mT / 0.07
     return (
@@ -88,7 +88,7 @@ def test_losses(
     assert_agrees((decomposition + composition) / 2, expected["local"], tolerance)
     assert_agrees(both / 2, expected["global_"], tolerance)
     assert_agrees(0.05 * both + (decomposition + composition) / 2, expected["total"], tolerance)
-    # the released center takes in the non-overlap rows too; ours observes the overlap rows alone
+    # the released center also observes rows outside the overlap
     center.observe(t["teacher_head_logits"])
     center.update()
     assert_agrees(center.center[:6], expected["center_after_first6"], tolerance)
@@ -105,7 +105,7 @@ def test_weights_on_the_halves_of_the_cross_entropy_are_another_loss(
     for which, value in zip(("decomposition", "composition"), terms_of(t, offset), strict=True):
         with pytest.raises(AssertionError):
             assert_agrees(value, expected[f"separately_weighted_bce_{which}"], tolerance)
-    # nor does the transposed matching agree
+    # the transposed matching does not agree
     for which, value in zip(("decomposition", "composition"), terms_of(t, offset.flip(1)), strict=True):
         with pytest.raises(AssertionError):
             assert_agrees(value, expected[which], tolerance)

@@ -50,7 +50,7 @@ def test_localizability(
 def test_leaving_out_the_first_crop_does_not_agree(
     recipes: SimpleNamespace, reference: Callable[..., Any], assert_agrees: Callable[..., None]
 ) -> None:
-    """As losses for two equal lists of views do, which leave out the pair of number 0 with number 0."""
+    """Losses for two equal lists of views leave out the pair of number 0 with number 0."""
     entry = reference("adam_v2")["adam_v2_L_stageLCD"]
     with pytest.raises(AssertionError):
         assert_agrees(

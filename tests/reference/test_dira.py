@@ -1,4 +1,4 @@
-"""DiRA against recorded numbers: contrast, restoration, both sides of the game, their sum, and the discriminator."""
+"""DiRA against recorded numbers: contrast, restoration, terms of both players, their sum, and the discriminator."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def method() -> DiRAMethod:
 
 
 def load(discriminator: torch.nn.Module, recorded: dict[str, Tensor]) -> None:
-    """A bias before a normalization that subtracts the mean does nothing: ours has none there."""
+    """A bias before a normalization has no effect, so the discriminator has none there."""
     named = {f"{LAYERS[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": v for name, v in recorded.items()}
     own = discriminator.state_dict()
     inert = {f"{layer}.conv.bias" for layer in ("0", "1", "2")}

@@ -1,4 +1,4 @@
-"""Lamps against recorded numbers: where quadrants and windows lie, the three recorded objectives, the decoder."""
+"""Lamps against recorded numbers: positions of quadrants and windows, three objectives, and the decoder."""
 
 from __future__ import annotations
 

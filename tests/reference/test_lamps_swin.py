@@ -57,7 +57,7 @@ def test_a_window_of_88_patches_agrees(reference, recipes, assert_agrees):
 
 
 def test_on_quadrants_the_actual_size_decides_the_shift(reference, recipes):
-    """The recorded Swin keeps the shift that it was built with for 448 pixels; ours, by design, does not."""
+    """The recorded Swin keeps the shift for 448 pixels; SwinBackbone decides by the actual size."""
     entry = reference("lamps_swin")["lamps_swin_448_on_quadrant224"]
     backbone, image = _tokens(entry, recipes)
     expected = torch.tensor(entry["expected"]["entries"])

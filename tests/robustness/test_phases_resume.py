@@ -1,4 +1,4 @@
-"""A run whose objectives take turns goes on with the one whose turn it is, bit for bit."""
+"""Runs with alternating objectives resume with the right objective, bit for bit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def trainer_of(alternate: str, workers: int) -> SSLTrainer:
 
 
 def run(trainer: SSLTrainer, until: int) -> dict[int, dict[str, float]]:
-    """Train to a step; the terms of every step, and the state on leaving is the trainer's."""
+    """Train to a step; return the terms of every step."""
     lines: dict[int, dict[str, float]] = {}
 
     def record(engine: Any) -> None:
@@ -74,7 +74,7 @@ def run(trainer: SSLTrainer, until: int) -> dict[int, dict[str, float]]:
 
 
 @pytest.mark.parametrize(("alternate", "cut", "workers"), [("step", 5, 2), ("epoch", 4, 0), ("epoch", 7, 2)])
-def test_a_run_that_is_cut_equals_the_straight_one(alternate: str, cut: int, workers: int) -> None:
+def test_an_interrupted_run_equals_an_uninterrupted_one(alternate: str, cut: int, workers: int) -> None:
     straight = trainer_of(alternate, 0)
     expected = run(straight, STEPS_PER_EPOCH * EPOCHS)
     first = trainer_of(alternate, workers)

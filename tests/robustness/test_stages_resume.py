@@ -1,4 +1,4 @@
-"""A run of several stages goes on in the stage where it was cut, bit for bit."""
+"""Runs of several stages resume in the right stage, bit for bit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def trainer_of(workers: int = 0) -> SSLTrainer:
 
 
 def run(trainer: SSLTrainer, until: int = STEPS) -> dict[int, dict[str, float]]:
-    """Train to a step; the terms of every step."""
+    """Train to a step; return the terms of every step."""
     lines: dict[int, dict[str, float]] = {}
 
     def record(engine: Any) -> None:
@@ -58,7 +58,7 @@ def run(trainer: SSLTrainer, until: int = STEPS) -> dict[int, dict[str, float]]:
 
 
 @pytest.mark.parametrize(("cut", "workers"), [(1, 0), (4, 2), (7, 0)], ids=["within", "between", "later"])
-def test_a_run_that_is_cut_equals_the_straight_one(cut: int, workers: int) -> None:
+def test_an_interrupted_run_equals_an_uninterrupted_one(cut: int, workers: int) -> None:
     straight = trainer_of()
     expected = run(straight)
     first = trainer_of(workers)

@@ -95,7 +95,8 @@ class FewShotSegmentation:
         std: standard deviation of that normalization.
         precision: "auto" (bf16 if the hardware supports it), "bf16" or "fp32".
         device: where to compute; "auto" takes a GPU if there is one.
-        output_dir: folder for ``few_shot.json`` and ``few_shot_masks.npz``; None writes none.
+        output_dir: folder for ``few_shot.json`` and ``few_shot_masks.npz``; None writes none. Images appear there by
+            their position in the lists ("test 17"), not by file name.
         progress: show a progress bar.
 
     >>> protocol = FewShotSegmentation(shots=3, seeds=(0, 1), steps=100)
@@ -195,7 +196,15 @@ class FewShotSegmentation:
         result = self._result(chosen, grid, trials, shots, cases["test"])
         result["seconds"] = round(time.perf_counter() - started, 1)
         if self.output_dir is not None:
-            self._write(result, trials, cases["test"], Pseudonyms(parts))
+            names_of = Pseudonyms({"training": training, "validation": validation, "test": test})
+            hidden = {
+                **names_of.hide(result),
+                "test_images": names_of.hide([str(item[IMAGE]) for item in test]),
+                "draws": {
+                    str(seed): names_of.hide([str(item[IMAGE]) for item in items]) for seed, items in draws.items()
+                },
+            }
+            self._write(hidden, trials, cases["test"])
         return result
 
     def check_masks(self, split: str, cases: SegmentationCases) -> None:
@@ -416,12 +425,11 @@ class FewShotSegmentation:
         result: Mapping[str, Any],
         trials: Mapping[str, Mapping[int, _Trial]],
         test: SegmentationCases,
-        names: Pseudonyms,
     ) -> None:
-        """Write result and masks. Images appear by their position in the lists, not by file name."""
+        """Write result and masks."""
         folder = Path(str(self.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        content = json.dumps(names.hide(result), indent=1)
+        content = json.dumps(result, indent=1)
         write_text_atomically(folder / "few_shot.json", content + "\n")
         arrays: dict[str, Any] = {
             f"{name}/{seed}": trial.masks for name, by_seed in trials.items() for seed, trial in by_seed.items()

@@ -21,6 +21,7 @@ from monai_anat.networks.pretrained.checkpoints import read_checkpoint
 from monai_anat.networks.pretrained.families import FAMILIES, detect_family
 from monai_anat.networks.pretrained.family import Family, key_names, select_backbone, tensors_in
 from monai_anat.networks.pretrained.normalizations import NAMED, as_normalization, read_normalization_beside
+from monai_anat.networks.pretrained.records import check_savable
 from monai_anat.networks.pretrained.renames import by_shape, in_order
 from monai_anat.networks.pretrained.unsupported import check_supported
 
@@ -189,6 +190,9 @@ def initialize_from(
 ) -> Backbone:
     """Load weights into a backbone if a file is given, for use in a bundle's configuration.
 
+    Bundles save the encoder after training. A network that :func:`save_encoder` cannot save is therefore refused here,
+    before the first step.
+
     Args:
         backbone: changed in place.
         path: a file for :func:`load_backbone`, such as ImageNet weights; None loads nothing.
@@ -202,6 +206,7 @@ def initialize_from(
 
     Raises:
         FileNotFoundError: if the file does not exist.
+        TypeError: if the backbone cannot be saved, such as a wrapped network of another library.
         ValueError: if the file does not fit, see :func:`load_backbone`.
 
     Example:
@@ -210,6 +215,7 @@ def initialize_from(
         >>> initialize_from(backbone, None) is backbone
         True
     """
+    check_savable(backbone)
     if path is not None:
         load_backbone(backbone, path, family, mean=mean, std=std, normalization=normalization)
     return backbone

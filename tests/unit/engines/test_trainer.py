@@ -96,7 +96,7 @@ def test_micro_batches_equal_the_joint_batch(micro):
     torch.testing.assert_close(cut, joint, rtol=1e-5, atol=1e-7)
 
 
-def test_schedules_reach_the_groups_that_let_them():
+def test_schedules_set_the_groups_that_allow_it():
     method = ToyMethod()
     optimizers = build_optimizers(method, lr=9.0, weight_decay=0.05)
     decayed, undecayed = optimizers["main"].param_groups
@@ -128,7 +128,7 @@ def test_schedules_must_name_an_optimizer():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "lars"])
-def test_a_step_with_a_non_finite_gradient_is_left_out(optimizer):
+def test_a_step_with_a_non_finite_gradient_is_skipped(optimizer):
     data = images(8)
     data[3]["image"] = torch.full((4,), float("nan"))
     trainer = trainer_of(data=data, epochs=1, optimizer=optimizer)
@@ -196,7 +196,7 @@ def test_resuming_another_run_is_refused():
         trainer_of(data=images(8)).load_training_state(state)
 
 
-def test_a_complete_run_says_so(caplog):
+def test_a_complete_run_is_logged_and_returns(caplog):
     trainer = trainer_of()
     trainer.run()
     with caplog.at_level(logging.INFO):
@@ -284,7 +284,7 @@ def test_the_norm_of_one_optimizer_does_not_clip_another():
     assert large_norm > 1e4 * norm
 
 
-def test_an_optimizer_without_gradients_rests():
+def test_an_optimizer_without_gradients_does_nothing():
     method = TwoPlayers()
     method.loss_weights = {"fit": 1.0, "critic": 0.0}
     method.forward = lambda batch, progress: {"fit": TwoPlayers.forward(method, batch, progress)["fit"]}
@@ -295,7 +295,7 @@ def test_an_optimizer_without_gradients_rests():
     assert torch.isfinite(trainer.state.grad_norm)
 
 
-def test_foreign_loader_trains_and_says_that_resuming_is_not_exact(caplog):
+def test_another_loader_trains_and_warns_that_resuming_is_not_exact(caplog):
     loader = torch.utils.data.DataLoader(images(), batch_size=4)
     method = ToyMethod()
     trainer = SSLTrainer(
@@ -307,7 +307,7 @@ def test_foreign_loader_trains_and_says_that_resuming_is_not_exact(caplog):
     assert "no ResumableSampler" in caplog.text
 
 
-def test_stages_are_told_to_method_and_schedules():
+def test_method_and_schedules_get_the_stage():
     seen = []
 
     class StagedMethod(ToyMethod):
@@ -346,7 +346,7 @@ class NormedMethod(ToyMethod):
         self.encoder = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 4))
 
 
-def test_a_step_that_is_left_out_leaves_running_statistics_as_they_were():
+def test_a_skipped_step_does_not_change_running_statistics():
     data = images(8)
     data[3]["image"] = torch.full((4,), float("nan"))
     trainer = trainer_of(NormedMethod(), data=data, epochs=2)

@@ -1,4 +1,4 @@
-"""Pictures and encoders whose right answers are known."""
+"""Images and encoders with known results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 48
 
 
 class GrayBands(Backbone):
-    """Knows everything that the synthetic pictures hold: one channel per gray level."""
+    """Encoder of the gray levels of the synthetic images: one channel per level."""
 
     def __init__(self, *, knows: bool = True) -> None:
         super().__init__({"knows": knows}, spatial_dims=2, in_channels=1, channels=(4, 4), strides=(2, 4))
@@ -33,7 +33,7 @@ class GrayBands(Backbone):
 
 
 class Coordinates(Backbone):
-    """Features that say where a cell lies relative to the picture's bright square, so that correspondence is exact."""
+    """Features of the position relative to the bright square, so that correspondence is exact."""
 
     def __init__(self, *, cells: int = 12) -> None:
         super().__init__({"cells": cells}, spatial_dims=2, in_channels=1, channels=(2 * cells,), strides=(4,))
@@ -58,7 +58,7 @@ class Coordinates(Backbone):
 
 
 class Place(Backbone):
-    """Features that say where a cell is in the image, whatever it shows."""
+    """Features of the position in the image, independent of its content."""
 
     def __init__(self) -> None:
         super().__init__({}, spatial_dims=2, in_channels=1, channels=(288,), strides=(4,))
@@ -73,7 +73,7 @@ class Place(Backbone):
 
 
 class Constant(Backbone):
-    """Collapsed: the same vector everywhere."""
+    """Collapsed encoder: the same vector everywhere."""
 
     def __init__(self) -> None:
         super().__init__({}, spatial_dims=2, in_channels=1, channels=(8,), strides=(4,))
@@ -84,7 +84,7 @@ class Constant(Backbone):
 
 
 class Noise(Backbone):
-    """Features drawn anew from what each image shows: they know nothing, and the same image gives the same ones."""
+    """Random features with the image content as seed: uninformative, and reproducible for each image."""
 
     def __init__(self) -> None:
         super().__init__({}, spatial_dims=2, in_channels=1, channels=(32,), strides=(4,))
@@ -100,7 +100,7 @@ class Noise(Backbone):
 
 
 class Gray(Backbone):
-    """The mean gray level of each cell, and twice it: linear in the picture."""
+    """The mean gray level of each cell, and twice the mean: linear in the image."""
 
     def __init__(self) -> None:
         super().__init__({}, spatial_dims=2, in_channels=1, channels=(2,), strides=(4,))
@@ -112,20 +112,20 @@ class Gray(Backbone):
 
 
 def frozen(backbone: Backbone, **settings) -> FrozenEncoder:
-    """An encoder that sees pictures as they are."""
+    """Wrap a backbone without normalization."""
     return FrozenEncoder(backbone, **{"image_size": SIDE, "mean": 0.0, "std": 1.0, **settings})
 
 
 @pytest.fixture(scope="session")
 def oracles() -> SimpleNamespace:
-    """Encoders whose answers are known, ready to be measured."""
+    """Frozen encoders with known results."""
     kinds = {"place": Place, "constant": Constant, "noise": Noise, "gray": Gray, "bands": GrayBands}
     return SimpleNamespace(frozen=frozen, **{name: lambda k=kind: frozen(k()) for name, kind in kinds.items()})
 
 
 @pytest.fixture(scope="session")
 def ramps(tmp_path_factory):
-    """Pictures whose gray level is a linear function of the place, each with slopes of its own."""
+    """Images with gray levels linear in the position, each with its own slopes."""
     folder = tmp_path_factory.mktemp("ramps")
     items = []
     for number in range(6):
@@ -154,7 +154,7 @@ def coordinates() -> type[Backbone]:
 
 @pytest.fixture(scope="session")
 def lungs(tmp_path_factory):
-    """Three splits of pictures with two gray rectangles at places that vary: right .3, left .6, on black."""
+    """Three splits of images with two gray rectangles at varying places: right 0.3, left 0.6, on black."""
     folder = tmp_path_factory.mktemp("lungs")
     generator = np.random.default_rng(0)
     splits: dict[str, list[dict[str, str]]] = {"training": [], "validation": [], "test": []}

@@ -1,4 +1,4 @@
-"""Images and labels move together, never mirrored, and the same seed draws the same."""
+"""Augmentation of batches: images and labels move together, without flips, reproducibly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cases hold what the files hold."""
+"""Labeled images in memory."""
 
 from __future__ import annotations
 

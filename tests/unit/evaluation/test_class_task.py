@@ -1,4 +1,4 @@
-"""Labels of every form become one task; answers are scored class by class."""
+"""Classification tasks of every form of label, and their scores."""
 
 from __future__ import annotations
 

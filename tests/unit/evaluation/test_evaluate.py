@@ -1,4 +1,4 @@
-"""One call measures an encoder by every protocol and leaves numbers and a page."""
+"""Evaluation of an encoder by all protocols."""
 
 from __future__ import annotations
 

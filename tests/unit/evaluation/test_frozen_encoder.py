@@ -1,4 +1,4 @@
-"""An encoder sees what it was trained on, once."""
+"""Frozen encoder: normalization, cache and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Landmarks come from lists, masks and contour files, and land in the right place."""
+"""Landmarks of lists, masks and contour files."""
 
 from __future__ import annotations
 

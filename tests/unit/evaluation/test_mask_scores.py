@@ -1,4 +1,4 @@
-"""Dice and distances by hand, and what happens to empty masks."""
+"""Dice and Hausdorff distance by hand, and empty masks."""
 
 from __future__ import annotations
 

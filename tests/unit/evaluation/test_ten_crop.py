@@ -1,4 +1,4 @@
-"""One prediction from ten crops: the mean of probabilities is not the probability of the mean."""
+"""Ten-crop inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows stay inside, parts tile them."""
+"""Windows and their parts."""
 
 from __future__ import annotations
 

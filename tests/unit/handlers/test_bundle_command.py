@@ -59,7 +59,7 @@ def test_known_arguments_and_those_that_others_refer_to_are_taken(config, words)
     check_bundle_arguments(["run", "--config_file", config, *words])
 
 
-def test_nothing_is_touched_outside_of_a_bundle_command(monkeypatch):
+def test_nothing_changes_outside_of_a_bundle_command(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["pytest", "--quux", "1"])
     before = sys.excepthook
     check_bundle_arguments()
@@ -71,7 +71,7 @@ def test_nothing_is_touched_outside_of_a_bundle_command(monkeypatch):
     [("true", "True"), ("FALSE", "False"), ("false", "False"), ("null", "None"), ("[1, true]", "True")],
 )
 @pytest.mark.parametrize("form", ["apart", "joined"])
-def test_constants_that_would_become_texts_are_refused_with_the_word_to_write(config, text, meant, form):
+def test_constants_that_would_be_read_as_text_are_refused_with_the_right_word(config, text, meant, form):
     """``--class_balance false`` is the text "false" for MONAI, which counts as true."""
     words = ["--batch_size", text] if form == "apart" else [f"--batch_size={text}"]
     with pytest.raises(ValueError, match=rf"--batch_size {re.escape(text)} would be read as text.*write {meant}$"):
@@ -95,7 +95,7 @@ def test_the_check_reads_values_as_the_run_does(tmp_path, text):
     assert (type(read), read) == (type(run), run)
 
 
-def test_a_choice_that_there_is_not_is_refused_with_those_there_are():
+def test_an_unknown_choice_is_refused_with_the_known_ones():
     check_choice("select_by", "val_loss", ["val_loss", "val_auroc"])
     with pytest.raises(ValueError, match="select_by must be one of val_loss, val_auroc, got 'val_auc'"):
         check_choice("select_by", "val_auc", ["val_loss", "val_auroc"])

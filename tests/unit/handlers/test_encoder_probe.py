@@ -13,14 +13,14 @@ from monai_anat.visualize import picture_panels
 
 class Probe:
     def __init__(self, seconds: float = 0.0, picture: bool = True) -> None:
-        self.asked: list[bool] = []
+        self.modes: list[bool] = []
         self.seconds = seconds
         self.picture = picture
 
     def __call__(self, encoder):
-        self.asked.append(encoder.training)
+        self.modes.append(encoder.training)
         time.sleep(self.seconds)
-        return {"error": 1.0 / len(self.asked)}, picture_panels(1, 1)[0] if self.picture else None
+        return {"error": 1.0 / len(self.modes)}, picture_panels(1, 1)[0] if self.picture else None
 
 
 def test_every_few_epochs_and_at_the_end(make_trainer):
@@ -29,23 +29,23 @@ def test_every_few_epochs_and_at_the_end(make_trainer):
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append("probe_error" in e.state.metrics))
     trainer.run()
     assert seen == [False, True, False, True, True]
-    assert probe.asked == [False] * 3  # in evaluation
+    assert probe.modes == [False] * 3  # in evaluation
     assert trainer.method.student.training
 
 
 def test_the_run_is_the_same_with_and_without(make_trainer):
-    plain, asked = make_trainer([], epochs=2), make_trainer([EncoderProbe(Probe(), max_share=1.0)], epochs=2)
+    plain, probed = make_trainer([], epochs=2), make_trainer([EncoderProbe(Probe(), max_share=1.0)], epochs=2)
     plain.run()
-    asked.run()
+    probed.run()
     for name, value in plain.method.state_dict().items():
-        assert torch.equal(value, asked.method.state_dict()[name]), name
+        assert torch.equal(value, probed.method.state_dict()[name]), name
 
 
-def test_a_dear_probe_is_left_out_but_for_the_end(make_trainer):
+def test_an_expensive_probe_runs_first_and_last_only(make_trainer):
     probe = Probe(seconds=0.3, picture=False)
     handler = EncoderProbe(probe, max_share=0.05)
     make_trainer([handler], epochs=6).run()
-    assert len(probe.asked) == 2  # the first, whose price was not known, and the last
+    assert len(probe.modes) == 2  # the first, whose cost is unknown, and the last
     assert handler.seconds >= 0.6
 
 
@@ -73,4 +73,4 @@ def test_the_time_of_the_run_and_of_its_probes_survives_a_resume(make_trainer):
     trainer = make_trainer([second], epochs=4)
     trainer.state.iteration, trainer.state.epoch = 6, 2
     trainer.run()
-    assert second.probe.asked == [False], "the first probe of a resumed run is not free"
+    assert second.probe.modes == [False], "a resumed run has no new first probe"

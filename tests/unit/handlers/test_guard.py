@@ -9,7 +9,7 @@ from ignite.engine import Events
 from monai_anat.handlers import NonFiniteGuard
 
 
-def test_writes_the_samples_of_a_step_that_was_left_out(make_trainer, items, tmp_path, caplog):
+def test_the_samples_of_a_skipped_step_are_recorded(make_trainer, items, tmp_path, caplog):
     items[5]["view_1"] = torch.full((1, 4, 4), float("inf"))
     make_trainer([NonFiniteGuard(tmp_path, every=2)], items, epochs=3).run()
     lines = [json.loads(line) for line in (tmp_path / "nonfinite.jsonl").read_text().splitlines()]
@@ -18,7 +18,7 @@ def test_writes_the_samples_of_a_step_that_was_left_out(make_trainer, items, tmp
     assert caplog.text.count("was skipped: its gradients were not finite") == 3
 
 
-def test_stops_after_too_many_in_a_row(make_trainer, items, tmp_path):
+def test_the_run_stops_after_too_many_skipped_steps_in_a_row(make_trainer, items, tmp_path):
     for item in items:
         item["view_2"] = torch.full((1, 4, 4), float("nan"))
     trainer = make_trainer([NonFiniteGuard(tmp_path, stop_after=4, every=1)], items, epochs=5)

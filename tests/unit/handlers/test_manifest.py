@@ -33,7 +33,7 @@ def test_fingerprint_follows_the_files(tmp_path):
     assert data_fingerprint([{"image": str(path)}]) != first
 
 
-def test_a_resumed_run_says_in_what_it_differs(make_trainer, tmp_path, caplog):
+def test_a_resumed_run_lists_its_differences(make_trainer, tmp_path, caplog):
     def start(step, data, **config):
         trainer = make_trainer()
         trainer.state.iteration = step
@@ -50,7 +50,7 @@ def test_a_resumed_run_says_in_what_it_differs(make_trainer, tmp_path, caplog):
     assert "stay those of the checkpoint" in caplog.text
 
 
-def test_a_manifest_that_a_power_cut_left_in_half_is_begun_again(make_trainer, tmp_path, caplog):
+def test_an_incomplete_manifest_of_a_power_cut_is_replaced(make_trainer, tmp_path, caplog):
     (tmp_path / "manifest.json").write_text('{"starts": [')
     RunManifest(tmp_path, config={})(make_trainer())
     assert "manifest.json cannot be read (JSONDecodeError) and is replaced" in caplog.text

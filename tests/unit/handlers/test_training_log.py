@@ -62,7 +62,7 @@ def test_a_resumed_run_repeats_no_line(make_trainer, tmp_path):
     assert [line["step"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_every_handler_hears_of_a_failure(make_trainer, tmp_path, caplog):
+def test_every_handler_is_called_on_a_failure(make_trainer, tmp_path, caplog):
     log = TrainingLog(tmp_path, every=10)
     trainer = make_trainer([log])
     Checkpointer(tmp_path).attach(trainer)
@@ -80,7 +80,7 @@ def test_every_handler_hears_of_a_failure(make_trainer, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("failing", [1, 3])
-def test_an_error_behind_a_line_is_the_one_that_is_raised(make_trainer, tmp_path, failing):
+def test_an_error_after_a_line_is_the_one_that_is_raised(make_trainer, tmp_path, failing):
     trainer = make_trainer([TrainingLog(tmp_path, every=1, progress_bar=False)])
 
     def fail(engine):
@@ -135,7 +135,7 @@ def test_small_numbers_keep_their_digits(make_trainer, tmp_path):
     assert lines_of(tmp_path)[0]["lr"] == 1.2345e-8
 
 
-def test_half_a_line_of_a_power_cut_is_taken_out(make_trainer, tmp_path):
+def test_an_incomplete_line_of_a_power_cut_is_removed(make_trainer, tmp_path):
     log = TrainingLog(tmp_path, every=1, tensorboard=False, progress_bar=False)
     trainer = make_trainer([log])
     saver = Checkpointer(tmp_path)

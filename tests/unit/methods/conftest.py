@@ -1,4 +1,4 @@
-"""Networks and images whose right answers are known."""
+"""Networks and images with known results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monai_anat.transforms import join_cells, split_cells
 
 
 class CellBackbone(Backbone):
-    """Returns what each cell shows: the feature vector of a cell is its pixels, channel-major."""
+    """Returns the pixels of each cell as its feature vector, channel-major."""
 
     def __init__(self, cell_size: int = 4, in_channels: int = 1, spatial_dims: int = 2) -> None:
         features = in_channels * cell_size**spatial_dims
@@ -32,7 +32,7 @@ class CellBackbone(Backbone):
             channels=(features,),
             strides=(cell_size,),
         )
-        self.gain = nn.Parameter(torch.ones(()))  # a student needs something to train
+        self.gain = nn.Parameter(torch.ones(()))  # the student needs a parameter
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         grid = [side // self.strides[-1] for side in x.shape[2:]]
@@ -41,7 +41,7 @@ class CellBackbone(Backbone):
 
 
 class ReadsCellNumber(nn.Module):
-    """Order head that reads the number which every pixel of a cell carries: right classes, almost without doubt."""
+    """Order head that reads cell numbers from gray levels and predicts them with near certainty."""
 
     def __init__(self, cells: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def reads_cell_number() -> Callable[[int], ReadsCellNumber]:
 
 @pytest.fixture
 def numbered() -> Callable[..., Tensor]:
-    """Factory of images (1, H, W) whose pixels carry the row-major number of their cell."""
+    """Factory of images (1, H, W) with the row-major number of its cell in each pixel."""
 
     def make(grid: tuple[int, ...], cell_size: int = 4) -> Tensor:
         count = int(torch.tensor(grid).prod())
@@ -93,7 +93,7 @@ def _one_step(method: SSLMethod, batch: Mapping[str, Any]) -> None:
 
 @pytest.fixture
 def one_step() -> Callable[[SSLMethod, Mapping[str, Any]], None]:
-    """Asserts that the loss of a batch falls in one small step on it."""
+    """Asserts that one small step on a batch reduces its loss."""
     return _one_step
 
 
@@ -118,7 +118,7 @@ def _resumes_exactly(make: Callable[[], SSLTrainer], cut: int, steps: int) -> No
 
 @pytest.fixture
 def resumes_exactly() -> Callable[[Callable[[], SSLTrainer], int, int], None]:
-    """Asserts that a run cut after so many steps, and resumed, equals the straight one of so many, bit for bit."""
+    """Asserts that an interrupted and resumed run equals an uninterrupted one bit for bit."""
     return _resumes_exactly
 
 

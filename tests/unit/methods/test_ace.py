@@ -1,4 +1,4 @@
-"""ACE: crops of two scales whose tokens are made of each other, and the wiring of its three terms."""
+"""ACE: crops of two scales, and the wiring of the three terms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START = Progress(0, 1, 0, 1)
 TERMS = {"decomposition", "composition", "global_consistency"}
 SMALL_HEAD = {"num_prototypes": 24, "head_features": 16, "bottleneck_features": 8}
 UNCHANGED = {"appearance": RandAppearance(jitter_prob=0, blur_prob=0), "sharpen_prob": 0.0, "equalize_prob": 0.0}
-#: batch normalization takes the bias of the convolution before it away again
+#: batch normalization removes the bias of the preceding convolution
 BIASES = tuple(f"dense_head.layers.{number}.0.bias" for number in range(3))
 
 
@@ -40,7 +40,7 @@ def tiny_image(seed: int) -> Any:
     return np.random.RandomState(seed).randint(0, 256, (1, 43, 41)).astype(np.uint8)
 
 
-#: read by tests/contracts/test_methods.py
+#: used by the contract tests
 CASE = SimpleNamespace(method=tiny_method, views=tiny_views, image=tiny_image, without_gradient=BIASES)
 MORE_CASES = {
     "frozen": SimpleNamespace(
@@ -69,7 +69,7 @@ def tiny_batch(size: int = 4) -> dict[str, Tensor]:
 
 
 def moved_teacher(method: ACEMethod) -> ACEMethod:
-    """The method in evaluation with a teacher and a center that differ from their beginnings."""
+    """The method in evaluation mode with a teacher and a center that differ from the initial ones."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in (p for _, teacher in method.student_teacher_pairs() for p in teacher.parameters()):
@@ -194,7 +194,7 @@ def test_views_refuse_what_cannot_be() -> None:
 
 
 def gaussian(row: int, column: int, at: tuple[int, int], side: int, radius: int) -> float:
-    """Soft target of cell (row, column) for a token that lies at a place of a grid of ``side`` cells."""
+    """Soft target of cell (row, column) for a token at a position on a grid of ``side`` cells."""
     if not all(0 <= place < side for place in at):
         return 0.0
     apart = (row - at[0], column - at[1])
@@ -207,7 +207,7 @@ def weighted(z: float, y: float, alpha: float) -> float:
 
 
 def slow_terms(method: ACEMethod, batch: dict[str, Tensor]) -> dict[str, float]:
-    """The formulas, sample by sample, token by token, with one forward per network and view."""
+    """The formulas, sample by sample and token by token, with one forward pass per network and view."""
     sums: dict[str, list[float]] = {name: [] for name in TERMS}
     for b, (down, right) in enumerate(batch["crop_offset"].tolist()):
         with torch.no_grad():
@@ -262,21 +262,21 @@ def test_terms_equal_slow_separate_formulas() -> None:
 
 
 class Signature(nn.Module):
-    """Turns the number that a token carries into a vector; two kinds agree (+1) for one number, else -1."""
+    """Encodes cell numbers as vectors; student and teacher vectors agree (+1) for equal numbers only."""
 
     def __init__(self, count: int, teacher: bool) -> None:
         super().__init__()
         self.count, self.teacher = count, teacher
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """(B, h, w) whole numbers to (B, count + 1, h, w)."""
+        """Encode integers (B, h, w) as (B, count + 1, h, w)."""
         one_hot = F.one_hot(numbers.round().long(), self.count).movedim(-1, 1).float()
         last = torch.ones_like(one_hot[:, :1])
         return torch.cat([one_hot, last], 1) if self.teacher else torch.cat([2 * one_hot, -last], 1)
 
 
 class Reads(nn.Module):
-    """A head made of a function of the numbers (B, h, w) that the tokens carry, and a signature."""
+    """A head that applies a function to the numbers (B, h, w) of the tokens, then a signature."""
 
     def __init__(self, numbers: Callable[[Tensor], Tensor], signature: nn.Module) -> None:
         super().__init__()
@@ -288,7 +288,7 @@ class Reads(nn.Module):
 
 
 class ReadsMean(nn.Module):
-    """Prototype head whose prototypes are the halves 0, .5, 1, ...: sharp, and right where the mean number is."""
+    """Prototype head with prototypes 0, 0.5, 1, ... that selects the one nearest to the mean number."""
 
     def forward(self, embeddings: Tensor, frozen_prototypes: bool = False) -> Tensor:
         return -100 * (embeddings.mean(1, keepdim=True) - torch.arange(242) / 2).abs()
@@ -303,7 +303,7 @@ def parts_of(whole: Tensor) -> Tensor:
 
 @pytest.fixture
 def reading(cell_backbone: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> tuple[ACEMethod, dict[str, Tensor]]:
-    """A method that reads cell numbers, hard targets, and views of numbered cells."""
+    """A method that reads cell numbers, with hard targets and views of numbered cells."""
     monkeypatch.setattr(ace, "_DECOMPOSITION_RADIUS", 0)
     monkeypatch.setattr(ace, "_COMPOSITION_RADIUS", 0)
     method = ACEMethod(
@@ -348,7 +348,7 @@ def test_an_encoder_that_sees_cells_gives_zero_with_the_right_wiring_alone(
 
 
 def test_parts_in_another_order_do_not_match(reading: tuple[ACEMethod, dict[str, Tensor]]) -> None:
-    """Sub-rows and sub-columns of the up-sampled tokens exchanged."""
+    """Exchange sub-rows and sub-columns of the up-sampled tokens."""
     method, batch = reading
 
     def exchanged(whole: Tensor) -> Tensor:
@@ -410,7 +410,7 @@ def test_the_center_moves_after_a_step_of_training_to_the_rows_of_the_overlap() 
     method(batch, START)
     assert torch.equal(method.distillation.center.center, torch.zeros(24))
     method.after_step(START)
-    assert seen[0].shape == (8, 24)  # two rows per image, none of them of the rest
+    assert seen[0].shape == (8, 24)  # two rows per image, none from outside the overlap
     torch.testing.assert_close(method.distillation.center.center, 0.1 * seen[0].mean(0))
     before = method.distillation.center.center.clone()
     method.eval()(batch, START)

@@ -1,4 +1,4 @@
-"""Adam: its views (two of one cell, at the level of the stage), the wiring of its term, and when it prunes."""
+"""Adam: views of one cell at the level of the stage, wiring of the term, and pruning."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tiny_method(**options: Any) -> AdamMethod:
 
 
 def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A coarse pattern of its own, so that the images tell apart."""
+    """A coarse pattern per image, so that images differ clearly."""
     coarse = np.random.RandomState(seed).randint(0, 256, (1, 8, 8))
     return coarse.repeat(8, 1).repeat(8, 2).astype(np.uint8)
 
@@ -52,7 +52,7 @@ def batch_at(stage: int = 0, image_size: int = 16, seeds: range = range(8)) -> d
 
 @torch.no_grad()
 def spread(method: AdamMethod, stage: int = 0, image_size: int = 16) -> AdamMethod:
-    """Embeddings that point everywhere, and a queue that holds them.
+    """Scale embeddings to all directions, and fill the queue with them.
 
     Those of a random network all point one way. And where the contract suite takes twenty steps on one batch, its keys
     fill the queue: only from there on does the loss fall.
@@ -72,7 +72,7 @@ def tiny_resnet() -> AdamMethod:
     return spread(AdamMethod(backbone, embedding_dim=16, hidden_dim=32, queue_size=8), image_size=32)
 
 
-#: read by tests/contracts/test_methods.py
+#: used by the contract tests
 CASE = SimpleNamespace(
     method=lambda: spread(tiny_method(queue_size=8)), views=lambda: RandAdamViewsd(image_size=16), image=patterned
 )
@@ -98,13 +98,13 @@ MORE_CASES = {
 
 
 def places(*shape: int) -> Tensor:
-    """An image whose channel a says where a pixel lies along axis a, in [0, 1]."""
+    """An image with the position of each pixel along axis a, in [0, 1], as channel a."""
     axes = [(torch.arange(side) + 0.5) / side for side in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
 def plain_views(**options: Any) -> RandAdamViewsd:
-    """Views that are crops and nothing else, not normalized."""
+    """Views that are plain crops, not normalized."""
     return RandAdamViewsd(**{"image_size": 8, "appearance": NO_CHANGE, "mean": 0.0, "std": 1.0, **options})
 
 
@@ -187,7 +187,7 @@ def test_views_refuse_what_cannot_be() -> None:
 
 
 def slow_term(method: AdamMethod, batch: dict[str, Tensor], threshold: float) -> Tensor:
-    """The formula, with one forward per network, view and sample."""
+    """The formula, with one forward pass per network, view and sample."""
     losses = []
     for b in range(len(batch["view_1"])):
         tokens = method.backbone(batch["view_1"][b : b + 1])[0].flatten(1)  # (D, N)
@@ -221,7 +221,7 @@ def test_the_term_equals_slow_separate_forwards(stage: int, threshold: float) ->
 
 
 class Direction(nn.Module):
-    """The place that a (row, column) stands for, seen from the middle of the image."""
+    """Direction of the position (row, column) from the center of the image."""
 
     def forward(self, mean: Tensor) -> Tensor:
         rows, cols = mean.chunk(2, 1)  # every pixel of a cell is a feature: (B, 16) each
@@ -236,7 +236,7 @@ def test_an_encoder_that_sees_places_has_nothing_to_tell_apart_among_one_place_o
     ).eval()
     method.contrast.projection, method.contrast.teacher_projection = Direction(), Direction()
     views, cells = plain_views(levels=(2,), area=(0.9, 1.0)), {}
-    for seed in range(80):  # the four quadrants of patients who are all alike
+    for seed in range(80):  # the four quadrants of identical patients
         sample = views.set_random_state(seed)({"image": places(64, 64)})
         row, col = sample["view_1"].mean((1, 2)).tolist()
         cells.setdefault((row > 0.5, col > 0.5), []).append(sample)
@@ -256,7 +256,7 @@ def test_an_encoder_that_sees_places_has_nothing_to_tell_apart_among_one_place_o
 
 
 def test_the_positive_is_the_other_view_of_the_same_image() -> None:
-    """Of images that an encoder tells apart, rows of view 2 in another order raise the loss."""
+    """The loss rises if the rows of view 2 are permuted and the encoder distinguishes the images."""
     method = spread(tiny_method())
     batch = batch_at(0)
     same = {**batch, "view_1": batch["view_2"]}

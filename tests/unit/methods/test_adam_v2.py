@@ -1,4 +1,4 @@
-"""Adam-v2: views of one structure and its parts, stage by stage, and the wiring of the three terms."""
+"""Adam-v2: views of a structure and its parts in each stage, and the wiring of the three terms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def noise(seed: int, shape: tuple[int, ...] = (1, 70, 64)) -> np.ndarray:
     return np.random.RandomState(seed).randint(0, 256, shape).astype(np.uint8)
 
 
-#: read by tests/contracts: a stage of each kind, and the first epoch, in which the prototypes are frozen
+#: used by the contract tests: a stage of each kind, and the first epoch, in which the prototypes are frozen
 CASE = SimpleNamespace(method=tiny_method, views=tiny_views, image=noise, phase=1)
 MORE_CASES = {
     "parts": SimpleNamespace(method=tiny_method, views=tiny_views, image=noise, phase=2),
@@ -60,7 +60,7 @@ def progress(epoch: int = 1) -> Progress:
 
 
 def moved_teacher(method: AdamV2Method) -> AdamV2Method:
-    """The method in evaluation with a teacher and a center that differ from their beginnings."""
+    """The method in evaluation mode with a teacher and a center that differ from the initial ones."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in method.teacher.parameters():
@@ -72,7 +72,7 @@ def moved_teacher(method: AdamV2Method) -> AdamV2Method:
 
 
 def unchanged(**options: Any) -> RandAdamV2Viewsd:
-    """Views whose appearance is that of the image."""
+    """Views without changes of appearance."""
     still = {"brightness": 0.0, "contrast": 0.0, "blur_sigma": (0.0, 0.0), "angles": (0.0, 0.0)}
     return tiny_views(**{**still, "mean": 0.0, "std": 1.0, **options})
 
@@ -128,7 +128,7 @@ def test_later_stages_crop_around_the_middle_of_a_whole_and_cut_it_into_parts(ph
     if phase == 2:
         assert not least.any()
         assert not most.any()
-    else:  # the border of 20 pixels is kept, since it can be
+    else:  # the structure fits inside the border of 20 pixels
         assert (least >= 20).all()
         assert (least < 26).all()
         assert (most <= (50, 44)).all()
@@ -242,7 +242,7 @@ def distillation(method: AdamV2Method, teacher: Tensor, student: Tensor) -> Tens
 
 
 def slow_terms(method: AdamV2Method, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The formulas, with one forward per network, view and sample."""
+    """The formulas, with one forward pass per network, view and sample."""
     losses: dict[str, list[Tensor]] = {}
 
     def add(name: str, loss: Tensor) -> None:
@@ -278,12 +278,12 @@ def test_terms_equal_slow_separate_formulas(phase: int) -> None:
     method, batch = moved_teacher(tiny_method()), batch_of(tiny_views(), phase)
     for head in (method.localizability.head, method.localizability.teacher_head):
         for parameter in head.parameters():
-            parameter.data.mul_(20)  # logits that tell views apart
+            parameter.data.mul_(20)  # logits that differ between views
     terms, slow = method(batch, progress()), slow_terms(method, batch)
     assert set(terms) == ({"localizability"} if phase == 1 else TERMS)
     for name in terms:
         torch.testing.assert_close(terms[name], slow[name], rtol=1e-5, atol=1e-5, msg=name)
-    # and the formulas tell the views apart
+    # the formulas distinguish the views
     swapped = slow_terms(method, {**batch, "view_1": batch["view_2"], "view_2": batch["local_views"][:, 0]})
     turned = slow_terms(method, {**batch, "local_views": batch["local_views"].flip(0)})
     for other in (swapped, turned):
@@ -296,7 +296,7 @@ def test_terms_equal_slow_separate_formulas(phase: int) -> None:
 
 
 class JoinsQuadrants(nn.Module):
-    """The whole of an encoder that returns pixels: each quadrant has the mean of its part."""
+    """Compose the whole for an encoder that returns pixels: each quadrant has the mean of its part."""
 
     def forward(self, parts: Tensor) -> Tensor:
         levels = parts.mean(2).unflatten(1, (2, 2))  # (B, 2, 2)
@@ -304,7 +304,7 @@ class JoinsQuadrants(nn.Module):
 
 
 class CutsQuadrants(nn.Module):
-    """The parts, from the means of the quadrants of the whole."""
+    """Decompose the whole into the means of its quadrants."""
 
     def forward(self, whole: Tensor) -> Tensor:
         levels = whole.unflatten(1, (2, 8, 2, 8)).mean((2, 4)).flatten(1)  # (B, 4)
@@ -312,7 +312,7 @@ class CutsQuadrants(nn.Module):
 
 
 def test_an_encoder_that_sees_pixels_gives_zero_only_with_the_parts_in_order(cell_backbone: Callable[..., Any]) -> None:
-    """The whole way from an image of four gray quadrants."""
+    """The whole chain, from an image of four gray quadrants to the terms."""
     method = tiny_method(cell_backbone(16), localizability_weight=0.0)
     method.composition_head, method.decomposition_head = JoinsQuadrants(), CutsQuadrants()
     levels = torch.tensor([[0.1, -0.6], [0.9, -0.2]])  # of either sign, so that constant parts differ in direction
@@ -338,7 +338,7 @@ def test_an_encoder_that_sees_pixels_gives_zero_only_with_the_parts_in_order(cel
 
 
 def test_which_views_meet_in_one_forward() -> None:
-    """Statistics of batch normalization are of one view, except of the small crops, which share them as published."""
+    """Batch statistics are those of one view, except for the small crops, which share them as published."""
 
     def sizes(network: nn.Module, method: AdamV2Method, batch: dict[str, Tensor]) -> list[tuple[int, ...]]:
         seen: list[tuple[int, ...]] = []

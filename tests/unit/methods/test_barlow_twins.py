@@ -1,4 +1,4 @@
-"""Barlow Twins: its two terms against the whole matrix, its projector, and the rate of its biases."""
+"""Barlow Twins: both terms against the full matrix, the projector, and the learning rate of biases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tiny_method(**options: Any) -> BarlowTwinsMethod:
     return BarlowTwinsMethod(backbone, **{"embedding_dim": 24, **options})
 
 
-#: read by the contract tests
+#: used by the contract tests
 CASE = SimpleNamespace(
     method=tiny_method,
     views=lambda: RandContrastViewsd(image_size=16, area=(0.08, 1.0), appearance=asymmetric_appearances()),

@@ -1,4 +1,4 @@
-"""BEiT: words that come from a tokenizer at rest, patches that are not seen, and two stages of one run."""
+"""BEiT: words of a frozen tokenizer, hidden patches, and the two stages of one run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tiny_method(**options: Any) -> BEiTMethod:
 
 
 def speaking_method(**options: Any) -> BEiTMethod:
-    """One whose codes are encodings of some patches, so that patches have different words."""
+    """A tokenizer with encodings of patches as codes, so that patches have different words."""
     method = tiny_method(**options)
     with torch.no_grad():
         rows = method.tokenizer.encoder(batch_of(4, first=50)["target"]).movedim(1, -1).flatten(0, 2)  # (64, 4)
@@ -58,7 +58,7 @@ def batch_of(count: int = 4, first: int = 0) -> dict[str, Any]:
     return list_data_collate([transform.set_random_state(seed)({"image": patterned(seed)}) for seed in seeds])
 
 
-#: read by tests/contracts/method_cases.py
+#: used by the contract tests
 CASE = SimpleNamespace(method=tiny_method, views=views, image=patterned, phase=0)
 MORE_CASES = {
     "predicting": SimpleNamespace(
@@ -125,7 +125,7 @@ def test_the_tokenizer_s_terms_equal_the_formulas(method: BEiTMethod) -> None:
 
 
 class ReadsWords(nn.Module):
-    """A head that is told the words of the clean view (B, N) and knows them almost without doubt."""
+    """A head that predicts given words (B, N) with near certainty."""
 
     def __init__(self, words: Tensor) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def test_the_words_are_those_of_the_target_and_count_where_hidden(method: BEiTMe
     assert torch.equal(method({**batch, "view_1": batch["view_1"] + noise * hidden}, PREDICT)["prediction"], expected)
     other = method({**batch, "view_1": batch["view_1"] + noise * ~hidden}, PREDICT)["prediction"]
     assert not torch.equal(other, expected)
-    # and is asked about the clean view
+    # the targets are the words of the clean view
     assert not torch.equal(method({**batch, "target": -batch["target"]}, PREDICT)["prediction"], expected)
 
 

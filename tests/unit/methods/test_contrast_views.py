@@ -1,4 +1,4 @@
-"""Two views of one image: where they lie, what they undergo, and that a draw says all of it."""
+"""Two views of one image: geometry, changes of appearance, and reproducible draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DINO: its crops, its temperatures, and which view follows which."""
+"""DINO: crops, temperatures, and pairs of views."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def tiny_views(**options: Any) -> RandDINOViewsd:
 
 
 def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A coarse pattern of its own, so that the images tell apart."""
+    """A coarse pattern per image, so that images differ clearly."""
     coarse = np.random.RandomState(seed).randint(0, 256, (1, 6, 5))
     return coarse.repeat(8, 1).repeat(8, 2).astype(np.uint8)
 
 
-#: read by tests/contracts/method_cases.py
+#: used by the contract tests
 CASE = SimpleNamespace(method=tiny_method, views=tiny_views, image=patterned)
 MORE_CASES = {
     "frozen": SimpleNamespace(  # the center moves the targets; a slow one, so that twenty steps have one target
@@ -56,7 +56,7 @@ MORE_CASES = {
         method=lambda: tiny_method(ResNetBackbone(depth=18)),
         views=lambda: tiny_views(image_size=64, local_size=32),
         image=patterned,
-        joint_batch=False,  # the student's BatchNorm looks at the images of one process
+        joint_batch=False,  # batch normalization of the student uses the images of one process
     ),
 }
 
@@ -132,7 +132,7 @@ def test_same_seed_same_crops_also_after_pickling_and_of_volumes() -> None:
 
 
 def moved_teacher(method: DINOMethod) -> DINOMethod:
-    """The method in evaluation with heads that tell views apart, and a teacher and a center of their own."""
+    """The method in evaluation mode with heads that distinguish views, and another teacher and center."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for head in (method.distillation.head, method.distillation.teacher_head):
@@ -145,7 +145,7 @@ def moved_teacher(method: DINOMethod) -> DINOMethod:
 
 
 def slow_term(method: DINOMethod, batch: dict[str, Any], temperature: float) -> Tensor:
-    """Equation 3 of the paper, with one forward per network, view and sample."""
+    """Equation 3 of the paper, with one forward pass per network, view and sample."""
     losses = []
     for first, second, local in zip(batch["view_1"], batch["view_2"], batch["local_views"], strict=True):
         views = [first, second, *local]
@@ -169,7 +169,7 @@ def test_the_term_equals_slow_separate_formulas() -> None:
     torch.testing.assert_close(method(batch, START)["distillation"], slow, rtol=1e-5, atol=1e-5)
     later = method(batch, Progress(29, 100, 29, 100))["distillation"]
     torch.testing.assert_close(later, slow_term(method, batch, 0.07), rtol=1e-5, atol=1e-5)
-    # and the formula tells views apart
+    # the formula distinguishes the views
     turned = {**batch, "local_views": batch["local_views"].flip(0)}
     swapped = {**batch, "view_1": batch["local_views"][:, 0].repeat(1, 1, 2, 2)}
     for other in (turned, swapped):
@@ -177,7 +177,7 @@ def test_the_term_equals_slow_separate_formulas() -> None:
 
 
 class Passes(nn.Module):
-    """A head that scores prototypes by the entries of the embedding."""
+    """A head that returns the embedding as scores."""
 
     def forward(self, embeddings: Tensor, frozen_prototypes: bool = False) -> Tensor:
         return embeddings
@@ -186,7 +186,7 @@ class Passes(nn.Module):
 def test_an_encoder_that_sees_cells_costs_the_entropy_only_for_crops_of_one_image(
     cell_backbone: Callable[..., Any],
 ) -> None:
-    """The cells of an image are alike, so that all its crops have one embedding."""
+    """All cells of an image are equal, so that all its crops have the same embedding."""
     method = tiny_method(cell_backbone(4), num_prototypes=16, warmup_teacher_temperature=0.1).eval()
     method.distillation.head, method.distillation.teacher_head = Passes(), Passes()
     cells = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -263,7 +263,7 @@ def test_misfits_are_refused() -> None:
         method({name: batch[name] for name in ("view_1", "view_2")}, START)
     with pytest.raises(ValueError, match=r"local_views must be \(B, V, C, h, w\[, d\]\), got \(3, 1, 8, 8\)"):
         method({**batch, "local_views": batch["local_views"][:, 0]}, START)
-    with pytest.raises(ValueError, match=r"temperatures must be positive, got .*teacher_temperature=0.*DINO has"):
+    with pytest.raises(ValueError, match=r"temperatures must be positive, got .*teacher_temperature=0.*DINO uses"):
         tiny_method(teacher_temperature=0)
     with pytest.raises(ValueError, match=r"warmup_temperature_epochs and .* at least 0, got -1 and 0"):
         tiny_method(warmup_temperature_epochs=-1)

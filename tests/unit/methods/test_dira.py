@@ -1,4 +1,4 @@
-"""DiRA: a target that goes with its view, two players that leave each other alone, and a U-Net that is kept whole."""
+"""DiRA: target of a view, separate gradients of both players, and export of encoder and decoder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def resnet_method(**options: Any) -> DiRAMethod:
 
 
 def image(seed: int) -> np.ndarray:
-    """A coarse pattern of its own, so that the images tell apart."""
+    """A coarse pattern per image, so that images differ clearly."""
     coarse = np.random.RandomState(seed).randint(0, 256, (1, 6, 5))
     return coarse.repeat(8, 1).repeat(9, 2).astype(np.uint8)
 
@@ -54,7 +54,7 @@ def batch_of(views: RandDiRAViewsd, count: int = 4, first: int = 0) -> dict[str,
 
 @torch.no_grad()
 def spread(method: DiRAMethod, image_size: int = 32) -> DiRAMethod:
-    """Embeddings of unit size that point everywhere, and a queue that holds those of the first eight images.
+    """Scale embeddings to all directions, and fill the queue with those of the first eight images.
 
     Those of a random network are short and point one way. And where the contract suite takes twenty steps on one batch,
     its keys fill the queue: only from there on does the loss fall.
@@ -90,7 +90,7 @@ def siamese_case(part: str) -> SimpleNamespace:
     )
 
 
-#: read by tests/contracts/method_cases.py
+#: used by the contract tests
 CASE = case(adversarial_stage=0)
 MORE_CASES = {
     "dir": case(phase=0),
@@ -98,7 +98,7 @@ MORE_CASES = {
     "bce": case(adversarial_stage=0, criterion="bce"),
     "simsiam": siamese_case("simsiam"),
     "barlow_twins": siamese_case("barlow_twins"),
-    # BatchNorm of encoder and decoder looks at the images of one process
+    # batch normalization of encoder and decoder uses the images of one process
     "resnet": case(resnet_method, 64, adversarial_stage=0, joint_batch=False, base_lr=1e-3),
 }
 
@@ -120,7 +120,7 @@ def still_views(**options: Any) -> RandDiRAViewsd:
 
 
 def test_without_distortion_the_target_is_the_view_for_every_flip() -> None:
-    """An asymmetric ramp: the target of a view that was flipped alone would be its mirror image."""
+    """With an asymmetric ramp, the target of a view that is flipped alone would be its mirror image."""
     ramp = (torch.arange(60.0).expand(1, 50, 60) / 59).contiguous()
     views, flips = still_views(), set()
     for seed in range(40):
@@ -205,7 +205,7 @@ def slow_terms(method: DiRAMethod, batch: dict[str, Tensor]) -> dict[str, Tensor
 def test_terms_equal_slow_separate_formulas() -> None:
     torch.manual_seed(0)
     method, batch = moved_teacher(tiny_method()).eval(), batch_of(RandDiRAViewsd(image_size=32))
-    with torch.no_grad():  # scores that tell images apart
+    with torch.no_grad():  # scores that differ between images
         for parameter in method.discriminator.parameters():
             parameter.mul_(10)
     terms, slow = method(batch, DIRA), slow_terms(method, batch)
@@ -220,7 +220,7 @@ def test_terms_equal_slow_separate_formulas() -> None:
 
 
 class Returns(nn.Module):
-    """A decoder that paints the given image."""
+    """A decoder that returns the given image."""
 
     def __init__(self, pixels: Tensor) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ def test_each_term_moves_its_own_player_only() -> None:
 
 
 def alternating_update(method: DiRAMethod, batch: dict[str, Tensor], optimizers: dict[str, Any]) -> None:
-    """As published: the U-Net's step, then the discriminator's on the same restoration."""
+    """The published steps: first the U-Net, then the discriminator on the same restoration."""
     weights = method.loss_weights
     restored = torch.sigmoid(method.network(batch["view_1"]))
     loss = weights["discrimination"] * method._discrimination(method.network.backbone(batch["view_1"]), batch["view_2"])
@@ -433,7 +433,7 @@ def test_misfits_are_refused() -> None:
     method, batch = resnet_method(), batch_of(RandDiRAViewsd(image_size=48))
     with pytest.raises(ValueError, match=r"multiples of 32, the last stride of the backbone, got \[48, 48\]"):
         method(batch, DIR)
-    with pytest.raises(ValueError, match=r"restored and target must have one shape"):
+    with pytest.raises(ValueError, match=r"restored and target must have the same shape"):
         tiny_method()({**batch, "target": batch["target"][:, :, :32]}, DIR)
     with pytest.raises(KeyError, match=r"batch lacks \['target'\].*RandDiRAViewsd makes them"):
         method({"view_1": batch["view_1"], "view_2": batch["view_2"]}, DIR)

@@ -1,4 +1,4 @@
-"""Lamps: the wiring of its objectives, whose turn it is, and what it refuses."""
+"""Lamps: wiring of the objectives, their turns, and error messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SMALL = {
     "decoder_heads": 2,
     "frozen_prototype_epochs": 0,
 }
-#: a tiny prototype head begins next to 0, where a small step turns its unit vectors round
+#: a tiny prototype head starts near 0, where a small step reverses its unit vectors
 STEADY = {"distillation_weight": 0.0}
 
 
@@ -69,7 +69,7 @@ FALLING = {"order_weight": 1.0, "distillation_weight": 0.001}
 
 
 def case(objective: int) -> SimpleNamespace:
-    """One objective at a time, as in the epoch of its turn."""
+    """Progress with a single current objective."""
     return SimpleNamespace(
         method=lambda: tiny_method(alternate="epoch", **FALLING),
         views=tiny_views,
@@ -79,7 +79,7 @@ def case(objective: int) -> SimpleNamespace:
     )
 
 
-#: read by tests/contracts
+#: used by the contract tests
 CASE = SimpleNamespace(method=tiny_method, views=tiny_views, image=tiny_image)
 MORE_CASES = {name: case(number) for number, name in enumerate(OBJECTIVES)} | {
     "frozen": SimpleNamespace(method=lambda: tiny_method(frozen_prototype_epochs=1), views=tiny_views, image=tiny_image)
@@ -101,7 +101,7 @@ def image_of(*shape: int, seed: int = 0) -> Tensor:
 
 
 def moved_teacher(method: LampsMethod) -> LampsMethod:
-    """The method in evaluation with a teacher that differs from its student, and a center that is not 0."""
+    """The method in evaluation mode with another teacher and a center that is not 0."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in method.teacher.parameters():
@@ -120,7 +120,7 @@ def tokens_of(backbone: nn.Module, image: Tensor) -> Tensor:
 
 
 def slow_terms(method: LampsMethod, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The formulas, with one forward per network, sample and image, and loops over cells."""
+    """The formulas, with one forward pass per network, sample and image, and loops over cells."""
     student, teacher = method.backbone, method.teacher["backbone"]
     sums: dict[str, list[Tensor]] = {name: [] for terms in TERMS.values() for name in terms}
     for b in range(len(batch["view_1"])):
@@ -178,12 +178,12 @@ def test_all_terms_equal_slow_separate_forwards() -> None:
     torch.manual_seed(0)
     method, batch = moved_teacher(tiny_method()), full_batch()
     for number, name in enumerate(("view_1", "view_2", "augmented_1", "augmented_2")):
-        batch[name] += number * image_of(*batch[name].shape, seed=number)  # crops of one image are too much alike
+        batch[name] += number * image_of(*batch[name].shape, seed=number)  # crops of one image are too similar
     with torch.no_grad():
         for parameter in method.decoder.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         for head in (method.distillation.head, method.distillation.teacher_head):
-            for parameter in head.parameters():  # which begin too small to tell embeddings apart
+            for parameter in head.parameters():  # initial weights are too small to distinguish embeddings
                 parameter.add_(torch.randn_like(parameter))
         terms, expected = method(batch, START), slow_terms(method, batch)
     assert set(terms) == set(expected) == set(method.loss_weights)
@@ -204,7 +204,7 @@ def test_the_sum_with_its_weights_is_the_published_one() -> None:
 
 
 class Coordinates(Backbone):
-    """The mean gray level of every cell, four times: an image that encodes places makes tokens that name them."""
+    """The mean gray level of each cell, four times, so that tokens encode positions."""
 
     def __init__(self) -> None:
         super().__init__({}, spatial_dims=2, in_channels=1, channels=(4,), strides=(4,))
@@ -215,7 +215,7 @@ class Coordinates(Backbone):
 
 
 class Known(nn.Module):
-    """Stands in for a head: passes on what a rule makes of its inputs."""
+    """A head that applies a given function to its inputs."""
 
     def __init__(self, rule: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class Known(nn.Module):
 
 
 def coordinate_method(views: RandLampsViewsd) -> LampsMethod:
-    """Heads that are right if and only if the wiring is, on an image whose gray levels are a plane over it."""
+    """Heads that are correct only with correct wiring, on an image with a linear ramp of gray levels."""
     options = {**SMALL, "decoder_heads": 1, "num_prototypes": 4}
     method = LampsMethod(Coordinates(), **options).eval()
     method.local_head, method.teacher["local_head"] = nn.Identity(), nn.Identity()
@@ -238,7 +238,7 @@ def coordinate_method(views: RandLampsViewsd) -> LampsMethod:
 
 
 def plane(rows: int = 26, columns: int = 27) -> Tensor:
-    """A plane that rises by 100 from cell to cell down the rows, and by 1 along the columns."""
+    """A ramp that rises by 100 per row of cells and by 1 per column."""
     return (100 * torch.arange(rows)[:, None] + torch.arange(columns)[None]).float()[None] / 4
 
 
@@ -268,7 +268,7 @@ def test_coordinates_find_the_right_wiring_and_not_a_wrong_one() -> None:
 
 
 def test_the_target_of_a_shuffled_cell_is_the_teachers_cell_that_it_shows() -> None:
-    """And not, as released, one token of the teacher for the whole sample."""
+    """The target differs from token to token, unlike in the released code."""
     method, batch = coordinate_method(tiny_views()), full_batch()
     batch["view_1"] = torch.arange(16.0).reshape(1, 1, 4, 4).repeat(3, 1, 1, 1)
     batch["view_1"] = batch["view_2"] = batch["view_1"].repeat_interleave(4, 2).repeat_interleave(4, 3)
@@ -305,7 +305,7 @@ def test_extrapolation_looks_at_missing_cells_alone_and_the_student_at_kept_ones
 
 
 def test_a_vit_is_shown_the_kept_patches_at_their_places() -> None:
-    """A window that is cut out would be embedded as if it were the whole view."""
+    """A window that is cut out of the image would get the positions of a whole view."""
     backbone = ViTBackbone(image_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2)
     method = moved_teacher(tiny_method_of(backbone, objectives=("extrapolation",)))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The views of Lamps: what each objective needs, all cut from one deformed image."""
+"""Views of Lamps: inputs of each objective, cut from one deformed image."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_every_augmented_view_and_quadrant_changes_by_itself() -> None:
 
 
 def test_the_box_is_what_is_seen() -> None:
-    """A ramp through its positions: the canvas shows the box from edge to edge, in the middle of its pixels."""
+    """A ramp of positions shows that the canvas samples the box from edge to edge, at pixel centers."""
     rows = torch.arange(40.0).reshape(1, 40, 1).expand(1, 40, 40) / 40
     crops = GridCropsDraw((2, 1), (0, 0), (1, 1))
     draw = LampsDraw((28, 28), np.array([[4, 8], [14, 28]]), None, crops)

@@ -1,4 +1,4 @@
-"""MAE: MONAI's masked autoencoder predicts the same, and what is hidden is hidden."""
+"""MAE: same predictions as MONAI's masked autoencoder, and hidden patches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def views() -> RandMAEViewsd:
     return RandMAEViewsd(image_size=16, cell_size=4)
 
 
-#: read by tests/contracts/method_cases.py
+#: used by the contract tests
 CASE = SimpleNamespace(method=tiny_method, views=views, image=patterned, base_lr=1e-2)
 MORE_CASES = {
     "class token, own positions, plain pixels": SimpleNamespace(
@@ -150,7 +150,7 @@ def test_only_the_hidden_pixels_of_the_target_count() -> None:
 def test_the_network_sees_the_visible_pixels_and_no_others() -> None:
     torch.manual_seed(0)
     method, batch = tiny_method().eval(), batch_of()
-    for parameter in method.parameters():  # at its start the network hardly listens
+    for parameter in method.parameters():  # with initial weights the input has little effect
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     hidden, noise = pixels_hidden(batch["visible"]), torch.rand(batch["target"].shape)
     expected = method(batch, START)["restoration"]
@@ -160,7 +160,7 @@ def test_the_network_sees_the_visible_pixels_and_no_others() -> None:
 
 
 def test_it_learns_to_restore_a_patch_at_its_place() -> None:
-    """A decoder that knew the places of the visible patches wrongly could not."""
+    """A decoder with wrong positions of the visible patches could not."""
     torch.manual_seed(0)
     method, batch = tiny_method(normalize_patches=False).train(), batch_of(2)
     optimizer = torch.optim.AdamW(method.param_groups(0.0), lr=1e-2)

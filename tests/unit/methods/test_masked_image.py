@@ -1,4 +1,4 @@
-"""What SimMIM and BEiT share: that hidden cells are not seen, are counted, and must fit."""
+"""Base of SimMIM and BEiT: hidden cells, their count, and error messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_anat.schedules import Progress
 
 
 class Seen(MaskedImageMethod):
-    """The least that a subclass adds."""
+    """The smallest subclass."""
 
     def __init__(self, backbone: SwinBackbone | ViTBackbone, **options: Any) -> None:
         super().__init__(backbone, **{"image_size": 16, "cell_size": 4, **options})
@@ -44,7 +44,7 @@ def test_the_map_depends_on_visible_cells_only(backbone: Any) -> None:
     assert expected.shape == (3, method.backbone.num_features, *[16 // method.backbone.strides[-1]] * 2)
     assert torch.equal(method.masked_map(view + noise * pixels, mask), expected)
     assert not torch.isclose(method.masked_map(view + noise * ~pixels, mask), expected).all()
-    # without hidden cells it is the backbone
+    # without hidden cells the map is that of the backbone
     shown = method.masked_map(view, torch.zeros_like(mask))
     torch.testing.assert_close(shown, method.backbone(view))
 

@@ -1,4 +1,4 @@
-"""A view and the cells of it that are hidden: that a draw says all of it, and what is refused."""
+"""Masked views: reproducible draws, masks, and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLVICX: an asymmetric pair of views, and the wiring of its two levels of three terms."""
+"""MLVICX: asymmetric pair of views, and wiring of the three terms at two levels."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def tiny_method(**options: Any) -> MLVICXMethod:
     return MLVICXMethod(backbone, **{**SMALL, **options})
 
 
-#: read by the contract tests
+#: used by the contract tests
 CASE = SimpleNamespace(
     method=tiny_method,
     views=lambda: RandMLVICXViewsd(image_size=16),
-    # coarse patterns, whose embeddings differ: a BatchNorm over nearly equal ones is mostly rounding
+    # embeddings of coarse patterns differ; batch normalization of nearly equal ones is mostly rounding
     image=lambda seed: np.kron(np.random.RandomState(seed).randint(0, 256, (1, 3, 3)), np.ones((8, 7))).astype(
         np.uint8
     ),
     keeps_batch=False,  # variance and covariance are statistics of the batch
-    # a BatchNorm takes what is constant over the batch out again
+    # batch normalization removes what is constant over the batch
     without_gradient=(
         *(f"global_head.{layer}.bias" for layer in (0, 3, 6)),
         *(f"local_head.expander.{layer}.bias" for layer in (0, 3, 6)),
@@ -110,7 +110,7 @@ def test_views_refuse_what_cannot_be() -> None:
 
 
 def slow_vicreg(z_1: Tensor, z_2: Tensor) -> dict[str, Tensor]:
-    """The three terms by the whole covariance matrix, in double precision."""
+    """The three terms by the full covariance matrix, in double precision."""
     z_1, z_2 = z_1.double(), z_2.double()
     terms = {"invariance": (z_1 - z_2).square().sum() / z_1.numel()}
     spreads = [(z.var(0) + 1e-4).sqrt() for z in (z_1, z_2)]
@@ -131,7 +131,7 @@ def stages(gated: GatedBackbone, image: Tensor) -> list[Tensor]:
 
 
 def slow_terms(method: MLVICXMethod, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The formulas: the backbone image by image, the fusion the long way round, the heads view by view."""
+    """The formulas: backbone image by image, fusion after projection, heads view by view."""
     gated = method.backbone
     embeddings: dict[str, list[Tensor]] = {"global": [], "local": []}
     for name in ("view_1", "view_2"):
@@ -180,7 +180,7 @@ def test_the_two_views_may_be_exchanged() -> None:
 
 
 class Flat(nn.Module):
-    """A local head that returns what the maps show."""
+    """A local head that returns the maps."""
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         return torch.cat([m.flatten(1) for m in maps], 1)

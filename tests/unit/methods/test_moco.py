@@ -1,4 +1,4 @@
-"""MoCo v2: what it adds to the shared contrast, which test_momentum_contrast.py holds."""
+"""MoCo v2: wiring of the contrast; test_momentum_contrast.py tests the part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tiny_method(**options: Any) -> MoCoV2Method:
 
 
 def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A coarse pattern of its own, so that the images tell apart."""
+    """A coarse pattern per image, so that images differ clearly."""
     coarse = np.random.RandomState(seed).randint(0, 256, (1, 6, 5))
     return coarse.repeat(8, 1).repeat(8, 2).astype(np.uint8)
 
@@ -37,7 +37,7 @@ def batch_of(image_size: int = 16, **options: Any) -> dict[str, Any]:
 
 @torch.no_grad()
 def spread(method: MoCoV2Method, image_size: int = 16) -> MoCoV2Method:
-    """Embeddings of unit size that point everywhere, and a queue that holds those of the first eight images.
+    """Scale embeddings to all directions, and fill the queue with those of the first eight images.
 
     Those of a random network are short and point one way. And where the contract suite takes twenty steps on one batch,
     its keys fill the queue: only from there on does the loss fall.
@@ -53,7 +53,7 @@ def spread(method: MoCoV2Method, image_size: int = 16) -> MoCoV2Method:
     return method.train()
 
 
-#: read by tests/contracts/method_cases.py
+#: used by the contract tests
 CASE = SimpleNamespace(
     method=lambda: spread(tiny_method()), views=lambda: RandContrastViewsd(image_size=16), image=patterned
 )
@@ -63,7 +63,7 @@ MORE_CASES = {
         views=lambda: RandContrastViewsd(image_size=16, distorter=RandDistort()),
         image=patterned,
     ),
-    # the student's BatchNorm looks at the images of one process, and in training at those of one micro-batch
+    # batch normalization of the student uses the images of one process and, in training, of one micro-batch
     "resnet": SimpleNamespace(
         method=lambda: spread(MoCoV2Method(ResNetBackbone(depth=18), embedding_dim=16, queue_size=8), 32),
         views=lambda: RandContrastViewsd(image_size=32),

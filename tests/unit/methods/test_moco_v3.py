@@ -1,4 +1,4 @@
-"""MoCo v3: the symmetric contrast within the batch, its heads, and the patches that stay as they were drawn."""
+"""MoCo v3: symmetric contrast within the batch, heads, and frozen patch embedding."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def tiny_views(image_size: int = 16, **options: Any) -> RandContrastViewsd:
 
 
 def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A coarse pattern of its own, so that the images tell apart."""
+    """A coarse pattern per image, so that images differ clearly."""
     coarse = np.random.RandomState(seed).randint(0, 256, (1, 6, 5))
     return coarse.repeat(8, 1).repeat(8, 2).astype(np.uint8)
 
 
-#: read by tests/contracts/method_cases.py
+#: used by the contract tests
 COMMON = {"image": patterned, "keeps_batch": False}  # the other images of the batch are the negatives
 CASE = SimpleNamespace(method=tiny_method, views=tiny_views, **COMMON)
 MORE_CASES = {
@@ -50,7 +50,7 @@ MORE_CASES = {
     "resnet": SimpleNamespace(
         method=lambda: tiny_method(ResNetBackbone(depth=18)),
         views=lambda: tiny_views(64),
-        joint_batch=False,  # the student's BatchNorm looks at the images of one process
+        joint_batch=False,  # batch normalization of the student uses the images of one process
         **COMMON,
     ),
 }
@@ -69,7 +69,7 @@ def moved_teacher(method: MoCoV3Method) -> MoCoV3Method:
 
 
 def by_layers(head: nn.Sequential, x: Tensor) -> Tensor:
-    """The head, written out."""
+    """The head, layer by layer."""
     for layer in head:
         if isinstance(layer, nn.Linear):
             assert layer.bias is None
@@ -123,7 +123,7 @@ def test_at_a_collapse_it_is_the_logarithm_of_the_batch() -> None:
             return torch.ones(len(x), 4) + 0 * x.sum()
 
     method, view = tiny_method().train(), torch.ones(6, 1, 16, 16)
-    # what BatchNorm makes of equal rows is rounding, which unit length would magnify
+    # batch normalization of equal rows gives rounding errors, which unit length would magnify
     method.prediction, method.teacher["projection"] = Collapsed(), Collapsed()
     term = method({"view_1": view, "view_2": view}, START)["contrast"]
     assert term.item() == pytest.approx(4 * 0.2 * math.log(6), rel=1e-5)

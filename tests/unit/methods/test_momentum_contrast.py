@@ -138,7 +138,7 @@ def test_pairs_are_backbone_and_projection() -> None:
 
 
 def test_misfits_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v2 has 0.2"):
+    with pytest.raises(ValueError, match=r"temperature must be positive, got 0; MoCo v2 uses 0.2"):
         Contrast(temperature=0)
     method = Contrast().train()
     method(views(3), START)

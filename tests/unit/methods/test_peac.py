@@ -1,4 +1,4 @@
-"""PEAC: two crops of one grid whose matching cells agree, and the wiring of its four terms."""
+"""PEAC: two crops on one grid with matching cells, and the wiring of the four terms."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tiny_method(**options: Any) -> PEACMethod:
     return PEACMethod(backbone, **{"image_size": 16, "global_dim": 24, "local_dim": 12, **options})
 
 
-#: read by tests/contracts/test_methods.py
+#: used by the contract tests
 CASE = SimpleNamespace(
     method=tiny_method,
     views=lambda: RandPEACViewsd(grid_size=4, cell_size=4, margin=1),
@@ -54,7 +54,7 @@ def mixed_batch(size: int = 6) -> dict[str, Tensor]:
 
 
 def moved_teacher(method: PEACMethod) -> PEACMethod:
-    """The method in evaluation with a teacher that differs from its student."""
+    """The method in evaluation mode with a teacher that differs from its student."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in (p for _, teacher in method.student_teacher_pairs() for p in teacher.parameters()):
@@ -187,7 +187,7 @@ def test_views_refuse_what_cannot_be() -> None:
 
 
 def slow_terms(method: PEACMethod, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The formulas, with one forward per network, view and sample."""
+    """The formulas, with one forward pass per network, view and sample."""
     student = {"backbone": method.backbone, "global_head": method.global_head, "local_head": method.local_head}
     count = len(batch["order"])
     out: dict[str, list[Any]] = {name: [] for name in ("s1", "s2", "t1", "t2")}
@@ -221,7 +221,7 @@ def test_terms_equal_slow_separate_formulas() -> None:
     assert set(terms) == TERMS
     for name in TERMS:
         torch.testing.assert_close(terms[name], slow[name], rtol=1e-5, atol=1e-5, msg=name)
-    # so does a wrong wiring not: the formulas tell the views apart, and the student from the teacher
+    # wrong wiring gives other values: the formulas distinguish views, and student from teacher
     swapped = slow_terms(method, {**batch, "view_1": batch["view_2"], "view_2": batch["view_1"]})
     for name in TERMS - {"global_consistency"}:  # which is symmetric
         assert abs(swapped[name] - slow[name]) > 1e-4, name

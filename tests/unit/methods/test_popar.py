@@ -1,4 +1,4 @@
-"""POPAR: its views (distorted or shuffled, never both) and the wiring of its two terms."""
+"""POPAR: views, distorted or shuffled but never both, and the wiring of the two terms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tiny_method(**options: Any) -> POPARMethod:
     return POPARMethod(backbone, image_size=16, **options)
 
 
-#: read by tests/contracts/test_methods.py
+#: used by the contract tests
 CASE = SimpleNamespace(
     method=tiny_method,
     views=lambda: RandPOPARViewsd(grid_size=4, cell_size=4),

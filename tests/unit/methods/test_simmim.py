@@ -1,4 +1,4 @@
-"""SimMIM: the hidden cells' absolute difference, and that the network does not see them."""
+"""SimMIM: absolute difference of hidden cells, which the network does not see."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def views() -> RandMaskedViewsd:
     return RandMaskedViewsd(image_size=16, cell_size=4)
 
 
-#: read by tests/contracts/method_cases.py
+#: used by the contract tests
 CASE = SimpleNamespace(method=swin_method, views=views, image=patterned)
 MORE_CASES = {"vit": SimpleNamespace(method=vit_method, views=views, image=patterned)}
 

@@ -1,4 +1,4 @@
-"""SimSiam: the symmetric prediction, the stopped gradient, and the heads of the paper."""
+"""SimSiam: symmetric prediction, stopped gradient, and published heads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tiny_method(**options: Any) -> SimSiamMethod:
 
 
 def patterned(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A coarse pattern of its own: a BatchNorm over embeddings that are nearly equal is mostly rounding."""
+    """A coarse pattern per image, since batch normalization of nearly equal embeddings is mostly rounding."""
     coarse = np.random.RandomState(seed).randint(0, 256, (1, 3, 3))
     return coarse.repeat(8, 1).repeat(7, 2).astype(np.uint8)
 
@@ -35,7 +35,7 @@ def batch_of(count: int = 8) -> dict[str, Any]:
     return list_data_collate([views.set_random_state(seed)({"image": patterned(seed)}) for seed in range(count)])
 
 
-#: read by tests/contracts/method_cases.py
+#: used by the contract tests
 CASE = SimpleNamespace(
     method=tiny_method,
     views=lambda: RandContrastViewsd(image_size=16),
@@ -48,7 +48,7 @@ MORE_CASES = {
         views=lambda: RandContrastViewsd(image_size=64),
         image=patterned,
         keeps_batch=False,
-        joint_batch=False,  # the backbone's BatchNorm looks at the images of one process
+        joint_batch=False,  # batch normalization of the backbone uses the images of one process
     ),
 }
 
@@ -87,7 +87,7 @@ def test_the_best_is_minus_one_and_opposite_predictions_give_one() -> None:
 
 
 def test_the_gradient_stops_at_the_embedding_that_is_predicted() -> None:
-    """A predictor that ignores its input leaves nothing to move but itself."""
+    """With a predictor that ignores its input, only the predictor gets a gradient."""
     method, batch = tiny_method().train(), batch_of()
     method.similarity.predictor = nn.Sequential(nn.Linear(24, 24))
     nn.init.zeros_(method.similarity.predictor[0].weight)

@@ -1,4 +1,4 @@
-"""VICReg: its three terms against the whole covariance matrix, and its expander."""
+"""VICReg: the three terms against the full covariance matrix, and the expander."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tiny_method(**options: Any) -> VICRegMethod:
     return VICRegMethod(backbone, **{"embedding_dim": 24, **options})
 
 
-#: read by the contract tests
+#: used by the contract tests
 CASE = SimpleNamespace(
     method=tiny_method,
     views=lambda: RandContrastViewsd(image_size=16, area=(0.08, 1.0), appearance=asymmetric_appearances()),
@@ -31,7 +31,7 @@ CASE = SimpleNamespace(
         np.uint8
     ),
     keeps_batch=False,  # variance and covariance are statistics of the batch
-    # a BatchNorm takes what is constant over the batch out again
+    # batch normalization removes what is constant over the batch
     without_gradient=("expander.0.bias", "expander.3.bias"),
 )
 

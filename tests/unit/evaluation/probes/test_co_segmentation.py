@@ -1,4 +1,4 @@
-"""Clusters of features that know the tissue are the tissue."""
+"""Co-segmentation probe on encoders with known results."""
 
 from __future__ import annotations
 

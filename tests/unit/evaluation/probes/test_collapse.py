@@ -1,4 +1,4 @@
-"""Ranks agree with the metric, and collapse is flagged."""
+"""Collapse probe: ranks and the collapse flag."""
 
 from __future__ import annotations
 

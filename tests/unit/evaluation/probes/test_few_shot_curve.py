@@ -1,4 +1,4 @@
-"""Numbers of labels, frozen and fine-tuned, one result; overlapping structures as a case series."""
+"""Few-shot protocol over numbers of labels, and case series."""
 
 from __future__ import annotations
 

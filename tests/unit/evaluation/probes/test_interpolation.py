@@ -1,4 +1,4 @@
-"""A linear encoder on linear pictures interpolates and extrapolates exactly; the printed formula would not."""
+"""Interpolation probe: exact for a linear encoder on linear images."""
 
 from __future__ import annotations
 

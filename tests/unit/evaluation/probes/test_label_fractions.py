@@ -1,4 +1,4 @@
-"""More labels, the same test images."""
+"""Linear probe with fractions of the labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The landmark protocol on encoders whose answers are known."""
+"""Landmark probe on encoders with known results."""
 
 from __future__ import annotations
 

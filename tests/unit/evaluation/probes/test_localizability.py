@@ -1,4 +1,4 @@
-"""Windows of one landmark are found by embeddings that know it, and not by others."""
+"""Localizability probe on encoders with known results."""
 
 from __future__ import annotations
 

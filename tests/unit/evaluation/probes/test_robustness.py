@@ -1,4 +1,4 @@
-"""Changes do what they say, and what stays is found."""
+"""Robustness probe: changes of images and scores."""
 
 from __future__ import annotations
 

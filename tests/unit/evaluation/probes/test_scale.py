@@ -1,4 +1,4 @@
-"""Zooming out changes nothing for a linear encoder, and noise keeps no place."""
+"""Scale consistency probe on encoders with known results."""
 
 from __future__ import annotations
 

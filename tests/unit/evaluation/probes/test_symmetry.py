@@ -1,4 +1,4 @@
-"""What mirror images do to encoders that know the side, and to those that do not."""
+"""Symmetry probe on encoders with and without knowledge of the side."""
 
 from __future__ import annotations
 

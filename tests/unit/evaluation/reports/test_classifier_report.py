@@ -1,4 +1,4 @@
-"""The report on a classifier: known answers, undefined classes said, files, and where it looked."""
+"""Report of a classifier: metrics, undefined classes, files and attributions."""
 
 from __future__ import annotations
 

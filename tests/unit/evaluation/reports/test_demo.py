@@ -1,4 +1,4 @@
-"""The demo's page shows what the runs left."""
+"""Page and table of the demonstration."""
 
 from __future__ import annotations
 

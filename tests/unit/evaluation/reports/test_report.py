@@ -1,4 +1,4 @@
-"""A report is one file that needs nothing else and shows what it was given."""
+"""Self-contained HTML pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kept examples are what the method was given and made."""
+"""Examples of restored views."""
 
 from __future__ import annotations
 

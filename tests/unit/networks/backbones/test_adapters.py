@@ -1,12 +1,24 @@
-"""MONAI's networks as backbones: the same numbers as MONAI's own, other encoders by what they return, named errors."""
+"""Adapters: the outputs of the wrapped networks, other encoders by their output, and errors."""
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import pytest
 import torch
-from monai.networks.nets import UNETR, BasicUNet, ResNet, SwinUNETR, ViT
+from monai.networks.nets import (
+    UNETR,
+    BasicUNet,
+    DenseNet,
+    DynUNet,
+    EfficientNetBN,
+    ResNet,
+    SegResNet,
+    SwinUNETR,
+    UNet,
+    ViT,
+)
 from torch import nn
 
 from monai_anat.networks import SwinBackbone, as_backbone, save_encoder
@@ -74,8 +86,8 @@ def test_weights_are_shared():
 
 
 def test_what_cannot_be_is_named(tmp_path):
-    with pytest.raises(TypeError, match=r"got BasicUNet.*subclass monai_anat.networks.Backbone"):
-        as_backbone(BasicUNet(spatial_dims=2, in_channels=1, out_channels=2))
+    with pytest.raises(TypeError, match=r"MONAI's UNet nests one in the other; use BasicUNet"):
+        as_backbone(UNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(4, 8), strides=(2,)))
     with pytest.raises(ValueError, match="proj_type='conv'"):
         as_backbone(_vit(proj_type="perceptron", **SMALL_VIT))
     with pytest.raises(ValueError, match=r"does not take an image of size.*image_size"):
@@ -167,3 +179,63 @@ def test_vectors_alone_are_no_maps():
 
     with pytest.raises(TypeError, match=r"got Classifier; take the encoder's part of it"):
         as_backbone(Classifier())
+    network = Classifier()
+    network.features = Pair()
+    with pytest.raises(TypeError, match=r"got Classifier; pass network\.features"):
+        as_backbone(network)
+    assert as_backbone(network.features).strides == (2, 8)
+
+
+class TorchXRayVisionDenseNet(nn.Module):
+    """Layers in ``features``, logits as output, as torchvision's and torchxrayvision's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = DenseNet(2, 1, 2, init_features=8, growth_rate=4, block_config=(2, 2, 2)).features
+        self.classifier = nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.classifier(torch.relu(self.features(x)).mean((2, 3)))
+
+
+ENCODERS = {
+    "densenet": (lambda: DenseNet(2, 1, 2, init_features=8, growth_rate=4, block_config=(2, 2, 2)), (2, 4, 8, 16)),
+    "torchxrayvision": (TorchXRayVisionDenseNet, (2, 4, 8, 16)),
+    "densenet, features": (lambda: TorchXRayVisionDenseNet().features, (2, 4, 8, 16)),
+    "densenet, 3D": (lambda: DenseNet(3, 1, 2, init_features=8, growth_rate=4, block_config=(2, 2)), (2, 4, 8)),
+    "efficientnet": (
+        lambda: EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=1),
+        (2, 4, 8, 16, 32),
+    ),
+    "segresnet": (lambda: SegResNet(2, 8, 1, 2), (2, 4, 8)),
+    "basic unet": (lambda: BasicUNet(2, 1, 2, features=(8, 8, 16, 16, 32, 8)), (2, 4, 8, 16)),
+    "dynunet": (lambda: DynUNet(2, 1, 2, [3, 3, 3], [1, 2, 2], [2, 2], filters=[4, 8, 16]), (2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_of_monai_and_torchxrayvision(name):
+    build, strides = ENCODERS[name]
+    network = build().eval()
+    backbone = as_backbone(network)
+    assert backbone.strides == strides
+    image = torch.randn(2, 1, *[64] * backbone.spatial_dims)
+    maps = backbone.forward_features(image)
+    assert [m.shape[1] for m in maps] == list(backbone.channels)
+    given = {id(parameter) for parameter in network.parameters()}
+    assert {id(parameter) for parameter in backbone.parameters()} <= given
+    sum(m.square().mean() for m in backbone.train().forward_features(image)).backward()
+    assert all(p.grad is not None for p in backbone.parameters())
+    assert torch.equal(pickle.loads(pickle.dumps(backbone.eval()))(image), backbone(image))
+
+
+def test_last_maps_are_what_the_networks_compute_with():
+    image = torch.randn(2, 1, 64, 64)
+    network = ENCODERS["torchxrayvision"][0]().eval()
+    torch.testing.assert_close(network.classifier(as_backbone(network)(image).mean((2, 3))), network(image))
+    network = ENCODERS["densenet"][0]().eval()
+    torch.testing.assert_close(network.class_layers(as_backbone(network)(image)), network(image))
+    network = ENCODERS["efficientnet"][0]().eval()
+    torch.testing.assert_close(network._fc(as_backbone(network)(image).mean((2, 3))), network(image))
+    network = ENCODERS["segresnet"][0]().eval()
+    assert torch.equal(as_backbone(network)(image), network.encode(image)[0])

@@ -1,4 +1,4 @@
-"""Every family's layout, synthesized, loads strictly and gives the source network's features."""
+"""Synthesized files of every family load strictly and give the features of the source network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import pytest
 import safetensors.torch
 import torch
+from monai.networks.nets import ResNet
 
 from monai_anat.networks import (
     ConvNeXtBackbone,
@@ -16,6 +17,7 @@ from monai_anat.networks import (
     ResNetBackbone,
     SwinBackbone,
     ViTBackbone,
+    as_backbone,
     initialize_from,
     load_backbone,
     save_encoder,
@@ -757,3 +759,9 @@ def test_what_was_given_is_never_named_as_what_would_fit(tmp_path):
     torch.save(_vit(1, image_size=64).state_dict(), tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"pos_embed must be .*the file, too, looks like ViT.*check image_size"):
         load_backbone(_vit(2), tmp_path / "x.pth")
+
+
+def test_a_network_that_cannot_be_saved_is_refused_before_training():
+    network = ResNet("basic", [1, 1, 1, 1], [8, 16, 24, 32], spatial_dims=2, n_input_channels=1)
+    with pytest.raises(TypeError, match=r"AdaptedBackbone around ResNet has no record.*save_encoder takes"):
+        initialize_from(as_backbone(network), None)
