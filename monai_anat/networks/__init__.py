@@ -1,4 +1,4 @@
-"""Backbones under one contract, heads, decoders, and loading of published weights."""
+"""Backbones, heads, decoders, and loading of published weights."""
 
 from monai_anat.networks.backbones.adapters import AdaptedBackbone, as_backbone
 from monai_anat.networks.backbones.backbone import Backbone

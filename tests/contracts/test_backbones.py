@@ -1,4 +1,4 @@
-"""What every backbone of the package promises, over an enumeration of them."""
+"""Contract of every backbone of the package."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def load_datalist(
             patient: ``r"(\d+)_"`` for ``00001280_004.png``.
         check_files: whether every file must exist.
         outside: which paths outside the folder of a JSON file or table are allowed. ``"absolute"`` allows absolute
-            paths, which MONAI's lists often have and nobody writes by accident, and refuses relative paths that climb
-            out (``../``). ``"always"`` allows both, also with ``base_dir``. ``"never"`` refuses both: for lists from
+            paths, which are common in MONAI's lists and always intended, and refuses relative paths that climb out
+            (``../``). ``"always"`` allows both, also with ``base_dir``. ``"never"`` refuses both: for lists from
             others. Paths that Python objects give are not restricted.
 
     Returns:
@@ -259,7 +259,7 @@ class _Resolver:
         path = os.path.join(self.root, text)  # noqa: PTH118
         if self.outside != "always":
             self._check_inside(text, path, position)
-        # stops at a list whose files are all elsewhere, before a million of them are looked for
+        # stop early: a list with a wrong base folder may name a million missing files
         if self.check_files and key in (IMAGE, LABEL) and not os.path.isfile(file_of(path)):  # noqa: PTH113
             self.missing.append(f"item {position}: {path}")
             if len(self.missing) > _SHOWN:

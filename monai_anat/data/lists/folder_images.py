@@ -33,10 +33,10 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5
-_ALL = 300  # number of images up to which all of them are looked at
-_SAMPLED_FOLDERS = 64  # folders whose first and middle pictures are looked at otherwise
+_ALL = 300  # number of images up to which all of them are checked
+_SAMPLED_FOLDERS = 64  # folders with sampled pictures otherwise
 _SAMPLED_FILES = 2
-_CHECKED = 5000  # pictures of suspicious folders that are looked at in all
+_CHECKED = 5000  # pictures of suspicious folders that are checked in all
 _MASK_PICTURE = "the picture has few gray values, like a mask"
 
 
@@ -105,8 +105,8 @@ def find_images(folder: str | os.PathLike[str], patient_pattern: str | None = No
 
     Files are images by their ending or, with any other ending or none, by how their content begins. Links are followed.
     Masks are left out: files in folders such as ``masks``, files such as ``case1_mask.png`` beside ``case1.png``, and
-    pictures of few gray values. Of more than 300 images, only folders in which a sample of four shows such pictures are
-    looked at.
+    pictures of few gray values. If there are more than 300 images, only folders with such a picture in a sample of four
+    are checked for the latter.
 
     Args:
         folder: where to look, sub-folders included.
@@ -226,7 +226,7 @@ def _is_mask_picture(path: Path) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _has_mask_content(path: str, changed: int) -> bool:
-    """Look at a picture once per process and version of the file: every section of a folder asks for it."""
+    """Check a picture once per process and version of the file, because every section of a folder needs the result."""
     del changed
     try:
         return looks_like_mask(decode(path).pixels)

@@ -29,7 +29,7 @@ _SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "imagesval", "labelsval"), "validation"),
     **dict.fromkeys(("test", "testing", "tests", "holdout", "imagests", "labelsts"), "test"),
 }
-#: words of folder names that say what a file is and not whose it is
+#: words of folder names for the kind of a file, which an image and its mask do not share
 _KIND_WORDS = _MASK_WORDS | frozenset(
     ("image", "images", "img", "imgs", "label", "labels", "left", "right", "manual", "lung", "lungs", "cxr", "png")
 )
@@ -45,7 +45,7 @@ def _words(name: str) -> list[str]:
 
 
 def is_mask_folder(name: str, siblings: frozenset[str] = frozenset()) -> bool:
-    """Return whether a folder's name says that it holds masks.
+    """Return whether the name of a folder is that of a folder of masks.
 
     Args:
         name: name of the folder.

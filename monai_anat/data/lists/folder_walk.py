@@ -40,7 +40,7 @@ class FolderFile:
     Attributes:
         path: the file.
         reason: why it is not used; empty for a file that may be an image.
-        passed_over: True for files that nobody takes for images, such as tables. The reason is then the ending, or
+        passed_over: True for files of other kinds, such as tables. The reason is then the ending, or
             ``hidden``.
         in_masks: True for files in a folder of masks.
     """

@@ -17,7 +17,7 @@ __all__ = [
 _SEPARATORS = "|;,\n\t"
 #: between findings that a reporter wrote in one phrase
 _JOINTS = re.compile(r"\s*[/+&]\s*|\s+(?:and|und|et|y|e)\s+")
-#: names that say that there is no finding
+#: names for the absence of findings
 _NO_FINDING = frozenset(("no finding", "no findings", "normal", "none", "negative", "healthy", "nil", "no abnormality"))
 _SHOWN = 20
 
@@ -103,7 +103,7 @@ class LabelNames:
         return {number for part in parts for number in self._classes_of_part(part)}
 
     def check(self) -> None:
-        """Refuse names that have a class name as a part: nobody can say whether they mean the class.
+        """Refuse names that contain a class name: whether they mean the class is ambiguous.
 
         Raises:
             DatalistError: if there are such names. The message counts them.

@@ -1,4 +1,4 @@
-"""Masks told from radiographs by their gray values."""
+"""Detection of masks by their gray values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keyed hashes of patients and files, so that prepared data name nobody.
+"""Keyed hashes of patients and files, so that prepared data identify no person.
 
 A plain hash of a patient id can be undone by hashing all ids. A hash with a secret key cannot. The key is never stored
 in a prepared folder: whoever has it can find a patient's images again, whoever does not have it cannot.

@@ -137,7 +137,7 @@ class ShardWriter:
         """Write one outcome; an image whose pixels are stored already is set aside.
 
         Args:
-            outcome: what became of a candidate.
+            outcome: result of a candidate.
         """
         record, pixels = outcome.record, outcome.pixels
         if record is not None and pixels is not None and outcome.thumbnail is not None:

@@ -115,8 +115,8 @@ def prepare_radiographs(
         source: folder (every file in it is read), datalist, or list of items.
         out: folder to write: new, empty, or begun by an earlier run.
         size: short side of the prepared images in pixels.
-        view: ``frontal`` or ``lateral`` sets aside other views, modalities and body parts, and views that a list names
-            and nobody knows; ``any`` takes all.
+        view: ``frontal`` or ``lateral`` sets aside other views, modalities and body parts, and unknown views in a list;
+            ``any`` takes all.
         splits: split -> share of the patients; by default the splits of the list or of sub-folders such as ``test``,
             and ``training`` for everything else.
         stratify: ``view``, ``kind`` or ``label``: spread its values evenly over the splits.

@@ -30,9 +30,9 @@ _SMALLEST = 32
 _RADIOGRAPHS = {None, "CR", "DX", "RG", "RF", "OT", "SC"}
 #: directions of a frontal view
 _FRONTAL = frozenset(("PA", "AP", "FRONTAL"))
-#: cells of a table that say nothing
+#: cells of a table without information
 _UNSAID = frozenset(("", "UNKNOWN", "NOT KNOWN", "N/A", "NA", "NAN", "NONE", "NULL", "UNSPECIFIED", "-", "?"))
-#: positions of the patient in which chests are taken frontally; a cross-table lateral says so beside them
+#: positions of the patient for frontal views; a cross-table lateral view is named in addition
 _POSITIONS = frozenset(("SUPINE", "ERECT", "UPRIGHT", "STANDING", "SITTING", "PORTABLE", "BEDSIDE"))
 
 
@@ -59,7 +59,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one candidate; it names nobody.
+    """Result of one candidate, without anything that identifies a person.
 
     Attributes:
         position: number of the candidate in the source.
@@ -171,7 +171,7 @@ def _other_view(decoded: Decoded, listed_view: str, wanted_view: str) -> str:
         return "the body part is not the chest"
     kind = _kind_of_view(listed_view or str(decoded.info.get("view") or ""))
     if kind == "unknown":
-        # the words themselves may name a person
+        # the message does not quote the words, which may name a person
         return f"the list names a view that is not known to be {wanted_view}"
     if kind not in ("", wanted_view):
         return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} view where {wanted_view} was asked for"

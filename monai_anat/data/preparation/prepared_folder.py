@@ -41,7 +41,25 @@ _MANY_OF_ONE_PATIENT = 20
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """Summary of a preparation, also written as ``summary.json``."""
+    """Summary of a preparation, also written as ``summary.json``.
+
+    Attributes:
+        found: number of files that were read or set aside.
+        written: number of images.
+        rejected: number of files set aside.
+        reasons: reason -> number of files set aside.
+        near_duplicates: number of pairs of near duplicates.
+        patients: number of patient groups.
+        without_patient: number of images without a known patient.
+        grown: number of images that were enlarged.
+        kinds: kind of file -> number of images.
+        views: view -> number of images.
+        splits: split -> number of images.
+        size: short side of the images in pixels.
+        seconds: duration of this run.
+        per_second: files per second of this run.
+        notes: further sentences for the user.
+    """
 
     found: int
     written: int

@@ -1,1 +1,1 @@
-"""Backbones under one contract: Swin, ViT, ConvNeXt, ResNet, and adapters for foreign encoders."""
+"""Backbones: Swin, ViT, ConvNeXt, ResNet, and adapters for networks of other libraries."""

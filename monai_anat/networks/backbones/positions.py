@@ -1,4 +1,4 @@
-"""Where a cell lies, as a fixed vector of sines and cosines."""
+"""Fixed sine-cosine position embeddings."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["sincos_positions"]
 
 
 def sincos_positions(num_features: int, grid: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Encode the cells of a grid by sines and cosines of their coordinates.
+    """Compute sine-cosine position embeddings of the cells of a grid.
 
-    The channels are shared out equally among the axes, the last axis (the column in 2D) first, and each share is
-    [sin, cos] of the coordinate over wavelengths from 2 pi to 10,000 times that (Vaswani et al., arXiv:1706.03762;
-    the two-dimensional form of MAE, arXiv:2111.06377, and Lamps, arXiv 2512.22872).
+    The channels are divided equally among the axes, the last axis (the column in 2D) first. Each part holds [sin, cos]
+    of the coordinate at wavelengths from 2 pi to 10,000 times that (Vaswani et al., arXiv:1706.03762; the
+    two-dimensional form of MAE, arXiv:2111.06377, and Lamps, arXiv:2512.22872).
 
     Args:
-        num_features: channels D; those that do not divide by twice the number of axes stay 0 at the end.
-        grid: cells per axis.
-        dtype: of the result; the computation is in float64.
+        num_features: number of channels D. Channels that remain after division by twice the number of axes are 0.
+        grid: number of cells per axis.
+        dtype: type of the result. The computation is in float64.
 
     Returns:
-        (N, D), cells in row-major order.
+        Embeddings (N, D), cells in row-major order.
 
     Raises:
         ValueError: if there are too few channels for one sine and cosine per axis.

@@ -12,10 +12,20 @@ __all__ = ["build_backbone", "known_backbones"]
 
 
 def build_backbone(name: str, kwargs: Mapping[str, Any]) -> Backbone:
-    """Build a backbone of this package by the name of its class, and nothing else.
+    """Build a backbone of this package by the name of its class.
+
+    Args:
+        name: class name of a backbone of this package. Other classes are never built, whatever a file names.
+        kwargs: keyword arguments of its constructor.
+
+    Returns:
+        The backbone, with initial weights.
 
     Raises:
-        ValueError: when the name is no backbone of this package.
+        ValueError: if the name is not a backbone of this package.
+
+    >>> build_backbone("ResNetBackbone", {"depth": 18}).strides
+    (4, 8, 16, 32)
     """
     known = known_backbones()
     if name not in known:
@@ -27,7 +37,11 @@ def build_backbone(name: str, kwargs: Mapping[str, Any]) -> Backbone:
 
 
 def known_backbones() -> dict[str, type[Backbone]]:
-    """The backbones of this package by name; a record can name nothing else."""
+    """List the backbones of this package that a record may name.
+
+    Returns:
+        Class name -> class.
+    """
     known: dict[str, type[Backbone]] = {}
     waiting: list[type[Backbone]] = Backbone.__subclasses__()
     while waiting:

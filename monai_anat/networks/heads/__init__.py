@@ -1,1 +1,1 @@
-"""Heads and decoders on top of a backbone."""
+"""Heads and decoders of a backbone."""

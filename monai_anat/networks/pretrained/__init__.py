@@ -1,1 +1,1 @@
-"""Published weights: key maps, loading, and encoder records."""
+"""Families of published weights, loading, encoder records, and export."""

@@ -1,4 +1,4 @@
-"""The names that timm and Hugging Face give to the same networks, brought to the official ones."""
+"""Conversion of parameter names of timm and Hugging Face to the official names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 
 Rules = Sequence[tuple[str, str]]
 
-#: what every transformer block of Hugging Face has: as its files are published, and as version 5 names them in memory
+#: transformer blocks of Hugging Face: names in published files, and names of version 5 in memory
 _BLOCK: Rules = (
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
@@ -32,7 +32,7 @@ _BLOCK: Rules = (
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
 )
-#: the prefix ``encoder.`` may have been taken off already
+#: the prefix ``encoder.`` may have been removed already
 _VIT: Rules = (
     (r"^(?:vit\.)?(?:encoder\.)?layers?\.", "blocks."),
     (r"^(?:vit\.)?layernorm\.", "norm."),
@@ -68,27 +68,27 @@ _TIMM_CONVNEXT: Rules = (
 
 
 def from_huggingface_vit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ViT of Hugging Face: other names, and query, key and value as three layers instead of one."""
+    """Convert the names of a ViT of Hugging Face, and join query, key and value to one layer."""
     return _joined(_renamed(state, _VIT))
 
 
 def from_huggingface_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A Swin of Hugging Face: other names, and query, key and value as three layers instead of one."""
+    """Convert the names of a Swin of Hugging Face, and join query, key and value to one layer."""
     return _joined(_renamed(state, _SWIN))
 
 
 def from_huggingface_convnext(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ConvNeXt of Hugging Face: other names."""
+    """Convert the names of a ConvNeXt of Hugging Face."""
     return _renamed(state, _CONVNEXT)
 
 
 def from_timm_convnext(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ConvNeXt of timm: other names."""
+    """Convert the names of a ConvNeXt of timm."""
     return _renamed(state, _TIMM_CONVNEXT)
 
 
 def from_timm_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A Swin, official or of timm: since 0.9 timm counts the merging of patches to the stage that follows it.
+    """Convert the names of a Swin, official or of timm. Since 0.9, timm assigns patch merging to the next stage.
 
     Example:
         >>> state = {"layers.0.blocks.0.norm1.bias": torch.ones(1), "layers.1.downsample.norm.bias": torch.ones(1)}
@@ -106,20 +106,19 @@ def from_timm_swin(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def in_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name tensors by their position, for files whose names say nothing.
+    """Name tensors by their position, for files with uninformative names.
 
-    Position alone would take anything: the last part of the name (weight, running_mean, ...) and all sizes but the
-    stem's channels have to agree as well.
+    The last part of the name (weight, running_mean, ...) and all sizes except the stem's channels must agree as well.
 
     Args:
-        state: the file's tensors, in its order.
-        own: the tensors that they are meant for, in the order in which they are computed.
+        state: tensors of the file, in its order.
+        own: tensors of the backbone, in the order of computation.
 
     Returns:
         The tensors of ``state`` under the names of ``own``.
 
     Raises:
-        ValueError: naming the first position that does not agree.
+        ValueError: if they do not agree. The message names the first position that differs.
     """
     if len(state) != len(own):
         raise ValueError(f"the file's encoder has {len(state)} tensors and the backbone {len(own)}")
@@ -138,19 +137,19 @@ def in_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str
 
 
 def by_shape(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name the tensors of numbered modules by the number of their module and their shape, whatever they are called.
+    """Name the tensors of numbered modules by the number of the module and their shape, ignoring their names.
 
-    Tensors of one module and shape follow one another as their names do.
+    Tensors of one module with the same shape are assigned in the order of their names.
 
     Args:
-        state: the file's tensors, ``cbt1.*``, ``cbt2.*``, ...
-        own: the tensors that they are meant for, ``gates.0.*``, ``gates.1.*``, ...
+        state: tensors of the file, ``cbt1.*``, ``cbt2.*``, ...
+        own: tensors of the backbone, ``gates.0.*``, ``gates.1.*``, ...
 
     Returns:
         The tensors of ``state`` under the names of ``own``.
 
     Raises:
-        ValueError: naming the first module that does not agree.
+        ValueError: if they do not agree. The message names the first module that differs.
 
     Example:
         >>> state = {"cbt1.conv": torch.zeros(2), "cbt1.mlp": torch.ones(1)}
@@ -172,7 +171,7 @@ def by_shape(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str
 
 
 def _by_module(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The tensors of each numbered module, in the order of the numbers."""
+    """Group tensors by the number of their module, in the order of the numbers."""
     modules: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         number = re.search(r"\d+", name)
@@ -190,7 +189,7 @@ def _renamed(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
 
 
 def _joined(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Query, key and value of a block under one another, as the official networks keep them."""
+    """Concatenate query, key and value of a block, as the official networks store them."""
     joined = {}
     for name, tensor in state.items():
         match = re.fullmatch(r"(.*\.attn\.)(query|key|value)\.(\w+)", name)

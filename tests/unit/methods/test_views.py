@@ -114,6 +114,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "RandMAEViewsd": {"image_size": 16, "cell_size": 4},
     "RandMaskedViewsd": {"image_size": 16, "cell_size": 4},
     "RandPEACViewsd": {"grid_size": 4, "cell_size": 4, "margin": 1},
+    "RandPLACEViewsd": {"grid_size": 4, "cell_size": 4, "margin": 1},
     "RandPOPARViewsd": {"grid_size": 12, "cell_size": 4},
 }
 VIEWS = sorted(name for name in methods.__all__ if name.endswith("Viewsd") and name != "RandViewsd")
@@ -135,6 +136,8 @@ def test_labels_that_differ_in_form_pass_the_real_loader(name: str, phase: int |
     items = [{"image": image, **labels} for image, labels in zip(images, LABELS, strict=True)]
     dataset = SeededDataset(items, transform, phase=None if phase is None else lambda epoch: phase)
     batch = next(iter(resumable_loader(dataset, batch_size=4, seed=0, num_workers=0)))
-    assert not set(batch) & {key for labels in LABELS for key in labels} - {"mask"}
+    assert not set(batch) & {key for labels in LABELS for key in labels} - {
+        "mask"
+    }  # the masked methods have a mask of their own
     assert sorted(batch["index"].tolist()) == [0, 1, 2, 3]
     assert all(isinstance(value, Tensor) and len(value) == 4 for value in batch.values())

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from monai_anat.data.items import Item
-from monai_anat.data.lists.public_sets.set_tables import find_table, present_items
+from monai_anat.data.lists.public_sets.set_tables import age_and_sex, find_table, present_items
 from monai_anat.data.lists.tables import iterate_table
 from monai_anat.keys import IMAGE, LABEL
 
@@ -35,7 +35,7 @@ def read_chestxray14(folder: str | os.PathLike[str]) -> list[Item]:
     """List ChestX-ray14: ``Data_Entry_2017*.csv``, ``train_val_list.txt``, ``test_list.txt``, images in any sub-folder.
 
     Labels are 0 or 1 in the order of ``CHESTXRAY14_FINDINGS``. The official list for training and validation becomes
-    ``training``.
+    ``training``. ``age`` and ``sex`` are given where they are known.
 
     Args:
         folder: folder of the download.
@@ -62,6 +62,7 @@ def read_chestxray14(folder: str | os.PathLike[str]) -> list[Item]:
             "patient": row.get("Patient ID", name),
             "view": row.get("View Position", ""),
             LABEL: [int(finding in findings) for finding in CHESTXRAY14_FINDINGS],
+            **age_and_sex(row.get("Patient Age"), row.get("Patient Gender")),
         }
         if name in official:
             item["split"] = official[name]

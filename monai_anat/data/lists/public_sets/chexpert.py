@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from monai_anat.data.items import Item
-from monai_anat.data.lists.public_sets.set_tables import find_table, label_number, present_items
+from monai_anat.data.lists.public_sets.set_tables import age_and_sex, find_table, label_number, present_items
 from monai_anat.data.lists.tables import iterate_table
 from monai_anat.keys import IMAGE, LABEL
 
@@ -36,7 +36,8 @@ def read_chexpert(folder: str | os.PathLike[str]) -> list[Item]:
     """List CheXpert: ``train.csv``, ``valid.csv``, ``test.csv`` beside the folders ``train``, ``valid``, ``test``.
 
     Labels are 1, 0 (also if not mentioned) or -1 (uncertain) in the order of ``CHEXPERT_FINDINGS``. A table without the
-    column ``Frontal/Lateral`` leaves the view to the file name.
+    column ``Frontal/Lateral`` leaves the view to the file name. The full-size download with its folders
+    ``CheXpert-v1.0 batch 2 (train 1)`` is read as well. ``age`` and ``sex`` are given where they are known.
 
     Args:
         folder: folder of the download.
@@ -46,6 +47,7 @@ def read_chexpert(folder: str | os.PathLike[str]) -> list[Item]:
     """
     root = Path(folder).expanduser()
     first = find_table(root, list(_TABLES))
+    roots = [root, *sorted(root.glob("CheXpert-v1.0 batch *"))]
     items: list[Item | None] = []
     for name, split in _TABLES.items():
         table = root / name
@@ -53,17 +55,24 @@ def read_chexpert(folder: str | os.PathLike[str]) -> list[Item]:
             continue
         for row in iterate_table(table, ["Path"]):
             parts = Path(row.get("Path", "")).parts
-            # the table's paths begin with the name that the archive had
-            path = next((p for p in (root.joinpath(*parts[n:]) for n in range(len(parts))) if p.is_file()), None)
+            path = _find(row.get("Path", ""), roots)
             item: Item = {
                 IMAGE: str(path),
                 "patient": next((part for part in parts if part.startswith("patient")), str(path)),
                 "view": _view(row, parts[-1] if parts else ""),
                 "split": split,
                 LABEL: [label_number(row, finding, table) for finding in CHEXPERT_FINDINGS],
+                **age_and_sex(row.get("Age"), row.get("Sex")),
             }
             items.append(item if path is not None else None)
     return present_items(items, first)
+
+
+def _find(listed: str, roots: list[Path]) -> Path | None:
+    """Find an image whose path in the table begins with the name of the archive or of another folder."""
+    parts = Path(listed).parts
+    places = (root.joinpath(*parts[n:]) for root in roots for n in range(len(parts)))
+    return next((place for place in places if place.is_file()), None)
 
 
 def _view(row: dict[str, str], file: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from monai_anat.data.items import DatalistError, Item
 
 __all__ = [
+    "age_and_sex",
     "find_table",
     "index_images",
     "label_number",
@@ -18,9 +20,28 @@ __all__ = [
     "read_json",
 ]
 
+_OLDEST = 120
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 logger = logging.getLogger(__name__)
+
+
+def age_and_sex(age: str | None, sex: str | None) -> Item:
+    """Return age in years and sex from the cells of a table, as far as they are known.
+
+    Args:
+        age: a number, also as ``057Y``. Zero and more than 120 years are unknown.
+        sex: a word that begins with F or M.
+
+    >>> age_and_sex("057Y", "Female"), age_and_sex("414", "Unknown")
+    ({'age': 57, 'sex': 'F'}, {})
+    """
+    found: Item = {}
+    years = re.fullmatch(r"0*(\d+)(?:\.0+)?[yY]?", (age or "").strip())
+    if years and 0 < int(years.group(1)) <= _OLDEST:
+        found["age"] = int(years.group(1))
+    letter = (sex or "").strip()[:1].upper()
+    return {**found, "sex": letter} if letter in ("F", "M") else found
 
 
 def find_table(root: Path, patterns: Sequence[str]) -> Path:

@@ -56,7 +56,7 @@ def read_tbx11k(folder: str | os.PathLike[str]) -> list[Item]:
 
 
 def _simplified(root: Path) -> list[Item]:
-    """List the simplified copy, whose table has one row per box."""
+    """List the simplified copy. Its table has one row per box."""
     table = root / "data.csv"
     items: dict[str, Item] = {}
     for row in iterate_table(table, ["fname", "image_type"]):

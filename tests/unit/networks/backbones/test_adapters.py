@@ -1,4 +1,4 @@
-"""MONAI's networks as backbones: the same numbers as MONAI's own, other encoders by what they return, named errors."""
+"""Adapters: the outputs of the wrapped networks, other encoders by their output, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gates between the stages of an encoder: what they scale, and that nobody forgets them."""
+"""Attention gates between the stages of an encoder: formula, position, and record."""
 
 from __future__ import annotations
 

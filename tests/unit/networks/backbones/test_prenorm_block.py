@@ -1,4 +1,4 @@
-"""The block of ViT: the formula, that tokens have no order, and stochastic depth."""
+"""Pre-norm transformer block: formula, permutation equivariance, and stochastic depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of other libraries: written out here as their files hold them, compared with the official ones."""
+"""Parameter names of other libraries, as their files hold them, converted to the official names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every family's layout, synthesized, loads strictly and gives the source network's features."""
+"""Synthesized files of every family load strictly and give the features of the source network."""
 
 from __future__ import annotations
 

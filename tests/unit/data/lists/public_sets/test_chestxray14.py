@@ -32,6 +32,7 @@ def test_chestxray14(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "1 of 3 images" in caplog.text
     assert [CHESTXRAY14_FINDINGS[i] for i in np.flatnonzero(first["label"])] == ["Cardiomegaly", "Edema"]
     assert (first["patient"], first["view"], first["split"]) == ("1", "PA", "training")
+    assert (first["age"], first["sex"]) == (58, "M")
     assert second["split"] == "test" and sum(second["label"]) == 0 and len(CHESTXRAY14_FINDINGS) == 14
 
 

@@ -40,3 +40,18 @@ def test_views_from_file_names_and_labels_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text(f"Path,Edema\n{place}1_frontal.jpg,maybe\n")
     with pytest.raises(DatalistError, match="must be 1, 0, -1 or empty, got 'maybe' in the column 'Edema'"):
         read_chexpert(tmp_path)
+
+
+def test_batch_folders_of_the_full_size_download(tmp_path: Path) -> None:
+    for batch, patient in (("batch 2 (train 1)", 1), ("batch 3 (train 2)", 30000), ("batch 1 (validate & csv)", 64541)):
+        _touch(tmp_path / f"CheXpert-v1.0 {batch}" / f"patient{patient:05d}" / "study1" / "view1_frontal.jpg")
+    lines = [f"CheXpert-v1.0/train/patient{number:05d}/study1/view1_frontal.jpg,Female,68" for number in (1, 30000)]
+    (tmp_path / "train.csv").write_text("\n".join(["Path,Sex,Age", *lines]))
+    (tmp_path / "valid.csv").write_text(
+        "Path,Sex,Age\nCheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg,Unknown,0"
+    )
+    items = read_chexpert(tmp_path)
+    assert [(item["split"], item["patient"]) for item in items] == [
+        ("training", "patient00001"), ("training", "patient30000"), ("validation", "patient64541")
+    ]  # fmt: skip
+    assert (items[0]["sex"], items[0]["age"]) == ("F", 68) and not {"sex", "age"} & set(items[2])

@@ -9,6 +9,7 @@ import pytest
 
 from monai_anat.data import DatalistError
 from monai_anat.data.lists.public_sets.set_tables import (
+    age_and_sex,
     find_table,
     index_images,
     label_number,
@@ -55,3 +56,10 @@ def test_json_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(DatalistError, match=r"a.json must be JSON, got text that is not"):
         read_json(tmp_path / "a.json")
+
+
+def test_ages_and_sexes_of_tables() -> None:
+    assert age_and_sex("68", "Male") == {"age": 68, "sex": "M"} and age_and_sex("057Y", "f") == {"age": 57, "sex": "F"}
+    assert age_and_sex("40.0", None) == {"age": 40}
+    for age, sex in (("0", "Unknown"), ("414", ""), ("x", "O"), (None, None)):
+        assert age_and_sex(age, sex) == {}
