@@ -1,4 +1,4 @@
-"""Time a training step: seconds, images per second, model FLOPs, and the share of this machine's matrix peak.
+"""Benchmark of a training step: seconds, images per second, model FLOPs, and share of the matrix peak.
 
     python benchmarks/throughput.py [--out FILE] [--batch-size N] [--steps N] [--device cpu] [--large]
 
@@ -31,7 +31,7 @@ SIDE = 2048
 
 
 def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
-    """Best measured FLOP/s of a matrix product."""
+    """Measure the peak FLOP/s of a matrix product."""
     a, b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(8):
@@ -50,7 +50,7 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 
 def backbones(large: bool) -> dict[str, tuple[Callable[[], nn.Module], int]]:
-    """Backbone factories and the side of the view."""
+    """Return backbone factories with the side of their view."""
     small = {
         "vit 128x6 p8": (
             lambda: networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=128, depth=6, num_heads=2),

@@ -171,6 +171,23 @@ def method_index() -> dict[str, str]:
     return {"methods/index.md": "# Methods\n\n| method | in short |\n|---|---|\n" + "\n".join(rows) + "\n"}
 
 
+def dataset_pages() -> dict[str, str]:
+    """A page for every reader of a public data set that has none in ``docs/datasets``, from its docstrings."""
+    pages = {}
+    for file in sorted((PACKAGE / "data" / "lists" / "public_sets").glob("*.py")):
+        reader = f"read_{file.stem}"
+        if (
+            reader not in exported_names(file)
+            or (ROOT / "docs" / "datasets" / file.name.replace(".py", ".md")).exists()
+        ):
+            continue
+        title, _, text = summary_of(file).partition(": ")
+        command = f"python -m monai_anat prepare SOURCE OUT --public-set {file.stem}"
+        entry = f"::: monai_anat.data.lists.public_sets.{file.stem}.{reader}"
+        pages[f"datasets/{file.stem}.md"] = f"# {title}\n\n{text}\n\n```sh\n{command}\n```\n\n{entry}\n"
+    return pages
+
+
 def repository_pages() -> dict[str, str]:
     """Changelog, contributing and measured results."""
     pages = {}
@@ -239,7 +256,8 @@ def all_pages() -> tuple[dict[str, str], dict[str, bytes]]:
         for path in RESULTS.rglob("*")
         if path.suffix in (".png", ".svg", ".jpg")
     }
-    return reference_pages() | bundle_pages() | method_index() | tutorials | repository_pages(), pictures
+    pages = reference_pages() | bundle_pages() | method_index() | dataset_pages() | tutorials | repository_pages()
+    return pages, pictures
 
 
 def expand(nav: list[Any], uris: list[str]) -> list[Any]:

@@ -13,10 +13,10 @@
 # %% [markdown]
 # # PEAC in ten minutes
 #
-# A chest radiograph is not an arbitrary picture: the heart is on the left, the lungs are on both sides of the
-# mediastinum, and the same structure looks alike in every patient. PEAC teaches a network this without a single
-# label. This tutorial shows what the network sees, trains it for a few minutes on the radiographs that ship with
-# the package, and looks at what it learned.
+# A chest radiograph is not an arbitrary picture. The heart is on the left, the lungs are on both sides of the
+# mediastinum, and the same structure looks alike in every patient. PEAC uses this regularity to train an encoder
+# without labels. This tutorial shows the network's input, trains for a few minutes on the radiographs that ship with
+# the package, and measures the result.
 
 # %%
 import warnings
@@ -32,9 +32,9 @@ from monai_anat import data, engines, evaluation, handlers, methods, networks, s
 _ = torch.manual_seed(0)
 
 # %% [markdown]
-# ## The data
+# ## Data
 #
-# 200 frontal radiographs without labels, and 65 with lung masks, all free (see the attribution file beside them).
+# 200 frontal radiographs without labels, and 65 with lung masks. All are free to use (see the attribution file).
 
 # %%
 radiographs = data.pretraining_datalist()
@@ -45,9 +45,9 @@ len(images), images[0]["image"].shape, images[0]["image"].dtype
 # %% [markdown]
 # ## Two crops of one grid
 #
-# A grid of 18 x 18 cells of 8 px is laid over the radiograph. Two views of 14 x 14 cells start at different cells
-# of it. So we know, cell for cell, which part of view 2 shows the same anatomy as a part of view 1: that is the
-# `correspondence`, -1 where there is none.
+# A grid of 18 x 18 cells of 8 px is placed on the radiograph. Two views of 14 x 14 cells start at different cells of
+# that grid. So we know, cell by cell, which part of view 2 shows the same anatomy as a part of view 1. This map is the
+# `correspondence`; it is -1 where there is no match.
 
 # %%
 crops = transforms.RandOverlappingGridCropsd("image", grid_size=14, cell_size=8, margin=4).set_random_state(3)
@@ -56,17 +56,17 @@ matched = pair["correspondence"] >= 0
 print(f"{int(matched.sum())} of {len(matched)} cells of view 1 are seen in view 2 too")
 
 # %% [markdown]
-# Matching cells are equal pixel for pixel:
+# Matching cells are equal pixel by pixel:
 
 # %%
 cells_1, cells_2 = (transforms.split_cells(pair[view], 8, 2) for view in ("view_1", "view_2"))
 bool((cells_1[matched] == cells_2[pair["correspondence"][matched]]).all())
 
 # %% [markdown]
-# ## What the network sees
+# ## Network input
 #
-# `RandPEACViewsd` makes the whole batch item in one transform. A coin decides whether view 1 is *distorted* or
-# *shuffled*; view 2 stays clean, and `target` is what the network has to restore.
+# `RandPEACViewsd` makes a whole batch item in one transform. View 1 is either *distorted* or *shuffled* at random. View
+# 2 stays clean. `target` is the image that the network restores.
 
 # %%
 views = methods.RandPEACViewsd(grid_size=14, cell_size=8, margin=4)
@@ -81,10 +81,10 @@ for row, seed in enumerate((1, 3)):
 Image(visualize.encode_png(figure, dpi=70))
 
 # %% [markdown]
-# ## The method
+# ## Method
 #
-# A student with three heads learns from its own moving average, the teacher. The forward pass returns named terms;
-# the trainer adds them up by `loss_weights`.
+# A student with three heads learns from a teacher, its own moving average. The forward pass returns named terms, which
+# the trainer adds with the weights of `loss_weights`.
 
 # %%
 backbone = networks.ViTBackbone(image_size=112, patch_size=8, embed_dim=128, depth=4, num_heads=2)
@@ -92,10 +92,10 @@ method = methods.PEACMethod(backbone, image_size=112, global_dim=128, local_dim=
 method.loss_weights
 
 # %% [markdown]
-# ## Train
+# ## Training
 #
-# The sampler and the seeds depend on the step alone, so that a run that is stopped goes on exactly where it was.
-# Here we train for a few minutes; the bundle `cxr_peac_pretraining` does the same from the command line.
+# The sampler and the random seeds depend on the step alone, so an interrupted run continues exactly where it stopped.
+# Here we train for a few minutes. The bundle `cxr_peac_pretraining` does the same from the command line.
 
 # %%
 dataset = data.SeededDataset(images, views, seed=0)
@@ -115,7 +115,8 @@ trainer = engines.SSLTrainer(
 trainer.run()
 
 # %% [markdown]
-# The order term starts at ln 196 = 5.28 (guessing); restoration at the variance of the image, 1.
+# The order term starts at ln 196 = 5.28, the loss of guessing. Restoration starts near 1, the variance of the
+# normalized image.
 
 # %%
 import json
@@ -128,8 +129,8 @@ for line in [line for line in lines if "order" in line][::3]:
 # %% [markdown]
 # ## What did it learn?
 #
-# First the restoration: the network sees the upper row and paints the middle one. After so short a training it puts
-# blurred lungs and a spine where they belong.
+# First, restoration. The network sees the upper row and predicts the middle one. After this short training it places
+# blurred lungs and a spine.
 
 # %%
 path = evaluation.save_restorations("out/tutorial_01/restorations.npz", method, views, images, count=3)
@@ -138,11 +139,11 @@ figure = visualize.draw_restorations(arrays["inputs"], arrays["restored"], array
 Image(visualize.encode_png(figure, dpi=70))
 
 # %% [markdown]
-# Then a harder question. Take a landmark of the lungs in one patient and look for the most similar feature in another
-# patient. The probe does this for all pairs of test patients and six landmarks. It stands beside the same architecture
-# at random initialization, and beside the *same position*, which is strong because radiographs are taken alike. Errors
-# are fractions of the thorax width, with a 95 % interval over patients. Minutes of training beat the random network;
-# `docs/results.md` has a longer run.
+# Second, correspondence between patients. The probe takes a landmark of the lungs in one patient and searches the most
+# similar feature in another patient, for all pairs of test patients and six landmarks. Two baselines are shown: the
+# same network at random initialization, and the *same position* in the other image, which is strong because radiographs
+# are taken alike. Errors are fractions of the thorax width, with a 95 % interval over patients. Minutes of training
+# beat the random network but not the same position.
 
 # %%
 frozen = evaluation.FrozenEncoder(backbone, image_size=112, mean=0.5056, std=0.252)
@@ -152,10 +153,10 @@ for name, metrics in {"trained": result.metrics, **result.baselines}.items():
     print(f"{name:<22} {error.value:.3f} ({error.low:.3f} to {error.high:.3f})")
 
 # %% [markdown]
-# ## Keep the encoder
+# ## Save the encoder
 #
-# `save_encoder` writes the weights and a record beside them (architecture, input size, normalization);
-# `load_encoder` builds the network from it, so nobody has to guess.
+# `save_encoder` writes the weights and a record of architecture, input size and normalization. `load_encoder` builds
+# the network from that record.
 
 # %%
 networks.save_encoder(
@@ -165,7 +166,7 @@ encoder = networks.load_encoder("out/tutorial_01/encoder")
 encoder(torch.zeros(1, 1, 112, 112)).shape
 
 # %% [markdown]
-# Next: fine-tune it to segment lungs with three labels,
+# Next: fine-tune the encoder to segment lungs with three labels.
 #
 # ```sh
 # python -m monai.bundle run --config_file bundles/cxr_lung_segmentation/configs/few_shot.json \

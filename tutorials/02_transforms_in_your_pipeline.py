@@ -11,12 +11,11 @@
 # ---
 
 # %% [markdown]
-# # The transforms in your own MONAI pipeline
+# # Transforms in your own MONAI pipeline
 #
-# You have a MONAI pipeline and want one or two of our transforms in it: grid crops with their correspondence, patch
-# shuffling and its inverse, the distortions. They are ordinary MONAI transforms: array and dictionary form, 2D and 3D,
-# numpy or tensor or `MetaTensor`. Seeding is that of all others: `set_random_state` where you call them yourself,
-# `set_determinism` where a `DataLoader` does.
+# This tutorial adds grid crops with correspondence, patch shuffling and its inverse, and distortions to a MONAI
+# pipeline. They are ordinary MONAI transforms: array and dictionary form, 2D and 3D, for NumPy arrays, tensors and
+# `MetaTensor`.
 
 # %%
 import warnings
@@ -33,11 +32,12 @@ from monai.utils import set_determinism
 from monai_anat import data, transforms, visualize
 
 # %% [markdown]
-# ## A pipeline of MONAI's, with ours in the middle
+# ## A MONAI pipeline with one new transform
 #
-# Everything but `RandDistortd` is MONAI's. `RandDistortd` draws like the papers do: local pixel shuffle, a Bezier map
-# of the gray levels, in- or out-painting with noise. `data.RadiographReader` reads DICOM, PNG, JPEG, TIFF, NIfTI and
-# MHA to one convention (rows first, air dark, bone bright), so that the same chain serves all of them.
+# `RandDistortd` is the only transform here that is not MONAI's. It draws as in the POPAR and PEAC papers: local pixel
+# shuffling, a Bezier map of the gray levels, in-painting or out-painting with noise. `data.RadiographReader` reads
+# DICOM, PNG, JPEG, TIFF, NIfTI and MHA to one convention (rows first, air dark, bone bright), so the same chain serves
+# all of them.
 
 # %%
 chain = Compose(
@@ -72,7 +72,7 @@ show(images, [f"draw {number}" for number in range(8)])
 # %% [markdown]
 # ## One distortion at a time
 #
-# Each has its own transform, with the parameters of the papers as defaults.
+# Each distortion is a transform of its own. The defaults are those of the papers.
 
 # %%
 plain = Compose(chain.transforms[:4])
@@ -92,9 +92,9 @@ for name, transform in single.items():
 show(pictures, list(single), columns=5)
 
 # %% [markdown]
-# ## Shuffle patches, and put them back
+# ## Shuffle patches and restore them
 #
-# `order[j]` says which original patch stands at position j. `RestorePatches` is the exact inverse.
+# `order[j]` is the original patch at position j. `RestorePatches` is the exact inverse.
 
 # %%
 shuffle = transforms.RandShufflePatchesd("image", patch_size=32).set_random_state(1)
@@ -104,10 +104,10 @@ print("restored exactly:", bool((restored == image).all()))
 show([image, shuffled["image"], restored], ["original", "shuffled", "restored"], columns=3)
 
 # %% [markdown]
-# ## Two crops, and which cells show the same anatomy
+# ## Two crops with correspondence
 #
-# For contrastive or consistency learning on patches. Other keys are cut at the same places: here the lung mask, so the
-# same crops serve a segmentation loss.
+# For contrastive or consistency losses on patches. Other keys are cropped at the same place. Here it is the lung mask,
+# so the same crops can serve a segmentation loss.
 
 # %%
 item = data.segmentation_datalist("training")[5]
@@ -138,10 +138,9 @@ show(
 # %% [markdown]
 # ## Batches, workers, seeds
 #
-# Nothing special: a `Dataset`, a `DataLoader`. MONAI's loader gives the transforms random states of its own, in this
-# process or in its workers, and draws them from torch's generator: what `set_random_state` said counts no more. So the
-# seed is set by `set_determinism` (or `torch.manual_seed`), before the loader is made. Then the same seed gives the
-# same batch, and another seed another one.
+# Use a `Dataset` and a `DataLoader` as usual. MONAI's loader gives the transforms new random states, drawn from torch's
+# generator, and so overrides `set_random_state`. To fix the seed, call `set_determinism` (or `torch.manual_seed`)
+# before creating the loader.
 
 
 # %%
@@ -159,7 +158,7 @@ print("another seed, the same batch:", bool((batch(7) == batch(8)).all()))
 # %% [markdown]
 # ## Volumes
 #
-# The same transforms take (C, H, W, D): give cell and grid sizes for three axes.
+# The same transforms take volumes (C, H, W, D). Give cell and grid sizes for three axes.
 
 # %%
 volume = torch.linspace(0, 1, 48).repeat(1, 48, 48, 1)
@@ -169,5 +168,5 @@ shuffled_volume = transforms.RandShufflePatchesd("image", patch_size=(16, 16, 16
 torch.as_tensor(shuffled_volume["image"]).shape, len(shuffled_volume["order"])
 
 # %% [markdown]
-# Next: all views of a method in one transform (`methods.RandPEACViewsd` and its siblings, tutorial 01), and training
-# with them.
+# Next: transforms that make all views of a method at once (`methods.RandPEACViewsd` and others, tutorial 01), and
+# training with them.

@@ -11,13 +11,13 @@
 # ---
 
 # %% [markdown]
-# # From a folder of DICOM to a pre-trained encoder
+# # From a folder of DICOM files to a pre-trained encoder
 #
-# A hospital's disk holds DICOM files: some odd, some broken, several per patient, all with names in them. This
-# tutorial takes such a disk to a training set that can be trusted and that names nobody, and trains on it.
+# A hospital's disk holds DICOM files. Some are unusual, some are broken, several belong to one patient, and all contain
+# names. This tutorial turns such a disk into a de-identified training set and trains on it.
 #
-# So that it runs anywhere, we first make such a disk out of the radiographs that ship with the package. If you
-# have a folder of your own, skip the next cell and set `disk` to it.
+# To run anywhere, it first makes such a disk from the radiographs that ship with the package. If you have a folder of
+# your own, skip the next cell and set `disk` to it.
 
 # %%
 import shutil
@@ -59,13 +59,13 @@ for number, item in enumerate(data.pretraining_datalist()[:100]):
 whole = (disk / "Doe_Jane_001.dcm").read_bytes()
 (disk / "damaged.dcm").write_bytes(whole[: len(whole) // 2])
 (disk / "empty.dcm").write_bytes(b"")
-(disk / "the_same_again.dcm").write_bytes(whole)
+_ = (disk / "the_same_again.dcm").write_bytes(whole)
 
 # %% [markdown]
 # ## One file
 #
-# `read_radiograph` gives rows and columns, air dark and bone bright, whatever the file says and however it says
-# it. `info` tells how the gray values came about. It never holds a name, an id or a date.
+# `read_radiograph` returns rows and columns with air dark and bone bright, whatever the encoding. `info` describes how
+# the gray values were obtained. It never contains a name, an identifier or a date.
 
 # %%
 radiograph = data.read_radiograph(disk / "Doe_Jane_000.dcm")
@@ -74,12 +74,12 @@ radiograph = data.read_radiograph(disk / "Doe_Jane_000.dcm")
 # %% [markdown]
 # ## The whole disk
 #
-# `prepare_radiographs` looks at every file, sets aside what is no use and says why, shrinks the rest so that the
-# short side is `size` pixels, and divides by patient. The same as a command: `python -m monai_anat prepare DISK
-# OUT --size 160`. Stop it when you like: the next run goes on where it was.
+# `prepare_radiographs` reads every file, sets unusable ones aside with a reason, resizes the others to `size` pixels on
+# the short side, and splits by patient. The command line does the same: `python -m monai_anat prepare DISK OUT --size
+# 160`. An interrupted run continues where it stopped.
 #
-# Patients become keyed hashes. The key stays in a file of your own, never in the prepared folder: whoever has it
-# can find a patient's images again, nobody else can.
+# Patients become keyed hashes. The key stays in a file of your own, outside the prepared folder. Only its owner can
+# link images to a patient again.
 
 # %%
 prepared = work / "prepared"
@@ -89,13 +89,13 @@ summary = data.prepare_radiographs(
 print(summary.text())
 
 # %% [markdown]
-# `rejected.csv` has a line for each file that was set aside, by its position on the disk.
+# `rejected.csv` lists every file that was set aside, by its position on the disk.
 
 # %%
 print((prepared / "rejected.csv").read_text())
 
 # %% [markdown]
-# Always look at the contact sheet. Is everything upright, is bone bright, is every picture a chest?
+# Always look at the contact sheet. Is every image upright, is bone bright, is every image a chest?
 
 # %%
 Image.open(prepared / "contact_sheet.png").resize((640, 640))
@@ -103,7 +103,7 @@ Image.open(prepared / "contact_sheet.png").resize((640, 640))
 # %% [markdown]
 # ## No patient in two splits
 #
-# Every bundle checks this before it trains; so can you.
+# Every bundle checks this before training. You can check it as well:
 
 # %%
 splits = {name: data.load_datalist(prepared, name) for name in ("training", "validation")}
@@ -111,10 +111,10 @@ data.check_splits(splits)
 {name: len(items) for name, items in splits.items()}
 
 # %% [markdown]
-# ## Train on it
+# ## Training
 #
-# The images lie in a few large files that are mapped into memory: a million of them open at once, and processes
-# share one copy.
+# The images are stored in a few large files that are mapped into memory. Opening a million of them is instant, and
+# processes share one copy.
 
 # %%
 images = data.ShardDataset(prepared, "training", crop=152)
@@ -131,7 +131,7 @@ trainer = engines.SSLTrainer(
     train_handlers=[handlers.TeacherEMA(schedules.CosineSchedule(0.95, 1.0))],
 )
 trainer.run()
-networks.save_encoder(method.export_networks()["encoder"], work / "encoder", image_size=112, mean=0.5056, std=0.252)
+_ = networks.save_encoder(method.export_networks()["encoder"], work / "encoder", image_size=112, mean=0.5056, std=0.252)
 
 # %% [markdown]
 # For a real run, give the prepared folder to the bundle:
@@ -143,7 +143,7 @@ networks.save_encoder(method.export_networks()["encoder"], work / "encoder", ima
 #
 # ## Embeddings
 #
-# The encoder turns each image into a vector. The table is keyed by a hash of the pixels: no file name, no
+# The encoder maps each image to a vector. The table is keyed by a hash of the pixels. It contains no file name and no
 # patient.
 
 # %%

@@ -13,10 +13,10 @@
 # %% [markdown]
 # # Segmentation with few labels
 #
-# Outlining lungs takes a reader minutes per image, so labels are what one has least of. Does an encoder that learned
-# from unlabeled radiographs need fewer of them? This tutorial pre-trains one for about a minute, gives it 1 and 6
-# labeled images, and compares it with the same network from scratch, fine-tuned and frozen, on patients that none of
-# them has seen. The point is as much how to compare as what comes out.
+# Outlining lungs takes a reader minutes per image, so labels are scarce. Does an encoder that was pre-trained on
+# unlabeled radiographs need fewer of them? This tutorial pre-trains an encoder for about a minute, fine-tunes it on 1
+# and 6 labeled images, and compares it with the same network from scratch, on patients that neither has seen. The point
+# is how to compare, as much as the result.
 
 # %%
 import warnings
@@ -62,10 +62,10 @@ trainer = engines.SSLTrainer(
 trainer.run()
 
 # %% [markdown]
-# ## The labels
+# ## Labels
 #
-# 41 patients to draw the few labeled images from, 8 to choose the learning rate on, 16 to report. No patient is in two
-# of the lists; the protocol refuses lists that share one.
+# 41 patients from which the labeled images are drawn, 8 to choose the learning rate, 16 images to report. No patient is
+# in two of the lists. The protocol refuses lists that share a patient.
 
 # %%
 training, validation, test = (data.segmentation_datalist(split) for split in ("training", "validation", "test"))
@@ -74,13 +74,16 @@ captions = ["the one label of draw 0", *["added for six"] * 5]
 show(visualize.draw_segmentations(drawn.images, drawn.labels, captions=captions), dpi=90)
 
 # %% [markdown]
-# ## Equal terms
+# ## A fair comparison
 #
-# `FewShotCurve` fine-tunes on every number of labels, and once more with the encoder *frozen*, so that only the decoder
-# learns. Both arms, pre-trained and from scratch, get the same images in the same order with the same augmentation, the
-# same initial decoder, the same steps and the same grid of learning rates. Each arm takes the rate that is best on the
-# validation patients; test patients are looked at with that rate only. Three draws of training images, since with one
-# label much depends on which one it is. Real runs take more steps, rates and draws.
+# `FewShotCurve` fine-tunes with every number of labels, and again with the encoder *frozen*, so that only the decoder
+# learns. Both arms get the same images in the same order, the same augmentation, the same initial decoder, the same
+# number of steps, and the same grid of learning rates. Each arm uses the rate that is best on the validation patients;
+# test patients are measured with that rate only. There are three draws of training images, because with one label the
+# result depends on which image it is.
+#
+# 40 steps keep this tutorial short. They are far too few for the from-scratch arm to converge, so a real comparison
+# needs many more.
 
 # %%
 protocol = evaluation.FewShotCurve(
@@ -100,7 +103,7 @@ result = protocol.run(encoder, training, validation, test)
 # %% [markdown]
 # ## Dice, with intervals
 #
-# The interval covers both the draws of training images and the test patients.
+# The interval covers the draws of training images and the test patients.
 
 # %%
 settings = [f"{labels}, {mode}" for labels in result.extra["n_labels"] for mode in ("frozen", "fine-tuned")]
@@ -132,9 +135,9 @@ show(figure, dpi=90)
 # %% [markdown]
 # ## Which difference is real?
 #
-# Two intervals may overlap although one arm is ahead in nearly every patient: both arms were measured on the same
-# patients and draws, so it is the *difference* that needs an interval. Where it holds 0, these data do not say which
-# arm is better. Four comparisons are made here, and the intervals are not corrected for that.
+# Two intervals can overlap although one arm is better in nearly every patient. Both arms were measured on the same
+# patients and draws, so the *difference* needs an interval. If it contains 0, these data do not decide. Four
+# comparisons are made here, and the intervals are not corrected for that.
 
 # %%
 for setting in settings:
@@ -146,8 +149,8 @@ for setting in settings:
 # %% [markdown]
 # ## Masks
 #
-# A mean hides what goes wrong. One label, encoder frozen: test patients from the worst to the best of the pre-trained
-# encoder, with scratch above and pre-trained below. Filled is what was predicted, dashed the reader's outline.
+# A mean hides failures. These are masks with one label and a frozen encoder, from the worst to the best test patient of
+# the pre-trained encoder; scratch above, pre-trained below. Filled: prediction. Dashed: the reader's outline.
 
 # %%
 folder = Path("out/tutorial_04/1_frozen")
@@ -168,18 +171,22 @@ figure = visualize.draw_segmentations(
 show(figure)
 
 # %% [markdown]
-# ## What to make of it
+# ## Conclusion
 #
-# In the run that is shown here the pre-trained encoder is a little ahead in all four settings, most where it matters
-# most, with one label and a frozen encoder. And all four differences are *open*: their intervals hold 0. So this run
-# does not show that a minute of pre-training saves labels. It does not show that it saves none either, since the
-# intervals reach far to the right. Three things would make them narrower or the effect larger:
+# In the run shown here, the pre-trained encoder has a slightly higher mean Dice in three of four settings. All four
+# differences are *open*: their intervals contain 0. So this run does not show that a minute of pre-training saves
+# labels, and it does not show the opposite.
 #
-# - *more draws and more test patients*: 3 and 16 are few, and with one label much hangs on which image it is;
-# - *a harder task*: lungs are large, dark and always in the same place. A decoder on random features that are never
-#   trained finds most of them already;
-# - *longer pre-training on more images*. `docs/results.md` has the runs that were made, and what they showed.
+# Three things would narrow the intervals or enlarge the effect:
 #
-# Your own encoder and your own masks: `evaluation.FewShotCurve` takes any backbone and any MONAI datalist, and
-# `python -m monai_anat evaluate ENCODER --data DATALIST --protocols few-shot` the same from the command line. To
-# keep the network that was fine-tuned, use the bundle `cxr_lung_segmentation`.
+# - *more draws and more test patients*: with one label, the result depends on which image it is;
+# - *a harder task*: lungs are large, dark, and always in the same place. A decoder on random features finds most of
+#   them;
+# - *longer pre-training on more images*.
+#
+# And one thing is needed before claiming that pre-training saves labels: *fine-tune both arms until they stop
+# improving* on the validation patients.
+#
+# For your own encoder and masks, `evaluation.FewShotCurve` takes any backbone and any MONAI datalist. The command
+# `python -m monai_anat evaluate ENCODER --data DATALIST --protocols few-shot` does the same. To keep the fine-tuned
+# network, use the bundle `cxr_lung_segmentation`.

@@ -13,9 +13,8 @@
 # %% [markdown]
 # # Compare two encoders
 #
-# "B is better than A" is quickly said. This tutorial trains two encoders on the same images, for the same number of
-# steps, asks both the same questions about the same patients, and lets a paired test say which answers differ by more
-# than chance. It ends with a page that can be sent to somebody else.
+# This tutorial trains two encoders on the same images for the same number of steps, measures both on the same patients,
+# and tests which differences exceed chance. It ends with a page that you can send to somebody else.
 
 # %%
 import warnings
@@ -37,10 +36,11 @@ def show(figure, dpi=80):
 # %% [markdown]
 # ## Two encoders on equal terms
 #
-# POPAR sees whole radiographs and learns to put shuffled patches in order and to restore distorted ones. PEAC does the
-# same on crops and adds a teacher, with which two crops of one patient have to agree, as wholes and cell by cell. Same
-# network, same starting weights, same radiographs, 240 steps of 10. PEAC's step costs more, since it looks at two views
-# and has a teacher: equal steps are not equal seconds, and which of the two is "equal terms" is for you to decide.
+# POPAR sees whole radiographs and learns to order shuffled patches and to restore distorted ones. PEAC does the same on
+# crops and adds a teacher: two crops of one patient have to agree, as a whole and cell by cell. Both get the same
+# network, the same starting weights, the same radiographs, and 240 steps of 10. A step of PEAC costs more, because it
+# has two views and a teacher. Equal steps are not equal seconds; decide beforehand which of them you mean by "equal
+# terms".
 
 
 # %%
@@ -75,8 +75,8 @@ peac = pretrain(
 )
 
 # %% [markdown]
-# Each is saved with the record of its input size and normalization, so that the evaluation knows how it wants to see an
-# image. Encoders of different size or normalization may be compared; each is then given images as it was trained.
+# Each encoder is saved with a record of its input size and normalization, so the evaluation can feed it correctly.
+# Encoders with different sizes or normalizations can be compared; each gets images as in its training.
 
 # %%
 out = Path("out/tutorial_07")
@@ -86,8 +86,8 @@ for name, encoder in {"popar": popar, "peac": peac}.items():
 # %% [markdown]
 # ## The same questions to both
 #
-# `evaluate_encoder` runs protocols over a datalist (here the test patients of the sample) and writes
-# `evaluation.json` and `report.html`. Tutorial 05 explains what each protocol asks.
+# `evaluate_encoder` runs protocols over a datalist (here the test patients of the sample) and writes `evaluation.json`
+# and `report.html`. Tutorial 05 explains the protocols.
 
 # %%
 results = {
@@ -110,11 +110,10 @@ for protocol, metric in {"landmarks": "error", "localizability": "knn_accuracy",
 # %% [markdown]
 # ## Is the difference more than chance?
 #
-# Some patients are hard for every encoder. Both were measured on the same ones, and resampled alike, so what is looked
-# at is the difference within patients; its interval can be narrow where those of the two values are wide. `ahead` is
-# given only where the interval leaves out 0 and the metric has a better direction. `raw_cosine`, the cosine between
-# different patients, has none, nor have `mutual` and `error_mutual`: nobody is ahead in these, wherever the interval
-# lies. `compare_results` refuses results of other patients or other settings.
+# Some patients are hard for every encoder. Both encoders were measured on the same patients and are resampled together,
+# so the interval of the difference can be narrow where those of the two values are wide. `ahead` is given only if the
+# interval excludes 0 and the metric has a better direction. `raw_cosine` (the cosine between different patients),
+# `mutual` and `error_mutual` have none. `compare_results` refuses results of other patients or other settings.
 
 # %%
 for protocol in results["peac"]:
@@ -126,16 +125,15 @@ for protocol in results["peac"]:
             print(f"{protocol:16} {metric:22} peac - popar {found.difference:+8.3f}   {interval:18} {verdict}")
 
 # %% [markdown]
-# With so many questions at 95 %, one "ahead" is to be expected where there is nothing. Say beforehand which metric
-# decides, and look at the others to understand it. And this interval knows only about *patients*: another seed of the
-# pre-training gives other encoders, so a claim about two *methods* needs several runs of each.
+# With this many questions at 95 %, one "ahead" is expected by chance. Decide beforehand which metric counts, and use
+# the others to understand it. Also, this interval covers *patients* only. Another seed of the pre-training gives other
+# encoders, so a claim about two *methods* needs several runs of each.
 
 # %% [markdown]
 # ## One page
 #
-# The page has a section per protocol: values with their intervals and baselines, the paired differences, and the best,
-# the median and the worst case of each encoder. It is one HTML file without any reference to another, and can be read
-# offline and on a phone.
+# The page has a section for each protocol: values with intervals and baselines, paired differences, and the best,
+# median and worst case of each encoder. It is a single HTML file that can be read offline and on a phone.
 
 # %%
 report = evaluation.compare_report(results, "POPAR and PEAC after 240 steps")
@@ -147,8 +145,8 @@ print(figures[0].caption)
 show(figures[0].figure, dpi=90)
 
 # %% [markdown]
-# The median case of both, among all pairs of patients: dots are where the features find the landmark, rings where it
-# is. The two need not show the same pair.
+# The median case of each, among all pairs of patients. Dots: where the features find the landmark. Rings: where it is.
+# The two need not show the same pair.
 
 # %%
 first, second = [figure for figure in figures if "median case" in figure.caption][:2]
@@ -160,14 +158,14 @@ print(second.caption)
 show(second.figure)
 
 # %% [markdown]
-# ## What to make of it
+# ## Conclusion
 #
-# In the run that is shown here the answer depends on the question. PEAC is ahead at finding landmarks in other
-# patients, POPAR where features are clustered and in the effective rank of its embeddings; of the scores of windows
-# around landmarks all but one (average precision, for POPAR) are open. Both are far behind looking at the same place,
-# so neither is an encoder to use yet. And it depends on the training: with 140 steps in place of 240 (and one epoch of
-# warm-up) the landmark error was *higher* for PEAC, by +.071 (-.013 to +.143), which is open. One run each, on 16
-# patients, says something about these two files of weights and little about the two methods.
+# In the run shown here, the answer depends on the question. PEAC is ahead at finding landmarks in other patients
+# (error, left-right confusion). POPAR is ahead at naming them (retrieval), in the clustering of features, and in the
+# effective rank of its embeddings. The k-NN accuracy of windows is open. Both are far behind looking at the same
+# position, so neither is an encoder to use yet.
+#
+# One run each, on 16 images, says something about these two files of weights and little about the two methods.
 #
 # For any number of encoders, `evaluation.compare_encoders` measures and compares in one call:
 #

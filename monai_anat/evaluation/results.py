@@ -20,6 +20,7 @@ __all__ = ["Case", "Result", "load_results", "save_results"]
 
 RESULTS_NAME = "evaluation.json"
 REPLICATES_NAME = "replicates.npz"
+_HERE = "./"  # start of paths inside the output folder
 
 #: ``score``, and what the protocol needs to draw the case: files, points, masks
 Case = dict[str, Any]
@@ -137,6 +138,7 @@ def save_results(
     content = {name: result.to_json() for name, result in results.items()}
     if pseudonyms is not None:
         content = pseudonyms.hide(content)
+    content = _moved(content, f"{target}{os.sep}", _HERE)  # files in the folder, which may be moved or shared
     arrays: dict[str, Any] = {
         path: np.array(metric.pop("replicates"), dtype=np.float64) for path, metric in _metrics(content)
     }
@@ -169,7 +171,7 @@ def load_results(folder: str | os.PathLike[str]) -> dict[str, Result]:
             for key in name.split("\t"):
                 place = place.get(key, {})
             place["replicates"] = [None if np.isnan(value) else float(value) for value in file[name]]
-    content = Pseudonyms.reveal(content, folder)
+    content = Pseudonyms.reveal(_moved(content, _HERE, f"{Path(folder)}{os.sep}"), folder)
     return {name: Result.from_json(result) for name, result in content.items()}
 
 
@@ -182,3 +184,12 @@ def _metrics(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, di
     else:
         for key, value in content.items():
             yield from _metrics(value, (*path, key))
+
+
+def _moved(content: Any, start: str, other: str) -> Any:
+    """Replace the start of every string in nested JSON values that begins with it."""
+    if isinstance(content, dict):
+        return {key: _moved(value, start, other) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_moved(value, start, other) for value in content]
+    return other + content.removeprefix(start) if isinstance(content, str) and content.startswith(start) else content

@@ -62,9 +62,10 @@ def matched_consistency(
         tokens_1: (B, N, D) tokens of view 1, row-major.
         tokens_2: (B, M, D) tokens of view 2. M equals N if both views have the same grid.
         correspondence: (B, N) int64, a map from each cell of view 1 to its matching cell in view 2, or -1 if there is
-        none. pair_count: number of pairs to divide by instead of the number in this batch. Pass the mean over all
-        processes and
-            micro-batches of one optimizer step, so that the mean of their losses equals the loss of the joint batch.
+            none.
+        pair_count: number of pairs to divide by instead of the number in this batch. Pass the mean over all processes
+            and micro-batches of one optimizer step, so that the mean of their losses equals the loss of the joint
+            batch.
         normalize: whether to scale each token to unit length first.
 
     Returns:

@@ -36,8 +36,7 @@ def pruned_info_nce(
         queue: embeddings (K, D) of unit length, the negatives.
         temperature: temperature of the softmax; 0.2 in MoCo v2 and Adam.
         prune_threshold: cosine similarity at and above which a row of the queue is not a negative; a number, or a
-        scalar
-            tensor on the device. None keeps all negatives.
+            scalar tensor on the device. None keeps all negatives.
 
     Returns:
         A scalar, float32 or wider.

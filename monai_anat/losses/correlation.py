@@ -74,7 +74,8 @@ def redundancy_reduction(z_1: Tensor, z_2: Tensor, redundancy_weight: float = 5e
 
     Args:
         z_1: embeddings (B, D) of view 1, with B at least 2. With several processes, gather the rows of all of them
-        first. z_2: embeddings (B, D) of view 2.
+            first.
+        z_2: embeddings (B, D) of view 2.
         redundancy_weight: weight of the off-diagonal entries.
 
     Returns:

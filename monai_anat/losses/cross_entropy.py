@@ -23,8 +23,7 @@ def label_cross_entropy(
         logits: scores (B, C).
         labels: (B, C) in [0, 1], NaN where unknown; one-hot rows for exclusive classes.
         weight: (C,), weight of the positive labels (findings) or of the classes (exclusive). Class weights also
-        normalize
-            the mean.
+            normalize the mean.
         exclusive: whether each image belongs to exactly one class.
 
 

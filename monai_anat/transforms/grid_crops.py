@@ -50,8 +50,7 @@ def draw_grid_crops(
         cell_size: side of a cell in pixels.
         margin: largest offset between the crops per axis, in cells.
         jitter: if True, place the grid at any pixel. If False, place it at multiples of the cell size, so that all
-        crops
-            of an image lie on one grid.
+            crops of an image lie on one grid.
 
     Returns:
         The positions.
@@ -182,8 +181,7 @@ class RandOverlappingGridCropsd(Randomizable, MapTransform, InvertibleTransform)
         grid_size: number of cells per side of a crop, one number or one per axis.
         cell_size: side of a cell in pixels, one number or one per axis.
         margin: largest offset between the crops per axis, in cells. With 4 of 14 cells, as in PEAC, the crops share at
-        least
-            51 % of their area.
+            least 51 % of their area.
         jitter: if True, place the grid at any pixel; if False, at multiples of the cell size.
         allow_missing_keys: if True, skip keys that the sample does not have.
 

@@ -36,8 +36,7 @@ def draw_concentric_boxes(
 
     Raises:
         ValueError: if the image is not 2D, the numbers of areas and ratios differ, a share is outside (0, 1], or a
-        ratio
-            is not positive.
+            ratio is not positive.
 
     >>> draw_concentric_boxes(np.random.RandomState(0), (8, 8), [(0.25, 0.25)], [(1.0, 1.0)]).tolist()
     [[[2, 2], [4, 4]]]

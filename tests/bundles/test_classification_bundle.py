@@ -1,4 +1,4 @@
-"""The classification bundle does what its README says; in this process, and through the commands with ``--slow``."""
+"""Classification bundle: the claims of its README, and its commands with ``--slow``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCHEMA = ROOT / "tests" / "reference" / "meta_schema_20240725.json"
 DEMO_CLASSES = ["AP view", "Atelectasis", "Infiltration", "Pneumonia"]
 TINY: dict[str, Any] = {"image_size": 32, "max_epochs": 1, "num_workers": 0, "batch_size": 16}
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI's bundle commands warn of themselves
+pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI's bundle commands raise warnings of their own
 
 
 def files(*names: str) -> list[str]:
@@ -37,12 +37,12 @@ def files(*names: str) -> list[str]:
 
 
 def run(*names: str, folder: Path, **overrides: Any) -> None:
-    """What ``python -m monai.bundle run`` does, without its start."""
+    """Run a bundle command in this process."""
     monai.bundle.run(config_file=files(*names), bundle_root=str(folder), logging_file=False, **overrides)
 
 
 def evaluate(folder: Path, **overrides: Any) -> dict[str, Any]:
-    """What evaluate.json writes for a trained folder."""
+    """Evaluate a trained folder and return its classification.json."""
     out = folder / "evaluated"
     run("train", "evaluate", folder=folder, output_dir=str(out), num_workers=0, **overrides)
     result: dict[str, Any] = json.loads((out / "classification.json").read_text())
@@ -70,7 +70,7 @@ def workflow(name: str, kind: str = "train", **overrides: Any) -> ConfigWorkflow
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> Path:
-    """A pre-trained encoder of an architecture that is not the bundle's default."""
+    """Pre-trained encoder with another architecture than the bundle's default."""
     torch.manual_seed(0)
     backbone = ViTBackbone(image_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=2)
     return save_encoder(backbone, tmp_path_factory.mktemp("encoder"), image_size=32, mean=0.4, std=0.2)
@@ -78,7 +78,7 @@ def encoder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, encoder) -> Path:
-    """The folder that a short fine-tuning of that encoder leaves."""
+    """Folder of a short fine-tuning of that encoder."""
     folder = tmp_path_factory.mktemp("trained")
     run("train", "cpu_demo", folder=folder, finetune_model_path=str(encoder), **TINY)
     return folder
@@ -102,7 +102,10 @@ def test_evaluation_needs_no_architecture_and_writes_all_that_the_readme_names(t
     for name in DEMO_CLASSES:
         assert 0 <= result["metrics"][f"auroc/{name}"]["value"] <= 1
     rows = list(csv.DictReader((trained / "evaluated" / "predictions.csv").read_text().splitlines()))
-    assert [row["image"] for row in rows] == [item["image"] for item in classification_datalist("test")]
+    items = classification_datalist("test")
+    assert [row["image"] for row in rows] == [f"test {number}" for number in range(len(items))]
+    lookup = json.loads((trained / "evaluated.files.json").read_text())
+    assert lookup["test 3"] == items[3]["image"]
     assert [row["label of AP view"] for row in rows] == [item["AP view"] for item in classification_datalist("test")]
     for name in ("calibration.png", "attributions.png"):
         assert np.asarray(Image.open(trained / "evaluated" / name)).std() > 0
@@ -123,7 +126,7 @@ def test_averages_of_ten_crops_and_the_center_differ(trained) -> None:
     assert np.abs(found[0] - found[2]).max() > 1e-3
 
 
-def test_a_linear_probe_leaves_the_encoder_bit_for_bit(tmp_path, encoder) -> None:
+def test_a_linear_probe_keeps_the_encoder_bit_for_bit(tmp_path, encoder) -> None:
     run("train", "cpu_demo", "linear_probe", folder=tmp_path, finetune_model_path=str(encoder), **TINY)
     state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     before = torch.load(encoder / "model.pt", weights_only=True)
@@ -132,8 +135,8 @@ def test_a_linear_probe_leaves_the_encoder_bit_for_bit(tmp_path, encoder) -> Non
     assert evaluate(tmp_path)["metrics"]["auroc"]["value"] is not None
 
 
-def test_findings_without_positive_images_are_said_and_have_no_number(tmp_path, encoder, caplog) -> None:
-    """The published 14 findings on the sample, which has no hernia: no NaN, no silent average."""
+def test_findings_without_positive_images_are_reported_and_undefined(tmp_path, encoder, caplog) -> None:
+    """The 14 published findings on a sample without hernia: no NaN, and no average that hides it."""
     with caplog.at_level("WARNING"):
         run("train", folder=tmp_path, finetune_model_path=str(encoder), **TINY)
     assert "training: only one kind of image for Hernia, Pneumothorax" in caplog.text
@@ -258,8 +261,8 @@ def test_a_patient_in_two_splits_stops_the_run_with_a_sentence(tmp_path) -> None
         (["inference"], {"test_crops": "five"}),
     ],
 )
-def test_a_choice_that_there_is_not_stops_the_run_before_it_starts(tmp_path, names, argument) -> None:
-    """Or an epoch is trained for nothing, or the center alone is tested."""
+def test_an_unknown_choice_stops_the_run_before_it_starts(tmp_path, names, argument) -> None:
+    """Otherwise an epoch is trained in vain, or only the center crop is tested."""
     with pytest.raises(RuntimeError) as caught:
         run(*names, folder=BUNDLE, output_dir=str(tmp_path), ckpt_dir=str(tmp_path), **argument)
     assert f"{next(iter(argument))} must be one of" in str(caught.value.__cause__)
@@ -282,7 +285,7 @@ def test_the_readmes_show_no_constant_that_the_command_line_refuses() -> None:
 
 @pytest.mark.parametrize("variant", ["evaluate", "linear_probe", "multi_gpu_train", "cpu_demo"])
 def test_variants_change_only_what_train_has(variant) -> None:
-    """MONAI takes a mistyped key silently."""
+    """MONAI accepts mistyped keys without an error."""
     base = ConfigParser(json.loads((CONFIGS / "train.json").read_text()))
     new = {"train#sampler", "train#dataloader#sampler", "validate#sampler", "validate#dataloader#sampler", "visualizer"}
     for key in set(json.loads((CONFIGS / f"{variant}.json").read_text())) - new:
@@ -309,7 +312,7 @@ def test_the_commands_of_the_readme(processes, tmp_path) -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["nih", "kermany"])
 def test_real_lists_train_and_are_measured(name, tmp_path, encoder, real_data) -> None:
-    """NIH's 14 findings and Kermany's three classes, for one epoch."""
+    """Train NIH's 14 findings and Kermany's three classes for one epoch."""
     file = real_data / "cxr_cls" / f"{name}_datalist.json"
     names = json.loads(file.read_text())["label_names"]
     data = {"dataset_dir": str(file), "class_names": names, "exclusive": name == "kermany"}

@@ -1,4 +1,4 @@
-"""The segmentation bundle does what its README says, through the commands that a user types."""
+"""Lung segmentation bundle: the commands and claims of its README."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCHEMA = ROOT / "tests" / "reference" / "meta_schema_20240725.json"
 LAUNCH = (sys.executable, "-m", "monai.bundle")
 TINY = ("--image_size", "32", "--shots", "4", "--max_epochs", "2", "--val_interval", "1", "--num_workers", "0")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI's bundle commands warn of themselves
+pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI's bundle commands raise warnings of their own
 
 
 def configs(*names: str) -> str:
@@ -40,7 +40,7 @@ def configs(*names: str) -> str:
 
 
 def run(*arguments: str, launch: tuple[str, ...] = LAUNCH) -> str:
-    """Run a bundle command as a user would, and return what it printed; its last lines explain a failure."""
+    """Run a bundle command in a process of its own and return its output."""
     command = [*launch, "run", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     output = done.stdout + done.stderr
@@ -50,7 +50,7 @@ def run(*arguments: str, launch: tuple[str, ...] = LAUNCH) -> str:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> Path:
-    """A pre-trained encoder of an architecture that is not the bundle's default."""
+    """Pre-trained encoder with another architecture than the bundle's default."""
     torch.manual_seed(0)
     backbone = ViTBackbone(image_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=2)
     return save_encoder(backbone, tmp_path_factory.mktemp("encoder"), image_size=32, mean=0.4, std=0.2)
@@ -58,7 +58,7 @@ def encoder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, encoder) -> Path:
-    """The folder that a short fine-tuning of that encoder leaves."""
+    """Folder of a short fine-tuning of that encoder."""
     folder = tmp_path_factory.mktemp("trained")
     arguments = ("--bundle_root", str(folder), "--finetune_model_path", str(encoder), *TINY)
     run("--config_file", configs("train", "cpu_demo"), *arguments)
@@ -84,9 +84,9 @@ def test_evaluation_needs_no_architecture_and_writes_three_metrics(trained, tmp_
 
 
 def test_masks_have_the_size_and_the_orientation_of_their_image(tmp_path) -> None:
-    """The weights inside find the lungs: an upside-down, mirrored or transposed mask would not fit the reader's.
+    """An upside-down, mirrored or transposed mask would not match the reader's mask.
 
-    Images of one name in several folders, as in CheXpert, have masks in folders of the same names.
+    Images with the same name in several folders, as in CheXpert, get masks in folders of the same names.
     """
     items = segmentation_datalist("test")[1:4]
     images = [tmp_path / "images" / f"patient{number}" / "frontal.jpg" for number in range(len(items))]
@@ -118,7 +118,7 @@ def test_masks_have_the_size_and_the_orientation_of_their_image(tmp_path) -> Non
 
 
 def test_images_from_another_reader_give_the_same_mask() -> None:
-    """MONAI Deploy takes LoadImaged out and brings the image itself, transposed; the mask must come out alike."""
+    """MONAI Deploy removes LoadImaged and hands on a transposed image; the mask must be the same."""
     workflow = ConfigWorkflow(
         workflow_type="infer", config_file=str(CONFIGS / "inference.json"), bundle_root=str(BUNDLE)
     )
@@ -196,7 +196,7 @@ def test_network_exports(export, tmp_path) -> None:
 
 
 def run_here(*names: str, **overrides: Any) -> None:
-    """What ``python -m monai.bundle run`` does, without its start."""
+    """Run a bundle command in this process."""
     files = [str(CONFIGS / f"{name}.json") for name in names]
     monai.bundle.run(config_file=files, logging_file=False, **overrides)
 
@@ -302,6 +302,27 @@ def test_black_borders_are_no_lung(tmp_path) -> None:
     assert np.mean(scores[False]) < np.mean(scores[True]) - 0.1
 
 
+def test_names_of_files_and_patients_leave_with_no_output(tmp_path) -> None:
+    """Everything in the folders of output and model can be shared; the look-up file lies beside them."""
+    source = tmp_path / "DOE_JANE_1970"
+    source.mkdir()
+    data = write_list(source, lambda path, mask: save_array(mask, f"{path}_m.png"), patient="DOE_JANE")
+    listed = json.loads((source / "datalist.json").read_text())
+    for section, items in listed.items():
+        for number, item in enumerate(items):
+            item["patient"] = f"DOE_JANE {section} {number}"
+    (source / "datalist.json").write_text(json.dumps(listed))
+    root = {"bundle_root": str(tmp_path), "dataset_dir": data, "num_workers": 0}
+    run_here("train", image_size=32, max_epochs=1, val_interval=1, batch_size=2, **root)
+    run_here("train", "evaluate", output_dir=str(tmp_path / "out" / "evaluated"), **root)
+    written = [*(tmp_path / "out").rglob("*"), *(tmp_path / "models").rglob("*")]
+    for path in written:
+        if path.is_file() and not path.name.endswith(".files.json"):
+            assert b"DOE_JANE" not in path.read_bytes(), path
+    lookup = json.loads((tmp_path / "out" / "evaluated.files.json").read_text())
+    assert lookup["test 0"] == listed["test"][0]["image"]
+
+
 def test_a_failed_training_leaves_the_shipped_model_as_it_was(tmp_path) -> None:
     shutil.copytree(BUNDLE / "models", tmp_path / "models")
     before = {path: path.read_bytes() for path in (tmp_path / "models").rglob("*") if path.is_file()}
@@ -345,7 +366,7 @@ def test_a_patient_in_two_splits_stops_the_run_with_a_sentence(tmp_path) -> None
 
 @pytest.mark.parametrize("variant", ["evaluate", "multi_gpu_train", "cpu_demo"])
 def test_variants_change_only_what_train_has(variant) -> None:
-    """MONAI takes a mistyped key silently."""
+    """MONAI accepts mistyped keys without an error."""
     base = ConfigParser(json.loads((CONFIGS / "train.json").read_text()))
     new = {"train#sampler", "train#dataloader#sampler", "validate#sampler", "validate#dataloader#sampler"}
     for key in json.loads((CONFIGS / f"{variant}.json").read_text()):

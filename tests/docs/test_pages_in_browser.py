@@ -47,11 +47,12 @@ addEventListener("load", () => setTimeout(() => {
     missing: pictures.filter((picture) => picture.complete && picture.naturalWidth === 0).map((picture) => picture.src),
     equations: document.querySelectorAll(".katex").length,
     wrong: document.querySelectorAll(".katex-error").length,
+    found: document.querySelectorAll(".md-search-result__item").length,
     faults: faults,
     width: innerWidth,
     overflow: document.documentElement.scrollWidth - innerWidth,
   }, "*");
-}, 500));</script>"""
+}, DELAY));</script>"""
 #: a window cannot be as narrow as a phone, but a frame can
 FRAME = """<body style="margin: 0"><script>
 addEventListener("message", (message) => { document.body.dataset.seen = JSON.stringify(message.data); });
@@ -60,20 +61,29 @@ addEventListener("message", (message) => { document.body.dataset.seen = JSON.str
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
-def open_page(page: Path, folder: Path, width: int, height: int) -> tuple[dict, list[str], np.ndarray]:
+@pytest.fixture(scope="module")
+def pages(site, tmp_path_factory) -> Path:
+    """A copy of the site: probes are written beside its pages, and other tests read the original."""
+    return Path(shutil.copytree(site, tmp_path_factory.mktemp("pages") / "site"))
+
+
+def open_page(
+    page: Path, folder: Path, width: int, height: int, query: str = "", delay: int = 500
+) -> tuple[dict, list[str], np.ndarray]:
     """Open a copy of the page beside it; what the probe reports, the browser's console, the screenshot (H, W, 3)."""
     copy, frame = page.with_name(f"_probe_{page.name}"), page.with_name("_frame.html")
     screenshot = folder / "screenshot.png"
     try:
-        copy.write_text(page.read_text(encoding="utf-8").replace("<head>", f"<head>{PROBE}", 1), encoding="utf-8")
-        text = FRAME.replace("PAGE", copy.name).replace("WIDTH", str(width)).replace("HEIGHT", str(height))
+        probe = PROBE.replace("DELAY", str(delay))
+        copy.write_text(page.read_text(encoding="utf-8").replace("<head>", f"<head>{probe}", 1), encoding="utf-8")
+        text = FRAME.replace("PAGE", copy.name + query).replace("WIDTH", str(width)).replace("HEIGHT", str(height))
         frame.write_text(text, encoding="utf-8")
         command = [
             str(CHROMIUM),
             *FLAGS,
             f"--user-data-dir={folder / 'profile'}",
             f"--window-size={width},{height}",
-            "--virtual-time-budget=8000",
+            "--virtual-time-budget=20000",
             f"--screenshot={screenshot}",
             "--dump-dom",
             frame.as_uri(),
@@ -92,8 +102,8 @@ def open_page(page: Path, folder: Path, width: int, height: int) -> tuple[dict, 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)], ids=["desktop", "phone"])
 @pytest.mark.parametrize("name", PAGES)
-def test_page_opens_without_fault(site, tmp_path, name, width, height):
-    seen, console, pixels = open_page(site / name, tmp_path, width, height)
+def test_page_opens_without_fault(pages, tmp_path, name, width, height):
+    seen, console, pixels = open_page(pages / name, tmp_path, width, height)
     assert console == []
     assert seen["faults"] == []
     assert seen["missing"] == []
@@ -103,6 +113,12 @@ def test_page_opens_without_fault(site, tmp_path, name, width, height):
     assert seen["overflow"] <= 0
     assert pixels.shape == (height, width, 3)
     assert pixels.std() > 10  # text, and no blank page
+
+
+def test_search_works_without_a_server(pages, tmp_path):
+    seen, console, _ = open_page(pages / "index.html", tmp_path, 1280, 900, query="?q=correspondence", delay=5000)
+    assert console == []
+    assert seen["found"] > 1
 
 
 def test_faults_are_seen(tmp_path):

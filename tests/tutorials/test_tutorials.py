@@ -1,7 +1,8 @@
-"""Each notebook is made from its script, and runs."""
+"""Tutorials: each notebook has the cells of its script and ran without error."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import jupytext
@@ -9,6 +10,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("build_notebooks", ROOT / "tools" / "build_notebooks.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+build_notebooks = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(build_notebooks)
 FOLDER = Path(__file__).parents[2] / "tutorials"
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
 
@@ -41,3 +48,17 @@ def test_committed_notebook_ran_without_error(script):
 def test_tutorial_runs(script, tmp_path):
     notebook = jupytext.read(script)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
+def test_text_is_updated_and_outputs_are_kept():
+    def notebook(text, code):
+        cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell(code)]
+        return nbformat.v4.new_notebook(cells=cells)
+
+    executed = notebook("old", "1 + 1")
+    executed.cells[1].outputs = [nbformat.v4.new_output("stream", text="2")]
+    updated = build_notebooks.update_text(executed, notebook("new", "1 + 1"))
+    assert updated.cells[0].source == "new"
+    assert updated.cells[1].outputs[0].text == "2"
+    with pytest.raises(ValueError, match="without --text"):
+        build_notebooks.update_text(executed, notebook("new", "1 + 2"))

@@ -54,3 +54,12 @@ def test_files_of_earlier_versions_are_read(tmp_path) -> None:
     found = Result.from_json(old)
     assert (found.metrics["m"].value, found.extra) == (1.0, {"n_pairs": 2})
     assert Result.from_json(found.to_json()) == found
+
+
+def test_paths_inside_the_folder_move_with_it(tmp_path) -> None:
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    masks = first / "few_shot" / "masks.npz"
+    path = save_results({"p": Result("p", metrics=result().metrics, cases={"best": {"masks": str(masks)}})}, first)
+    assert str(tmp_path) not in path.read_text()
+    first.rename(moved)
+    assert load_results(moved)["p"].cases["best"]["masks"] == str(moved / "few_shot" / "masks.npz")

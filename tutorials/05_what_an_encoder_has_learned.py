@@ -11,13 +11,12 @@
 # ---
 
 # %% [markdown]
-# # What the embedding knows
+# # What an encoder has learned
 #
-# A pre-trained encoder has seen no label. Does it know any anatomy? Looking at a loss does not tell. This tutorial asks
-# an encoder questions that have right answers: where is the apex of the lung in *this* patient? Is this window from the
-# left or the right? Is a whole the sum of its parts? Every answer stands beside the same network with random
-# weights, and beside a baseline without any features where there is one, since a random network and a ruler can do more
-# than one expects.
+# A pre-trained encoder has seen no labels. Has it learned any anatomy? The loss does not show it. This tutorial asks
+# questions with known answers. Where is the apex of the lung in *this* patient? Does this window show the left or the
+# right side? Is the embedding of a window that of its parts together? Every answer is shown beside the same network
+# with random weights, and beside a baseline without features where there is one.
 
 # %%
 import warnings
@@ -39,9 +38,9 @@ def show(figure, dpi=80):
 
 
 # %% [markdown]
-# ## An encoder to ask
+# ## An encoder
 #
-# PEAC for a minute or two on the 200 radiographs that ship with the package, as in tutorial 01. Any backbone will do in
+# PEAC for a minute or two on the 200 radiographs that ship with the package, as in tutorial 01. Any backbone works in
 # its place: one that `networks.load_encoder` reads, or another library's through `networks.as_backbone`.
 
 # %%
@@ -62,9 +61,9 @@ trainer = engines.SSLTrainer(
 trainer.run()
 
 # %% [markdown]
-# `FrozenEncoder` holds what else belongs to an encoder: the size of its input and the normalization of its training. It
-# computes each feature once, and the protocols below share them. The test images are 16 patients with lung masks, none
-# of whom was in the pre-training. The masks serve as the answers only.
+# `FrozenEncoder` adds the input size and normalization of the training. It computes each feature once for all protocols
+# below. The test set has 16 images with lung masks, of patients who were not in the pre-training. The masks serve as
+# answers only.
 
 # %%
 encoder = evaluation.FrozenEncoder(method.export_networks()["encoder"], image_size=112, name="PEAC")
@@ -90,16 +89,15 @@ def table(result, names):
 # ## The same landmark in another patient
 #
 # The feature at a landmark of one patient is compared with every cell of another patient's image. The error is the
-# distance to the true landmark in thorax widths. *Same position* uses no features at all: it looks at the same place in
-# the other image, and is hard to beat on radiographs that are all taken alike.
+# distance to the true landmark in thorax widths. *Same position* uses no features: it returns the same place in the
+# other image, and is hard to beat on radiographs that are all taken alike.
 
 # %%
 landmarks = evaluation.LandmarkProbe().run(encoder, test)
 table(landmarks, ["error", "error_median", "pck/0.2", "left_right_confusion", "retrieval"])
 
 # %% [markdown]
-# The best of all pairs of patients, the median, and the worst. Dots: where the features find the landmark; rings: where
-# it is.
+# The best pair of patients, the median, and the worst. Dots: where the features find the landmark. Rings: where it is.
 
 # %%
 best, median, worst = evaluation.case_pictures(landmarks)
@@ -118,16 +116,16 @@ show(worst.figure)
 # ## Which part of the body is this?
 #
 # Windows are cut out around the landmarks and embedded one by one, so the network does not see where they come from. If
-# the embedding tells the place, windows of one landmark lie together, whoever the patient is. Neighbors are searched
-# among *other* patients only. *position* stands for the place in the image alone, by distance.
+# the embedding represents anatomy, windows of one landmark lie together, whoever the patient is. Neighbors are searched
+# in *other* patients only. *position* is the place in the image alone, by distance.
 
 # %%
 localizability = evaluation.LocalizabilityProbe().run(encoder, test)
 table(localizability, ["silhouette", "knn_accuracy", "linear_accuracy", "left_right_confusion"])
 
 # %% [markdown]
-# The same windows in two dimensions by t-SNE, for random weights and for the trained encoder. A picture like this can
-# suggest clusters that are none; the numbers above decide.
+# The same windows in two dimensions by t-SNE, for random weights and for the trained encoder. Such a picture can
+# suggest clusters that do not exist. The numbers above decide.
 
 # %%
 untrained = evaluation.LocalizabilityProbe(random_seed=None).run(encoder.random(), test)
@@ -147,9 +145,9 @@ show(figure)
 # %% [markdown]
 # ## Is a whole the sum of its parts?
 #
-# The embedding of a window is compared with the mean of its parts' embeddings: two halves, three strips, four quarters.
-# High cosines alone prove nothing, since a network that maps everything to one vector reaches 1. So there is a control:
-# the parts of a window of *another* patient. What counts is the `gap` between the two.
+# The embedding of a window is compared with the mean embedding of its parts: two halves, three strips, four quarters.
+# High cosines alone prove nothing, because a network that maps everything to one vector reaches 1. The control uses the
+# parts of a window of *another* patient. What counts is the `gap` between the two.
 
 # %%
 composability = evaluation.ComposabilityProbe(windows=1).run(encoder, test)
@@ -166,10 +164,10 @@ for title, metrics in {"PEAC": composability.metrics, **composability.baselines}
 show(visualize.draw_intervals(groups), dpi=90)
 
 # %% [markdown]
-# ## Do lungs appear by themselves?
+# ## Do lungs appear without labels?
 #
-# k-means sorts the dense features of all test images together, without labels. Afterwards each cluster is called by the
-# structure that it covers most, and scored against the masks. The baseline clusters row, column and intensity.
+# k-means clusters the dense features of all test images together. Each cluster is then assigned to the structure that
+# it covers best, and scored against the masks. The baseline clusters row, column and intensity.
 
 # %%
 co_segmentation = evaluation.CoSegmentationProbe(clusters=(5, 6), restarts=4).run(encoder, test)
@@ -187,9 +185,9 @@ show(visualize.draw_segmentations(cases.images[chosen], masks, cases.labels[chos
 # %% [markdown]
 # ## Has anything collapsed?
 #
-# A self-supervised network may answer everything with the same vector. The effective rank says in how many directions
-# the embeddings of different patients really differ (16 images allow 15). `raw_cosine` is the cosine of two different
-# patients: near 1 where one common vector outweighs what tells them apart.
+# A self-supervised network can map everything to the same vector. The effective rank counts the directions in which
+# embeddings of different patients differ (16 images allow 15). `raw_cosine` is the cosine of two different patients. It
+# is near 1 if one common vector dominates.
 
 # %%
 collapse = evaluation.CollapseProbe().run(encoder, test)
@@ -197,11 +195,11 @@ print("collapsed:", collapse.collapsed)
 table(collapse, ["effective_rank", "effective_rank_cells", "feature_spread", "raw_cosine"])
 
 # %% [markdown]
-# ## What differs by more than chance?
+# ## Which differences exceed chance?
 #
-# Intervals of two columns may overlap although the difference is clear: both were measured on the same patients. Each
-# result therefore compares the encoder with its baselines patient by patient. Intervals are not corrected for the
-# number of questions asked.
+# Intervals of two columns can overlap although the difference is clear, because both were measured on the same
+# patients. Each result therefore compares the encoder with its baselines patient by patient. Intervals are not
+# corrected for the number of questions.
 
 # %%
 main = {"landmarks": "error", "localizability": "knn_accuracy", "composability": "gap", "co-segmentation": "iou"}
@@ -217,20 +215,20 @@ for result in (landmarks, localizability, composability, co_segmentation):
             )
 
 # %% [markdown]
-# ## What to make of it
+# ## Conclusion
 #
-# In the run that is shown here, two minutes of PEAC taught the dense features where the landmarks of the lungs are: far
-# better than random weights, and still far behind looking at the same position. The rest is a lesson in baselines:
+# In the run shown here, two minutes of PEAC taught the dense features where the landmarks of the lungs are: far better
+# than random weights, and clearly worse than the same position. The rest shows why baselines matter:
 #
-# - the windows' neighbors are no better than those of the random network beyond doubt, and each cloud of the t-SNE
-#   picture holds all six landmarks: what it sorts is not the anatomy;
-# - composability looks splendid at .95, and the random network has .99. It does little more than average gray values,
-#   and the mean of a whole *is* the mean of its parts. A figure like .95 alone would prove nothing;
-# - the clusters follow the lungs less than those of position and intensity do, and less than random weights'.
+# - the neighbors of windows are not better than those of the random network beyond chance, and each cluster of the
+#   t-SNE picture contains all six landmarks: it does not separate anatomy;
+# - a composability of 0.92 to 0.96 looks high, but the random network reaches 0.98 to 0.99. It mostly averages gray
+#   values, and the mean of a whole *is* the mean of its parts;
+# - the clusters follow the lungs less than those of position and intensity, and less than those of random weights.
 #
-# An encoder worth using has to beat all of these columns. `docs/results.md` has longer runs.
+# An encoder worth using has to beat all of these columns.
 #
-# The same from the command line, with a page of tables and pictures:
+# The command line writes the same as a page with tables and pictures:
 #
 # ```sh
 # python -m monai_anat evaluate out/tutorial_01/encoder --data DATALIST --protocols all --out out/evaluation
