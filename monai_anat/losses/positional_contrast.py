@@ -33,7 +33,7 @@ def soft_positional_contrast(
     Args:
         query: embeddings (M, D) of unit length.
         keys: embeddings (K, D) of unit length, from all images and processes. They receive no gradient.
-        positions: center (K, d) of the cell of each key, in [0, 1] of the whole image.
+        positions: center (K, d) of the cell of each key, in [0, 1] of the whole image. It receives no gradient.
         match: index (M,) of the key that shows the pixels of each query, or -1.
         temperature: :math:`\tau`.
         sigma: :math:`\sigma`, in the unit of the positions.
@@ -64,7 +64,7 @@ def soft_positional_contrast(
     if min(temperature, sigma) <= 0:
         raise ValueError(f"temperature and sigma must be positive, got {temperature} and {sigma}")
     query, keys = same_precision(query, keys.detach())
-    positions = positions.to(query.dtype)
+    positions = positions.detach().to(query.dtype)
     matched = match >= 0
     target = match.clamp(min=0)[:, None]
     with torch.autocast(query.device.type, enabled=False):

@@ -87,6 +87,13 @@ CASES: dict[str, Callable[[], tuple[Any, ...]]] = {
         randn(2, 4, 8, seed=1),
         torch.tensor([[True, False, True, True], [False] * 4]),
     ),
+    "soft_positional_contrast": lambda: (
+        F.normalize(randn(3, 8)),
+        F.normalize(randn(6, 8, seed=1)),
+        torch.rand(6, 2, generator=torch.Generator().manual_seed(2)),
+        torch.tensor([0, 2, -1]),
+    ),
+    "token_whitening": lambda: (0.5 * randn(8, 4),),
 }
 
 

@@ -41,7 +41,6 @@ def test_another_process_finds_what_was_flushed(tmp_path) -> None:
 
 
 def test_two_processes_that_write_at_the_same_time_lose_and_mix_nothing(tmp_path) -> None:
-    """With one common file, 140 of 400 rows were lost and 100 came back wrong."""
     commands = [[sys.executable, "-c", WRITER, str(tmp_path), start] for start in ("0", "100", "200")]
     running = [subprocess.Popen(command) for command in commands]
     assert [process.wait() for process in running] == [0, 0, 0]
@@ -49,6 +48,19 @@ def test_two_processes_that_write_at_the_same_time_lose_and_mix_nothing(tmp_path
     keys = [str(number) for number in range(400)]
     assert store.missing(keys) == []
     np.testing.assert_array_equal(store.read(keys)[:, 0, 0], np.arange(400))
+
+
+def test_two_writers_that_opened_the_empty_folder_keep_all_rows(tmp_path) -> None:
+    """With one common file, the second index replaced the first, and rows came back wrong."""
+    stores = [FeatureStore(tmp_path, "maps") for _ in range(2)]
+    for number in range(10):
+        stores[number % 2].append(str(number), np.full(4, number))
+    for store in stores:
+        store.flush()
+    keys = [str(number) for number in range(10)]
+    again = FeatureStore(tmp_path, "maps")
+    assert again.missing(keys) == []
+    np.testing.assert_array_equal(again.read(keys)[:, 0], np.arange(10))
 
 
 def test_damaged_rows_are_missing_and_can_be_written_again(tmp_path) -> None:
