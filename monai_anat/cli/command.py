@@ -34,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module, _, verb = options.run.partition(".")
     try:
         code: int | None = getattr(importlib.import_module(f"monai_anat.cli.{module}"), verb)(options)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
         if options.debug:
             raise
-        logger.error(f"monai-anat {options.verb}: {error}")
+        logger.error(f"monai-anat {options.verb}: {error.args[0] if isinstance(error, KeyError) else error}")
         return 2
     except KeyboardInterrupt:
         logger.error(f"monai-anat {options.verb}: interrupted")

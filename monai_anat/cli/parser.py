@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_embed(verbs)
     _add_evaluate(verbs)
     _add_convert(verbs)
+    _add_verify(verbs)
     _add_demo(verbs)
     return parser
 
@@ -77,7 +78,8 @@ def _add_embed(verbs: Verbs) -> None:
     embed.add_argument("--section", default="training", help="section of the datalist")
     embed.add_argument("--patches", action="store_true", help="also write one embedding per patch")
     embed.add_argument("--form", choices=("npy", "parquet"), default="npy")
-    embed.add_argument("--batch-size", type=int, default=16)
+    embed.add_argument("--batch-size", type=int, default=16, help="number of images per forward pass")
+    embed.add_argument("--device", help="torch device, such as cuda:1; default: a GPU if there is one")
     embed.set_defaults(run="verbs.embed")
 
 
@@ -99,6 +101,12 @@ def _add_convert(verbs: Verbs) -> None:
         "default: those of the configuration beside the file or of its family",
     )
     convert.set_defaults(run="verbs.convert")
+
+
+def _add_verify(verbs: Verbs) -> None:
+    verify = verbs.add_parser("verify", help="check a prepared folder against its checksums")
+    verify.add_argument("folder", help="folder that prepare wrote")
+    verify.set_defaults(run="verbs.verify")
 
 
 def _add_demo(verbs: Verbs) -> None:

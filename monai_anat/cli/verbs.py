@@ -8,15 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from monai_anat import data, evaluation, networks
+from monai_anat.data.preparation.checksums import verify_prepared_folder
 from monai_anat.data.preparation.prepare import PrepareProgress
 from monai_anat.demo import run_demo
 from monai_anat.intensities import CHEST_MEAN, CHEST_STD
 from monai_anat.networks.pretrained.families import FAMILIES
 
-__all__ = ["ARCHITECTURES", "convert", "demo", "embed", "evaluate", "prepare"]
+__all__ = ["ARCHITECTURES", "convert", "demo", "embed", "evaluate", "prepare", "verify"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ def embed(options: argparse.Namespace) -> None:
             patches=options.patches,
             batch_size=options.batch_size,
             form=options.form,
+            device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
             on_progress=lambda progress: bar.update(progress.done - bar.n),
         )
 
@@ -110,6 +113,12 @@ def convert(options: argparse.Namespace) -> None:
         backbone, options.out, image_size=image_size, mean=CHEST_MEAN, std=CHEST_STD, provenance=provenance
     )
     logger.info(f"{len(report.loaded)} tensors in {options.out}, {len(report.dropped)} dropped (heads and constants)")
+
+
+def verify(options: argparse.Namespace) -> None:
+    """Check a prepared folder against its checksums."""
+    count = verify_prepared_folder(options.folder)
+    logger.info(f"{options.folder}: all {count} images are intact")
 
 
 def demo(options: argparse.Namespace) -> None:

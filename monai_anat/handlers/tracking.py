@@ -18,7 +18,7 @@ from torch import Tensor
 from monai_anat.engines.resumable import ResumableTrainer
 from monai_anat.handlers.training_log import pictures_of_views
 
-__all__ = ["MLflowTracker"]
+__all__ = ["MLflowTracker", "log_folder"]
 
 #: MLflow takes at most so many parameters in one call, and so many characters in a value
 _MAX_PARAMETERS = 100
@@ -117,6 +117,19 @@ class MLflowTracker:
                 path = Path(folder) / f"{name}_epoch_{engine.state.epoch}.png"
                 _to_image(picture).save(path)
                 self._handler.client.log_artifact(self._run_id, str(path))
+
+
+def log_folder(engine: ResumableTrainer, folder: str | os.PathLike[str]) -> None:
+    """Log the files of a folder by the ``MLflowTracker`` of a trainer; see :meth:`MLflowTracker.log_folder`.
+
+    Args:
+        engine: trainer after its run. Nothing happens if it has no ``MLflowTracker``.
+        folder: folder of the files, such as the trained encoder.
+    """
+    for entry in engine._event_handlers[Events.STARTED]:
+        tracker = getattr(entry[0], "__self__", None)
+        if isinstance(tracker, MLflowTracker):
+            tracker.log_folder(folder)
 
 
 def _parameters(manifest: Path) -> Iterator[tuple[str, str]]:

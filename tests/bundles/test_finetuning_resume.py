@@ -15,6 +15,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
+from monai.optimizers import WarmupCosineSchedule
 
 from monai_anat.networks import ViTBackbone, save_encoder
 
@@ -84,6 +85,21 @@ def test_an_interrupted_training_equals_a_whole_one(name, tmp_path, encoder) -> 
     train(name, tmp_path / "cut", encoder)
     check_equal(tmp_path / "whole", tmp_path / "cut")
     assert not (tmp_path / "cut" / "out" / "checkpoints").exists(), "the next training starts anew"
+
+
+@pytest.mark.parametrize("epochs", [2, 5, 20])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_short_trainings_leave_their_warm_up(name, epochs) -> None:
+    config = json.loads((BUNDLES / name / "configs" / "train.json").read_text())
+    warmup = eval(
+        config["lr_scheduler"]["warmup_steps"][1:].replace("@", ""),
+        {"warmup_epochs": config["warmup_epochs"], "max_epochs": epochs},
+    )
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    multiplier = config["lr_scheduler"]["warmup_multiplier"]
+    schedule = WarmupCosineSchedule(optimizer, warmup, epochs, warmup_multiplier=multiplier)
+    rates = [schedule.lr_lambda(epoch) for epoch in range(epochs)]
+    assert min(rates) > 0 and sum(rates) / epochs >= 0.4
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ def test_command_names_files_root_and_overrides():
 def test_runs_both_bundles_then_reports(tmp_path, monkeypatch):
     commands = []
 
-    def run(command, env, check):
+    def run(command, env, check, stdout=None, stderr=None):
         commands.append(" ".join(command))
         if "few_shot" in commands[-1]:
             (tmp_path / "few_shot").mkdir()
@@ -31,23 +31,25 @@ def test_runs_both_bundles_then_reports(tmp_path, monkeypatch):
     text = demo.run_demo(tmp_path)
     assert "the table" in text
     assert "report.html" in text
-    assert ["cxr_peac_pretraining" in commands[0], "cxr_lung_segmentation" in commands[1]] == [True, True]
+    assert ["cxr_popar_pretraining" in commands[0], "cxr_lung_segmentation" in commands[1]] == [True, True]
 
 
 def test_a_failed_command_stops_with_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.subprocess, "run", lambda c, env, check: subprocess.CompletedProcess(c, 1))
-    with pytest.raises(RuntimeError, match=r"1/2 PEAC pre-training failed; the lines above say why"):
+    monkeypatch.setattr(demo.subprocess, "run", lambda c, env, check, **streams: subprocess.CompletedProcess(c, 1))
+    with pytest.raises(
+        RuntimeError, match=r"1/2 Pre-training without labels \(POPAR\) failed; run the same command to resume"
+    ):
         demo.run_demo(tmp_path)
 
 
 def test_too_little_disk_is_said_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(demo.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 3 * 2**20}))
-    with pytest.raises(OSError, match=r"needs 500 MB in .*, 3 MB are free; name another"):
+    with pytest.raises(OSError, match=r"needs 500 MB in .*, 3 MB are free; use another"):
         demo.run_demo(tmp_path)
 
 
 def test_a_finished_demonstration_is_replaced_and_a_stopped_one_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.subprocess, "run", lambda c, env, check: subprocess.CompletedProcess(c, 1))
+    monkeypatch.setattr(demo.subprocess, "run", lambda c, env, check, **streams: subprocess.CompletedProcess(c, 1))
     (tmp_path / "pretraining").mkdir()
     with pytest.raises(RuntimeError):
         demo.run_demo(tmp_path)
@@ -56,4 +58,18 @@ def test_a_finished_demonstration_is_replaced_and_a_stopped_one_goes_on(tmp_path
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RuntimeError):
         demo.run_demo(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pretraining.log", "thesis.txt"]
+
+
+def test_without_a_terminal_each_stage_is_one_line_and_a_failure_shows_the_end_of_its_output(tmp_path, caplog):
+    log = tmp_path / "stage.log"
+    with caplog.at_level("INFO"):
+        demo._run("1/2 Stage", [sys.executable, "-c", "print('much')"], log)
+    assert [record.message.strip().split(",")[0].split(" in ")[0] for record in caplog.records] == [
+        "1/2 Stage",
+        "finished",
+    ]
+    assert log.read_text() == "much\n"
+    failing = [sys.executable, "-c", "print('the cause'); raise SystemExit(1)"]
+    with pytest.raises(RuntimeError, match=r"(?s)1/2 Stage failed.*the cause"):
+        demo._run("1/2 Stage", failing, log)

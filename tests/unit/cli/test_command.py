@@ -10,7 +10,7 @@ import pytest
 
 from monai_anat import cli
 
-VERBS = ("prepare", "pretrain", "embed", "evaluate", "convert", "demo")
+VERBS = ("prepare", "pretrain", "embed", "evaluate", "convert", "verify", "demo")
 
 
 def test_module_help_names_every_verb():

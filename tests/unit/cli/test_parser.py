@@ -14,6 +14,7 @@ COMPLETE = {
     "embed": ["encoder", "source", "out"],
     "evaluate": ["encoder", "--data", "list.json"],
     "convert": ["weights.pth", "out"],
+    "verify": ["folder"],
     "demo": [],
 }
 

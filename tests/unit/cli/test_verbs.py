@@ -13,6 +13,7 @@ from PIL import Image
 
 from monai_anat import cli, data, evaluation, networks
 from monai_anat.cli import verbs
+from monai_anat.data.reading.shards import shard_name
 
 
 @pytest.fixture
@@ -91,6 +92,29 @@ def test_convert_needs_the_statistics_of_a_plain_vit(tmp_path, monkeypatch):
         weights.append(networks.load_encoder(tmp_path / "encoder").patch_embed.proj.weight)
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[0], weights[1])
+
+
+def test_verify_names_a_damaged_file_of_a_prepared_folder(images, tmp_path, caplog):
+    out = tmp_path / "out"
+    words = ["prepare", str(images), str(out), "--size", "48", "--key-file", str(tmp_path / "key"), "--view", "any"]
+    assert cli.main(words) == 0
+    with caplog.at_level("INFO"):
+        assert cli.main(["verify", str(out)]) == 0
+    assert "all 3 images are intact" in caplog.text
+    shard = out / shard_name(0)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    assert cli.main(["verify", str(out)]) == 2
+    assert "is damaged" in caplog.text
+
+
+def test_embed_takes_a_device(encoder, images, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(data, "write_embeddings", lambda *_, **options: seen.append(options["device"]))
+    assert cli.main(["embed", str(encoder), str(images), str(tmp_path / "a"), "--device", "meta"]) == 0
+    assert cli.main(["embed", str(encoder), str(images), str(tmp_path / "b")]) == 0
+    assert seen == ["meta", "cuda" if torch.cuda.is_available() else "cpu"]
 
 
 def test_demo_prints_what_the_demonstration_returns(monkeypatch, capsys):

@@ -6,6 +6,7 @@ from monai.handlers import MLFlowHandler, from_engine
 from monai.utils import path_to_sqlite_uri
 
 from monai_anat.handlers import MLflowTracker, RunManifest, TrainingLog
+from monai_anat.handlers.tracking import log_folder
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_everything_that_is_logged_and_the_encoder_reach_mlflow(make_trainer, tm
     trainer = make_trainer(handlers)
     trainer.method.metrics = lambda: {"words_in_use": torch.tensor(7.0)}
     trainer.run()
-    tracker.log_folder(encoder)
+    log_folder(trainer, encoder)
     client = mlflow.MlflowClient(database)
     (run,) = client.search_runs([client.get_experiment_by_name("monai_experiment").experiment_id])
     assert {"loss", "match", "grad_norm", "lr", "samples_per_second", "words_in_use"} <= run.data.metrics.keys()
