@@ -35,7 +35,7 @@ PAGES = {
     "guides/pretrain.html": 0,
     "reference/losses.html": 1,
     "tutorials/01_peac_in_ten_minutes.html": 0,
-    "protocols/interpolation.html": 1,
+    "methods/peac.html": 1,
 }
 #: added to a copy of the page; reports once the page has loaded and its equations are set
 PROBE = """<script>
