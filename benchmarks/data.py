@@ -27,6 +27,7 @@ warnings.filterwarnings("ignore")
 from copies import mixed  # noqa: E402
 
 from monai_anat import data  # noqa: E402
+from monai_anat.data.preparation.duplicates import near_duplicates  # noqa: E402
 from monai_anat.data.preparation.prepare import PrepareProgress  # noqa: E402
 from monai_anat.data.preparation.thumbnails import thumbnail_of  # noqa: E402
 from monai_anat.data.reading.shards import INDEX_DTYPE, INDEX_FILE  # noqa: E402
@@ -109,7 +110,7 @@ def copies_seconds(images: int) -> float:
     thumbnails = [thumbnail_of(data.read_radiograph(item["image"]).pixels) for item in data.pretraining_datalist()]
     pictures = mixed(np.stack(thumbnails), images)
     begun = time.process_time()
-    sum(1 for _ in data.near_duplicates(pictures))
+    sum(1 for _ in near_duplicates(pictures))
     return time.process_time() - begun
 
 

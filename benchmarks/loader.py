@@ -25,9 +25,10 @@ import torch
 
 from monai_anat.keys import IMAGE
 from monai_anat.methods import RandPEACViewsd, RandPOPARViewsd
-from monai_anat.transforms import match_cells, shuffle_patches
+from monai_anat.transforms import match_cells
 from monai_anat.transforms.distortions import distort
 from monai_anat.transforms.grid_crops import draw_grid_crops
+from monai_anat.transforms.patch_shuffle import shuffle_patches
 
 GOAL = 200.0  # images per second and core of the PEAC chain at 448 px
 

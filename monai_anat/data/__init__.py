@@ -2,7 +2,7 @@
 
 from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.class_labels import check_class_labels, class_weights, read_class_labels
-from monai_anat.data.lists.datalists import load_datalist, load_splits
+from monai_anat.data.lists.datalists import load_datalist
 from monai_anat.data.lists.folder_images import find_images
 from monai_anat.data.lists.mixtures import mix_datalists
 from monai_anat.data.lists.output_names import OutputNames
@@ -17,14 +17,12 @@ from monai_anat.data.lists.segmentation_lists import check_segmentation_list
 from monai_anat.data.lists.splits import check_splits, split_by_patient, take_fraction, take_shots
 from monai_anat.data.lists.synthetic import synthetic_radiograph
 from monai_anat.data.preparation.checksums import verify_prepared_folder
-from monai_anat.data.preparation.duplicates import check_near_duplicates, load_checked_datalist, near_duplicates
+from monai_anat.data.preparation.duplicates import check_near_duplicates, load_checked_datalist
 from monai_anat.data.preparation.embedding import write_embeddings
 from monai_anat.data.preparation.prepare import prepare_radiographs
 from monai_anat.data.reading.preprocessing import radiograph_preprocessing
 from monai_anat.data.reading.radiograph import Radiograph, RadiographError, read_radiograph
 from monai_anat.data.reading.readers import RadiographReader
-from monai_anat.data.reading.resizing import ResizeRadiographd
-from monai_anat.data.reading.scaling import ScaleRadiographd
 from monai_anat.data.reading.shards import ShardDataset, prepared_items
 from monai_anat.data.reading.upright import OrientRadiographd
 from monai_anat.data.sampling import ResumableSampler, SeededDataset, resumable_loader
@@ -39,9 +37,7 @@ __all__ = [
     "Radiograph",
     "RadiographError",
     "RadiographReader",
-    "ResizeRadiographd",
     "ResumableSampler",
-    "ScaleRadiographd",
     "SeededDataset",
     "ShardDataset",
     "check_class_labels",
@@ -53,9 +49,7 @@ __all__ = [
     "find_images",
     "load_checked_datalist",
     "load_datalist",
-    "load_splits",
     "mix_datalists",
-    "near_duplicates",
     "prepare_radiographs",
     "prepared_items",
     "pretraining_datalist",

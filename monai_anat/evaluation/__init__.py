@@ -9,11 +9,11 @@ A new protocol is one file in ``evaluation/probes``: a subclass of :class:`Proto
 """
 
 from monai_anat.evaluation.bootstrap import PatientBootstrap
-from monai_anat.evaluation.cases import SegmentationCases, load_cases
+from monai_anat.evaluation.cases import load_cases
 from monai_anat.evaluation.compare import compare_evaluations, compare_results
 from monai_anat.evaluation.evaluate import PROTOCOLS, evaluate_encoder
 from monai_anat.evaluation.frozen_encoder import FrozenEncoder
-from monai_anat.evaluation.landmark_lists import contour_datalist, load_landmarks
+from monai_anat.evaluation.landmark_lists import contour_datalist
 from monai_anat.evaluation.metric import Difference
 from monai_anat.evaluation.pictures import ReportFigure
 from monai_anat.evaluation.probes.co_segmentation import CoSegmentationProbe
@@ -35,9 +35,9 @@ from monai_anat.evaluation.probes.training_probe import TrainingProbe
 from monai_anat.evaluation.protocol import Protocol, case_pictures
 from monai_anat.evaluation.reports.classifier_report import report_classifier, write_attributions
 from monai_anat.evaluation.reports.comparison import compare_encoders, compare_report
-from monai_anat.evaluation.reports.report import Report, ReportTable
+from monai_anat.evaluation.reports.report import Report
 from monai_anat.evaluation.reports.restorations import load_restorations, save_restorations
-from monai_anat.evaluation.results import Result, load_results, save_results
+from monai_anat.evaluation.results import Result, load_results
 from monai_anat.evaluation.ten_crop import TenCropInferer
 
 __all__ = [
@@ -60,11 +60,9 @@ __all__ = [
     "Protocol",
     "Report",
     "ReportFigure",
-    "ReportTable",
     "Result",
     "RobustnessProbe",
     "ScaleConsistencyProbe",
-    "SegmentationCases",
     "SymmetryProbe",
     "TenCropInferer",
     "TrainingProbe",
@@ -76,11 +74,9 @@ __all__ = [
     "contour_datalist",
     "evaluate_encoder",
     "load_cases",
-    "load_landmarks",
     "load_restorations",
     "load_results",
     "report_classifier",
     "save_restorations",
-    "save_results",
     "write_attributions",
 ]

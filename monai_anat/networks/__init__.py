@@ -1,6 +1,6 @@
 """Backbones, heads, decoders, and loading of published weights."""
 
-from monai_anat.networks.backbones.adapters import AdaptedBackbone, as_backbone
+from monai_anat.networks.backbones.adapters import as_backbone
 from monai_anat.networks.backbones.backbone import Backbone
 from monai_anat.networks.backbones.convnext import ConvNeXtBackbone
 from monai_anat.networks.backbones.gates import ContextGate, GatedBackbone
@@ -8,13 +8,9 @@ from monai_anat.networks.backbones.resnet import ResNetBackbone
 from monai_anat.networks.backbones.swin import SwinBackbone
 from monai_anat.networks.backbones.vit import ViTBackbone
 from monai_anat.networks.heads.classifier import EncoderClassifier
-from monai_anat.networks.heads.decoders import EncoderDecoder, ResidualUNetDecoder, UPerNetDecoder
-from monai_anat.networks.heads.expander import ExpanderHead
+from monai_anat.networks.heads.decoders import EncoderDecoder, UPerNetDecoder
 from monai_anat.networks.heads.global_batch_norm import GlobalBatchNorm
-from monai_anat.networks.heads.order import OrderHead
 from monai_anat.networks.heads.projection import ProjectionHead
-from monai_anat.networks.heads.prototypes import PrototypeHead
-from monai_anat.networks.heads.restoration import RestorationHead
 from monai_anat.networks.heads.unet import BackboneUNet
 from monai_anat.networks.heads.visual_tokenizer import VisualTokenizer
 from monai_anat.networks.pretrained.bundle_models import (
@@ -26,7 +22,6 @@ from monai_anat.networks.pretrained.bundle_models import (
 from monai_anat.networks.pretrained.records import (
     EncoderRecord,
     load_encoder,
-    load_heads,
     read_encoder_record,
     save_encoder,
     save_heads,
@@ -34,7 +29,6 @@ from monai_anat.networks.pretrained.records import (
 from monai_anat.networks.pretrained.weights import LoadReport, initialize_from, load_backbone
 
 __all__ = [
-    "AdaptedBackbone",
     "Backbone",
     "BackboneUNet",
     "ContextGate",
@@ -42,16 +36,11 @@ __all__ = [
     "EncoderClassifier",
     "EncoderDecoder",
     "EncoderRecord",
-    "ExpanderHead",
     "GatedBackbone",
     "GlobalBatchNorm",
     "LoadReport",
-    "OrderHead",
     "ProjectionHead",
-    "PrototypeHead",
     "ResNetBackbone",
-    "ResidualUNetDecoder",
-    "RestorationHead",
     "SwinBackbone",
     "UPerNetDecoder",
     "ViTBackbone",
@@ -62,7 +51,6 @@ __all__ = [
     "initialize_from",
     "load_backbone",
     "load_encoder",
-    "load_heads",
     "publish_model",
     "read_encoder_record",
     "recorded_backbone",

@@ -18,14 +18,9 @@ from monai_anat.networks import (
     ContextGate,
     EncoderClassifier,
     EncoderDecoder,
-    ExpanderHead,
     GlobalBatchNorm,
-    OrderHead,
     ProjectionHead,
-    PrototypeHead,
-    ResidualUNetDecoder,
     ResNetBackbone,
-    RestorationHead,
     SwinBackbone,
     UPerNetDecoder,
     VisualTokenizer,
@@ -36,10 +31,15 @@ from monai_anat.networks.backbones.mask_token import MaskToken
 from monai_anat.networks.backbones.prenorm_block import PreNormBlock
 from monai_anat.networks.backbones.resnet import GrayExpansion
 from monai_anat.networks.heads.context_decoder import ContextDecoder
+from monai_anat.networks.heads.decoders import ResidualUNetDecoder
+from monai_anat.networks.heads.expander import ExpanderHead
 from monai_anat.networks.heads.fusion import FusionHead
 from monai_anat.networks.heads.matching_heads import DenseHead, DownsamplingHead, UpsamplingHead
+from monai_anat.networks.heads.order import OrderHead
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
+from monai_anat.networks.heads.prototypes import PrototypeHead
 from monai_anat.networks.heads.quantizer import JointQuantizer
+from monai_anat.networks.heads.restoration import RestorationHead
 
 
 def _swin(**changed: Any) -> SwinBackbone:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from monai_anat.losses import DistillationCenter, matching_cross_entropy, self_distillation
 from monai_anat.networks.heads.matching_heads import DenseHead, DownsamplingHead, UpsamplingHead, masked_mean
-from monai_anat.transforms import soft_match_targets
-from monai_anat.transforms.cell_matches import shifted_inside
+from monai_anat.transforms.cell_matches import shifted_inside, soft_match_targets
 
 TOKENS = (14, 14)
 

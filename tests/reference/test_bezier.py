@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.transforms import apply_bezier
-from monai_anat.transforms.bezier import bezier_table
+from monai_anat.transforms.bezier import apply_bezier, bezier_table
 
 NAMES = [
     "bezier_mild_monotone",

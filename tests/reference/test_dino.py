@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from monai_anat.losses import DistillationCenter
 from monai_anat.losses.multi_view import distinct_pairs
 from monai_anat.methods.self_distillation import SelfDistillation
-from monai_anat.networks import PrototypeHead
+from monai_anat.networks.heads.prototypes import PrototypeHead
 
 
 def test_head(recipes: SimpleNamespace, reference: Callable[..., Any], assert_agrees: Callable[..., None]) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from monai_anat.losses import variance_covariance, vicreg_covariance, vicreg_invariance, vicreg_variance
-from monai_anat.networks import ContextGate, ExpanderHead
+from monai_anat.networks import ContextGate
+from monai_anat.networks.heads.expander import ExpanderHead
 from monai_anat.networks.heads.fusion import FusionHead
 
 TERMS = ["vicreg_n16_d256", "vicreg_n16_d256_correlated_std_above_1", "vicreg_n32_d24"]

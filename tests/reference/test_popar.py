@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from monai_anat.losses import order_cross_entropy, restoration_mse
-from monai_anat.networks import OrderHead, RestorationHead
+from monai_anat.networks.heads.order import OrderHead
+from monai_anat.networks.heads.restoration import RestorationHead
 from monai_anat.transforms import ShufflePatches
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from monai_anat.data import DatalistError, load_datalist
-from monai_anat.evaluation import contour_datalist, landmark_lists, load_landmarks
-from monai_anat.evaluation.landmark_lists import from_image, read_contour, to_image
+from monai_anat.evaluation import contour_datalist, landmark_lists
+from monai_anat.evaluation.landmark_lists import from_image, load_landmarks, read_contour, to_image
 
 
 def test_written_landmarks_keep_their_places(lungs, tmp_path) -> None:

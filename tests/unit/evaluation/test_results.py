@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from monai_anat.evaluation import PatientBootstrap, Result, compare_results, load_results, save_results
+from monai_anat.evaluation import PatientBootstrap, Result, compare_results, load_results
 from monai_anat.evaluation.pseudonyms import Pseudonyms
+from monai_anat.evaluation.results import save_results
 
 NAMES = [f"p{number}" for number in range(12)]
 

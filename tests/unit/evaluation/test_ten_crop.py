@@ -7,7 +7,7 @@ import torch
 
 from monai_anat.evaluation import TenCropInferer
 from monai_anat.evaluation.ten_crop import average_crops
-from monai_anat.transforms import ten_crops
+from monai_anat.transforms.ten_crop import ten_crops
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from monai_anat.engines import SSLTrainer
 from monai_anat.methods import SSLMethod
 from monai_anat.networks import Backbone
 from monai_anat.schedules import Progress
-from monai_anat.transforms import join_cells, split_cells
+from monai_anat.transforms import split_cells
+from monai_anat.transforms.geometry import join_cells
 
 
 class CellBackbone(Backbone):

@@ -17,7 +17,8 @@ from monai_anat.keys import PAIR_COUNT
 from monai_anat.methods import PEACMethod, RandPEACViewsd
 from monai_anat.networks import ResNetBackbone, SwinBackbone, ViTBackbone
 from monai_anat.schedules import Progress
-from monai_anat.transforms import RandDistort, restore_patches, split_cells
+from monai_anat.transforms import RandDistort, split_cells
+from monai_anat.transforms.patch_shuffle import restore_patches
 
 START = Progress(0, 1, 0, 1)
 NO_DISTORTION = RandDistort(shuffle_prob=0.0, bezier_prob=0.0, paint_prob=0.0)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from monai_anat.methods import POPARMethod, RandPOPARViewsd
 from monai_anat.networks import SwinBackbone
 from monai_anat.schedules import Progress
-from monai_anat.transforms import RandDistort, restore_patches
+from monai_anat.transforms import RandDistort
+from monai_anat.transforms.patch_shuffle import restore_patches
 
 START = Progress(0, 1, 0, 1)
 NO_DISTORTION = RandDistort(shuffle_prob=0.0, bezier_prob=0.0, paint_prob=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.metrics import reliability
+from monai_anat.metrics.calibration import reliability
 
 
 def test_honest_probabilities_have_a_small_error_and_exaggerated_ones_a_large_one():

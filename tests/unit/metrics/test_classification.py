@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from monai_anat.metrics import area_under_pr, area_under_roc
+from monai_anat.metrics.classification import area_under_pr, area_under_roc
 
 
 @pytest.mark.parametrize(

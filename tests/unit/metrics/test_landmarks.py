@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.metrics import correspondence_error, lung_landmarks, thorax_width
+from monai_anat.metrics import lung_landmarks, thorax_width
 from monai_anat.metrics.landmarks import (
     LUNG_LANDMARKS,
+    correspondence_error,
     match_landmarks,
     mutual_landmarks,
     read_features,

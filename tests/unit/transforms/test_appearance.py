@@ -11,15 +11,14 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from monai_anat.transforms import (
-    Appearance,
-    RandAppearance,
-    RandAppearanced,
+from monai_anat.transforms import Appearance, RandAppearance, RandAppearanced
+from monai_anat.transforms.appearance import (
     adjust_brightness_contrast,
+    change_appearance,
     gaussian_blur,
+    rotate_in_plane,
     solarize,
 )
-from monai_anat.transforms.appearance import change_appearance, rotate_in_plane
 
 
 def noise(*shape: int) -> Tensor:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.transforms import apply_bezier
-from monai_anat.transforms.bezier import bezier_curve, bezier_table, require_unit_range
+from monai_anat.transforms.bezier import apply_bezier, bezier_curve, bezier_table, require_unit_range
 
 POINTS = ((0.3, 0.6), (0.7, 0.2))
 STEEP = ((0.02, 0.9), (0.1, 0.95))

@@ -7,7 +7,8 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from torch.nn import functional as F
 
 from monai_anat.data import synthetic_radiograph
-from monai_anat.transforms import CropDarkBordersd, RestoreBordersd, dark_border_box
+from monai_anat.transforms import CropDarkBordersd, RestoreBordersd
+from monai_anat.transforms.borders import dark_border_box
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.transforms import match_cells, soft_match_targets
-from monai_anat.transforms.cell_matches import shifted_inside
+from monai_anat.transforms import match_cells
+from monai_anat.transforms.cell_matches import shifted_inside, soft_match_targets
 
 
 def by_loops(shift: list[list[int]], grid: tuple[int, int], target: tuple[int, int], radius: int) -> Tensor:

@@ -8,14 +8,9 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Flipd, Invertd
 
-from monai_anat.transforms import (
-    RandAnatomyCelld,
-    RandOverlappingGridCropsd,
-    RandResizedCropd,
-    RandShufflePatchesd,
-    restore_patches,
-)
+from monai_anat.transforms import RandAnatomyCelld, RandOverlappingGridCropsd, RandResizedCropd, RandShufflePatchesd
 from monai_anat.transforms.crop_inverse import paste_crop
+from monai_anat.transforms.patch_shuffle import restore_patches
 
 AFFINE = torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0], dtype=torch.float64))
 

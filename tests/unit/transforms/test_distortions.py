@@ -16,9 +16,8 @@ from monai_anat.transforms import (
     RandInPaint,
     RandLocalPixelShuffle,
     RandOutPaint,
-    apply_bezier,
 )
-from monai_anat.transforms.bezier import BezierDraw
+from monai_anat.transforms.bezier import BezierDraw, apply_bezier
 from monai_anat.transforms.cutting import cut_out, swap_boxes
 from monai_anat.transforms.distortions import Distortion, distort
 from monai_anat.transforms.local_shuffle import local_pixel_shuffle

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_anat.transforms import equalize_regions, sharpen
+from monai_anat.transforms.local_contrast import equalize_regions, sharpen
 
 
 def image_of(seed: int = 0) -> Tensor:

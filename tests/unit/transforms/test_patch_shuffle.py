@@ -8,15 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from monai_anat.transforms import (
-    RandShufflePatchesd,
-    RestorePatches,
-    RestorePatchesd,
-    ShufflePatches,
-    restore_patches,
-    shuffle_patches,
-)
-from monai_anat.transforms.patch_shuffle import inverse_order
+from monai_anat.transforms import RandShufflePatchesd, RestorePatches, RestorePatchesd, ShufflePatches
+from monai_anat.transforms.patch_shuffle import inverse_order, restore_patches, shuffle_patches
 
 CASES = [((1, 8, 8), 2), ((3, 6, 8), (3, 2)), ((2, 4, 8, 6), (2, 4, 3)), ((1, 448, 448), 32)]
 

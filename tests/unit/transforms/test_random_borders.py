@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.transforms import RandBordersd, dark_border_box
+from monai_anat.transforms import RandBordersd
+from monai_anat.transforms.borders import dark_border_box
 from monai_anat.transforms.random_borders import BordersDraw, add_borders, draw_borders
 
 

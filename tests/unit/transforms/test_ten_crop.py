@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.transforms import ten_crops
+from monai_anat.transforms.ten_crop import ten_crops
 
 
 def test_places_are_exact_and_five_are_the_mirrors_of_the_others():

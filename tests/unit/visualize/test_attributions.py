@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_anat.visualize import draw_attributions
+from monai_anat.visualize.attributions import draw_attributions
 
 
 def cover(figure):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.visualize import draw_calibration
+from monai_anat.visualize.calibration import draw_calibration
 
 
 def test_a_panel_per_class_with_its_points_and_captions():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.patches import ConnectionPatch
 
-from monai_anat.visualize import draw_correspondence, encode_png
+from monai_anat.visualize import encode_png
+from monai_anat.visualize.correspondences import draw_correspondence
 
 
 def test_lines_join_landmark_and_match_and_skip_what_is_undefined() -> None:

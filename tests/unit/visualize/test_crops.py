@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
-from monai_anat.visualize import draw_overlapping_crops
+from monai_anat.visualize.crops import draw_overlapping_crops
 
 GRID, CELL = 4, 8
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.visualize import draw_embedding_map
+from monai_anat.visualize.embedding_map import draw_embedding_map
 
 
 def test_points_keep_their_places_and_names() -> None:

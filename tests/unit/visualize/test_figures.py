@@ -9,22 +9,21 @@ import pytest
 import torch
 
 from monai_anat.visualize import (
-    as_gray,
-    draw_attributions,
-    draw_calibration,
-    draw_contact_sheet,
-    draw_correspondence,
     draw_curves,
-    draw_embedding_map,
     draw_intervals,
-    draw_label_curves,
     draw_restorations,
     draw_segmentations,
     encode_png,
     picture_panels,
     show_gray,
 )
-from monai_anat.visualize.figures import equal_lengths, rasterize
+from monai_anat.visualize.attributions import draw_attributions
+from monai_anat.visualize.calibration import draw_calibration
+from monai_anat.visualize.correspondences import draw_correspondence
+from monai_anat.visualize.embedding_map import draw_embedding_map
+from monai_anat.visualize.figures import as_gray, equal_lengths, rasterize
+from monai_anat.visualize.label_curves import draw_label_curves
+from monai_anat.visualize.views import draw_contact_sheet
 
 
 def test_gray_takes_arrays_and_tensors() -> None:

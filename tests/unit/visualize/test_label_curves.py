@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from monai_anat.visualize import draw_label_curves, encode_png
+from monai_anat.visualize import encode_png
+from monai_anat.visualize.label_curves import draw_label_curves
 
 
 def test_one_color_per_encoder_one_style_per_way_and_every_interval():

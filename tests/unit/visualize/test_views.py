@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monai_anat.visualize import draw_contact_sheet, draw_restorations
-from monai_anat.visualize.views import tile_views
+from monai_anat.visualize import draw_restorations
+from monai_anat.visualize.views import draw_contact_sheet, tile_views
 
 
 def test_restorations_share_the_scale_of_their_target() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_anat.data import DatalistError, find_images, load_datalist, load_splits
-from monai_anat.data.lists.datalists import split_names
+from monai_anat.data import DatalistError, find_images, load_datalist
+from monai_anat.data.lists.datalists import load_splits, split_names
 from monai_anat.data.lists.folder_names import patient_from_name
 from monai_anat.data.lists.folder_walk import is_image_file
 

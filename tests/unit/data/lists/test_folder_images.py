@@ -9,15 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_anat.data import (
-    DatalistError,
-    find_images,
-    load_checked_datalist,
-    load_datalist,
-    load_splits,
-    synthetic_radiograph,
-)
-from monai_anat.data.lists.datalists import split_names
+from monai_anat.data import DatalistError, find_images, load_checked_datalist, load_datalist, synthetic_radiograph
+from monai_anat.data.lists.datalists import load_splits, split_names
 
 
 def _write(root: Path, *names: str, mask: bool = False) -> None:

@@ -9,14 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_anat.data import (
-    DatalistError,
-    check_near_duplicates,
-    load_checked_datalist,
-    near_duplicates,
-    pretraining_datalist,
-)
-from monai_anat.data.preparation.duplicates import check_source, join_groups, signatures
+from monai_anat.data import DatalistError, check_near_duplicates, load_checked_datalist, pretraining_datalist
+from monai_anat.data.preparation.duplicates import check_source, join_groups, near_duplicates, signatures
 from monai_anat.data.preparation.thumbnails import thumbnail_of
 
 

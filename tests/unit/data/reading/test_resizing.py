@@ -9,9 +9,9 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from monai_anat.data import ResizeRadiographd, radiograph_preprocessing
+from monai_anat.data import radiograph_preprocessing
 from monai_anat.data.reading.orientation import picture_affine
-from monai_anat.data.reading.resizing import ResizeRadiograph
+from monai_anat.data.reading.resizing import ResizeRadiograph, ResizeRadiographd
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .*:DeprecationWarning"),

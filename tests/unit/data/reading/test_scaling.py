@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from monai_anat.data import ScaleRadiographd
+from monai_anat.data.reading.scaling import ScaleRadiographd
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:builtin type .*:DeprecationWarning"),

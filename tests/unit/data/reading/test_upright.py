@@ -12,17 +12,12 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from PIL import Image
 
-from monai_anat.data import (
-    OrientRadiographd,
-    RadiographReader,
-    ResizeRadiographd,
-    ScaleRadiographd,
-    radiograph_preprocessing,
-    synthetic_radiograph,
-)
+from monai_anat.data import OrientRadiographd, RadiographReader, radiograph_preprocessing, synthetic_radiograph
 from monai_anat.data.reading.orientation import Turn, undo_turn
 from monai_anat.data.reading.radiograph import decode
 from monai_anat.data.reading.raster import EXIF_TURNS
+from monai_anat.data.reading.resizing import ResizeRadiographd
+from monai_anat.data.reading.scaling import ScaleRadiographd
 from monai_anat.data.reading.upright import OrientRadiograph
 
 pytestmark = [

@@ -16,7 +16,7 @@ from monai_anat.data import DatalistError
 from monai_anat.evaluation import report_classifier, write_attributions
 from monai_anat.evaluation.reports import classifier_report
 from monai_anat.networks import EncoderClassifier, SwinBackbone
-from monai_anat.visualize import draw_attributions
+from monai_anat.visualize.attributions import draw_attributions
 
 NAN = float("nan")
 NAMES = ["Mass", "Noise", "Hernia"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monai_anat.data import pretraining_datalist, segmentation_datalist
-from monai_anat.evaluation import FewShotSegmentation, Report, ReportFigure, ReportTable, save_restorations
+from monai_anat.evaluation import FewShotSegmentation, Report, ReportFigure, save_restorations
 from monai_anat.evaluation.reports.demo import (
     add_crops,
     add_dice,
@@ -17,6 +17,7 @@ from monai_anat.evaluation.reports.demo import (
     difference_sentence,
     few_shot_table,
 )
+from monai_anat.evaluation.reports.report import ReportTable
 from monai_anat.methods import POPARMethod, RandPOPARViewsd
 from monai_anat.networks import ViTBackbone, save_encoder
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from monai_anat.evaluation import LandmarkProbe, Report, ReportFigure, ReportTable, Result
+from monai_anat.evaluation import LandmarkProbe, Report, ReportFigure, Result
 from monai_anat.evaluation.metric import Metric
 from monai_anat.evaluation.reports.metric_tables import (
     add_metrics,
     curve_figures,
 )
+from monai_anat.evaluation.reports.report import ReportTable
 
 
 def test_scores_against_labels_are_drawn_for_encoders_and_baselines() -> None:

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.figure import Figure
 
-from monai_anat.evaluation import Report, ReportFigure, ReportTable
+from monai_anat.evaluation import Report, ReportFigure
+from monai_anat.evaluation.reports.report import ReportTable
 from monai_anat.visualize import draw_curves
 
 CURVE = draw_curves([{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}])

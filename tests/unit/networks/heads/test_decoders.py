@@ -6,15 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from monai_anat.networks import (
-    EncoderDecoder,
-    ResidualUNetDecoder,
-    ResNetBackbone,
-    SwinBackbone,
-    UPerNetDecoder,
-    ViTBackbone,
-)
+from monai_anat.networks import EncoderDecoder, ResNetBackbone, SwinBackbone, UPerNetDecoder, ViTBackbone
 from monai_anat.networks.backbones.backbone import Backbone
+from monai_anat.networks.heads.decoders import ResidualUNetDecoder
 
 BACKBONES = {
     "swin": lambda: SwinBackbone(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),

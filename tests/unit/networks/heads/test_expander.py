@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_anat.networks import ExpanderHead
+from monai_anat.networks.heads.expander import ExpanderHead
 from monai_anat.networks.heads.global_batch_norm import GlobalBatchNorm
 
 

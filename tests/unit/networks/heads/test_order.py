@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_anat.networks import OrderHead
+from monai_anat.networks.heads.order import OrderHead
 
 
 def test_order_head_is_shared_by_tokens():

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_anat.networks import PrototypeHead
+from monai_anat.networks.heads.prototypes import PrototypeHead
 
 
 def tiny_head() -> PrototypeHead:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_anat.networks import RestorationHead
+from monai_anat.networks.heads.restoration import RestorationHead
 
 
 @pytest.mark.parametrize("channels", [1, 3])

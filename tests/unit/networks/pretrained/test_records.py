@@ -20,14 +20,13 @@ from monai_anat.networks import (
     SwinBackbone,
     as_backbone,
     load_encoder,
-    load_heads,
     read_encoder_record,
     save_encoder,
     save_heads,
 )
 from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
 from monai_anat.networks.pretrained import records as records_module
-from monai_anat.networks.pretrained.records import check_savable
+from monai_anat.networks.pretrained.records import check_savable, load_heads
 
 
 @pytest.fixture
