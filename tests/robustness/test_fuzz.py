@@ -109,6 +109,7 @@ def test_every_mutation_is_read_or_refused_by_name(
 ) -> None:
     generator = np.random.default_rng(15)
     started, read, refused = time.monotonic(), 0, 0
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # other tests of this process may have used more
     for name, content in originals.items():
         path = tmp_path / name
         path.write_bytes(content)
@@ -133,7 +134,7 @@ def test_every_mutation_is_read_or_refused_by_name(
     assert read > 50 and refused > 50
     # a bound on hanging, not on speed
     assert time.monotonic() - started < 120
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < _MOST_MEMORY
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024 < _MOST_MEMORY
     capfd.readouterr()
 
 

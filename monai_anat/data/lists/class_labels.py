@@ -191,6 +191,8 @@ def _class_columns(datalist: Sequence[Mapping[str, Any]], class_names: Sequence[
             "name the columns by class_names, or the key by label_key"
         )
     missing = [name for name in class_names if name not in columns]
+    if missing and label_key in keys:
+        return {}  # a key that happens to be named like a class, beside labels that hold all of them
     if columns and missing:
         raise DatalistError(f"the list must have a column for every class, got none for {missing}; check class_names")
     return columns

@@ -78,9 +78,10 @@ def load_datalist(
             patient: ``r"(\d+)_"`` for ``00001280_004.png``.
         check_files: whether every file must exist.
         outside: which paths outside the folder of a JSON file or table are allowed. ``"absolute"`` allows absolute
-            paths, which are common in MONAI's lists and always intended, and refuses relative paths that climb out
-            (``../``). ``"always"`` allows both, also with ``base_dir``. ``"never"`` refuses both: for lists from
-            others. Paths that Python objects give are not restricted.
+            paths and relative paths into a folder beside that of the list (``../images/a.png``), both of which are
+            common, and refuses relative paths that climb further. ``"always"`` allows all paths, also with
+            ``base_dir``. ``"never"`` refuses all: use it for lists from others. Paths in Python objects are not
+            restricted.
 
     Returns:
         Items with absolute paths.
@@ -270,13 +271,21 @@ class _Resolver:
         absolute = os.path.isabs(text)  # noqa: PTH117
         if (absolute and self.outside == "absolute") or (not absolute and ".." not in text):
             return
-        if os.path.normpath(path).startswith(os.path.join(self.root, "")):  # noqa: PTH118
+        normal = os.path.normpath(path)
+        if normal.startswith(os.path.join(self.root, "")):  # noqa: PTH118
+            return
+        if self.outside == "absolute" and self._is_in_sibling_folder(normal):
             return
         if absolute:
             way = "write it relative to the list, or pass outside='absolute'"
         else:
             way = "write an absolute path, move the list up, or pass outside='always'"
         raise DatalistError(f"item {position} of {self.name} leaves the folder {self.root} by {text!r}; {way}")
+
+    def _is_in_sibling_folder(self, path: str) -> bool:
+        """Whether a path is in a folder beside that of the list, as in ``lists/`` and ``images/`` of one data set."""
+        parent = os.path.join(os.path.dirname(self.root), "")  # noqa: PTH118, PTH120
+        return path.startswith(parent) and os.sep in path[len(parent) :]
 
     def check(self) -> None:
         """Refuse a list that names files which do not exist."""

@@ -97,7 +97,14 @@ def test_an_image_of_no_exclusive_class_is_refused_by_name_and_an_uncertain_one_
         rows([{"label": [1, -1, 0]}], exclusive=True, uncertain="ones")
 
 
+def test_a_further_key_named_like_a_class_is_no_column_where_the_label_holds_all_classes():
+    """NIH's list has 14 labels under ``label`` and a key ``pneumonia`` beside them."""
+    datalist = [{"label": [0, 1], "mass": 1}, {"label": [1, 0], "mass": 1}]
+    assert rows(datalist, ["Edema", "Mass"]).tolist() == [[0, 1], [1, 0]]
+
+
 def test_a_class_that_no_image_names_is_said_with_the_names_there_are(caplog):
+    caplog.set_level("WARNING")
     datalist = [{"label": "Edema|Mass"}, {"label": "Edema"}, {"label": "No Finding"}, {"label": ""}]
     rows(datalist, ["Edema", "Mass"])
     assert not caplog.records

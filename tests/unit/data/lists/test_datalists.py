@@ -215,6 +215,20 @@ def test_lists_leave_their_folder_on_purpose_only(folder: Path, form: str) -> No
     assert len(load_datalist([climbing], base_dir=folder)) == 1, "Python code names what it means"
 
 
+def test_a_list_may_name_images_of_the_folder_beside_its_own_and_no_further(tmp_path: Path) -> None:
+    for name in ("data/lists", "data/images", "private"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.png").write_bytes(b"x")
+    path = tmp_path / "data" / "lists" / "list.json"
+    path.write_text('["../images/a.png"]')
+    assert len(load_datalist(path)) == 1
+    with pytest.raises(DatalistError, match="leaves the folder"):
+        load_datalist(path, outside="never")
+    path.write_text('["../../private/a.png"]')
+    with pytest.raises(DatalistError, match=r"leaves the folder .* by '../../private/a.png'; write"):
+        load_datalist(path)
+
+
 def test_home_and_bad_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.png").write_bytes(b"x")
