@@ -17,12 +17,11 @@ from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import check_splits
 from monai_anat.evaluation.bootstrap import PatientBootstrap
 from monai_anat.evaluation.class_task import ClassTask, read_class_task
-from monai_anat.evaluation.compare import compare_metrics
 from monai_anat.evaluation.features import CollapsedFeaturesError, centered
 from monai_anat.evaluation.frozen_encoder import FrozenEncoder
 from monai_anat.evaluation.metric import Metric
-from monai_anat.evaluation.patients import Items, image_fingerprint, patient_notes, patients_of
-from monai_anat.evaluation.protocol import RANDOM, TEST, Measured, Protocol, check_arguments, json_settings
+from monai_anat.evaluation.patients import Items, patients_of
+from monai_anat.evaluation.protocol import RANDOM, TEST, Measured, Protocol, build_result, check_arguments
 from monai_anat.evaluation.results import Result
 from monai_anat.networks.backbones.backbone import Backbone
 
@@ -142,22 +141,9 @@ class ClassProtocol(Protocol):
                 metrics = {"auroc": Metric.undefined(str(error), better="higher", unit="AUROC")}
                 found[arm] = Measured(metrics, notes=[f"{error}."], collapsed=True)
         own = found.pop("")
+        own.extra = {"n_training": training_images, "class_names": list(task.names), **own.extra}
         baselines = {arm: measured.metrics for arm, measured in found.items()}
-        return Result(
-            self.name,
-            settings={**json_settings(self), "encoder": frozen.settings},
-            n_images=len(items),
-            n_patients=len(bootstrap.names),
-            patients=bootstrap.fingerprint,
-            images=image_fingerprint(items),
-            metrics=own.metrics,
-            baselines=baselines,
-            comparisons={arm: compare_metrics(own.metrics, other) for arm, other in baselines.items()},
-            cases=own.cases,
-            notes=own.notes + patient_notes(items),
-            collapsed=own.collapsed,
-            extra={"n_training": training_images, "class_names": list(task.names), **own.extra},
-        )
+        return build_result(self, frozen, items, bootstrap, own, baselines)
 
     def measure(
         self,

@@ -12,12 +12,11 @@ from numpy.typing import ArrayLike
 
 from monai_anat.data.items import DatalistError
 from monai_anat.evaluation.bootstrap import Kind, PatientBootstrap
-from monai_anat.evaluation.compare import compare_metrics
 from monai_anat.evaluation.features import CollapsedFeaturesError
 from monai_anat.evaluation.frozen_encoder import FrozenEncoder
 from monai_anat.evaluation.metric import Better, Metric, Metrics
-from monai_anat.evaluation.patients import Items, image_fingerprint, patient_notes, patients_of
-from monai_anat.evaluation.protocol import RANDOM, Measured, Protocol, json_settings
+from monai_anat.evaluation.patients import Items, patients_of
+from monai_anat.evaluation.protocol import RANDOM, Measured, Protocol, build_result
 from monai_anat.evaluation.results import Result
 from monai_anat.networks.backbones.backbone import Backbone
 
@@ -75,21 +74,8 @@ class FrozenProtocol(Protocol):
         baselines = self.baselines(frozen, items, bootstrap)
         if self.random_seed is not None:
             baselines[RANDOM] = self._measure_safely(frozen.random(self.random_seed), items, bootstrap).metrics
-        return Result(
-            self.name,
-            settings={**json_settings(self), "encoder": frozen.settings},
-            n_images=len(items),
-            n_patients=len(bootstrap.names),
-            patients=bootstrap.fingerprint,
-            images=image_fingerprint(items),
-            metrics=measured.metrics,
-            baselines=baselines,
-            comparisons={name: compare_metrics(measured.metrics, other) for name, other in baselines.items()},
-            cases=measured.cases,
-            notes=measured.notes + self._left_out(datalist) + patient_notes(items),
-            collapsed=measured.collapsed,
-            extra=measured.extra,
-        )
+        measured.notes += self._left_out(datalist)
+        return build_result(self, frozen, items, bootstrap, measured, baselines)
 
     def check(self, encoder: FrozenEncoder, datalist: Items) -> Items:
         """Choose the images to measure and check the encoder's map; nothing is computed.

@@ -18,7 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from monai_anat.evaluation import probes
+from monai_anat.evaluation.bootstrap import PatientBootstrap
+from monai_anat.evaluation.compare import compare_metrics
+from monai_anat.evaluation.frozen_encoder import FrozenEncoder
 from monai_anat.evaluation.metric import Metrics
+from monai_anat.evaluation.patients import Items, image_fingerprint, patient_notes
 from monai_anat.evaluation.pictures import ReportFigure
 from monai_anat.evaluation.results import Case, Result
 
@@ -27,6 +31,7 @@ __all__ = [
     "TEST",
     "Measured",
     "Protocol",
+    "build_result",
     "case_pictures",
     "check_arguments",
     "further_figures",
@@ -196,6 +201,41 @@ def check_arguments(name: str, parameters: Mapping[str, inspect.Parameter], opti
         missing = value is None and default is not None and "None" not in str(parameters[key].annotation)
         if isinstance(default, (int, float)) and (isinstance(value, str) or missing):
             raise ValueError(f"{name}.{key} must be a value such as {default}, got {value!r}")
+
+
+def build_result(
+    protocol: Protocol,
+    encoder: FrozenEncoder,
+    items: Items,
+    bootstrap: PatientBootstrap,
+    measured: Measured,
+    baselines: Mapping[str, Metrics],
+) -> Result:
+    """Combine what a protocol measured with an encoder and with its baselines.
+
+    Args:
+        protocol: the protocol, a dataclass; its fields are the settings of the result.
+        encoder: the encoder.
+        items: the images that it was measured on.
+        bootstrap: the resamples of their patients.
+        measured: what was measured with the encoder.
+        baselines: baseline -> metrics on the same resamples.
+    """
+    return Result(
+        protocol.name,
+        settings={**json_settings(protocol), "encoder": encoder.settings},
+        n_images=len(items),
+        n_patients=len(bootstrap.names),
+        patients=bootstrap.fingerprint,
+        images=image_fingerprint(items),
+        metrics=measured.metrics,
+        baselines=dict(baselines),
+        comparisons={name: compare_metrics(measured.metrics, other) for name, other in baselines.items()},
+        cases=measured.cases,
+        notes=measured.notes + patient_notes(items),
+        collapsed=measured.collapsed,
+        extra=measured.extra,
+    )
 
 
 def json_settings(protocol: Any) -> dict[str, Any]:

@@ -19,13 +19,12 @@ from monai_anat.data.items import DatalistError
 from monai_anat.data.lists.splits import check_splits, take_shots
 from monai_anat.evaluation.bootstrap import PatientBootstrap, nan_mean
 from monai_anat.evaluation.cases import load_cases
-from monai_anat.evaluation.compare import compare_metrics
 from monai_anat.evaluation.frozen_encoder import FrozenEncoder, random_backbone
 from monai_anat.evaluation.metric import Better, Metric, Metrics
-from monai_anat.evaluation.patients import Items, image_fingerprint, patient_notes, patients_of
+from monai_anat.evaluation.patients import Items, patients_of
 from monai_anat.evaluation.pictures import ReportFigure, case_captions, files_exist
 from monai_anat.evaluation.probes.few_shot import FewShotSegmentation
-from monai_anat.evaluation.protocol import TEST, Protocol, check_arguments, json_settings, three_cases
+from monai_anat.evaluation.protocol import TEST, Measured, Protocol, build_result, check_arguments, three_cases
 from monai_anat.evaluation.results import Case, Result
 from monai_anat.keys import IMAGE, LABEL
 from monai_anat.networks.backbones.backbone import Backbone
@@ -161,32 +160,23 @@ class FewShotCurve(Protocol):
                 folder = self._folder(shots, mode)
                 drawn = None if folder is None or overlapping else folder / "few_shot_masks.npz"
                 cases = self._cases(own[0], test, drawn, label)
-        own_metrics = metrics.pop("pre-trained")
         few = len(bootstrap.names) < self.least_patients
         notes = [f"A case series: {len(bootstrap.names)} test patients are too few for intervals."] if few else []
         notes += [f"{left_out} images without {self._label_key!r} are left out."] if left_out else []
-        notes += patient_notes(test)
-        return Result(
-            self.name,
-            settings={**json_settings(self), "output_dir": None, "encoder": frozen.settings},
-            n_images=len(test),
-            n_patients=len(bootstrap.names),
-            patients=bootstrap.fingerprint,
-            images=image_fingerprint(test),
-            metrics=own_metrics,
-            baselines=metrics,
-            comparisons={} if few else {arm: compare_metrics(own_metrics, other) for arm, other in metrics.items()},
-            cases=cases,
-            notes=notes,
-            extra={
-                "case_series": {"images": [str(item[IMAGE]) for item in test], "scores": series},
-                "learning_rates": rates,
-                "structure_names": list(self.few_shot.get("class_names", FewShotSegmentation().class_names)),
-                "n_labels": numbers,
-                "n_draws": len(self._protocol(frozen, 1, self.modes[0]).seeds),
-                "curves": self._curves(numbers, own_metrics),
-            },
-        )
+        own_metrics = metrics.pop("pre-trained")
+        extra = {
+            "case_series": {"images": [str(item[IMAGE]) for item in test], "scores": series},
+            "learning_rates": rates,
+            "structure_names": list(self.few_shot.get("class_names", FewShotSegmentation().class_names)),
+            "n_labels": numbers,
+            "n_draws": len(self._protocol(frozen, 1, self.modes[0]).seeds),
+            "curves": self._curves(numbers, own_metrics),
+        }
+        combined = build_result(self, frozen, test, bootstrap, Measured(own_metrics, cases, extra, notes), metrics)
+        combined.settings["output_dir"] = None
+        if few:
+            combined.comparisons = {}
+        return combined
 
     @classmethod
     def draw_cases(cls, result: Result, lead: str) -> list[ReportFigure]:
