@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import shutil
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from monai_anat.data import segmentation_datalist
 from monai_anat.evaluation import PatientBootstrap, Result, compare_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-]
 PATIENTS = [f"p{number}" for number in range(20)]
 TRUTH = np.random.default_rng(0).normal(0.6, 0.1, len(PATIENTS))
 POINTS = [[100.0, 90.0], [100.0, 160.0]]
@@ -43,12 +22,6 @@ PROBE = """<script>addEventListener("load", () => {
     overflow: document.documentElement.scrollWidth - innerWidth,
   }, "*");
 });</script>"""
-#: a browser window cannot be as narrow as a phone, but a frame can
-FRAME = """<body style="margin: 0"><script>
-addEventListener("message", (message) => { document.body.dataset.seen = JSON.stringify(message.data); });
-</script><iframe src="page.html" width="WIDTH" height="HEIGHT" style="border: 0; display: block"></iframe>"""
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
 def result_of(shift: float) -> Result:
@@ -73,43 +46,31 @@ def result_of(shift: float) -> Result:
     )
 
 
-def open_page(page: str, folder: Path, width: int, height: int) -> tuple[dict[str, int], list[str], np.ndarray]:
-    """Return measurements of a script in the page, console messages, and the screenshot (H, W, 3)."""
-    (folder / "page.html").write_text(page + PROBE, encoding="utf-8")
-    frame = FRAME.replace("WIDTH", str(width)).replace("HEIGHT", str(height))
-    (folder / "frame.html").write_text(frame, encoding="utf-8")
-    screenshot = folder / "screenshot.png"
-    command = [
-        str(CHROMIUM),
-        *FLAGS,
-        f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={width},{height}",
-        f"--screenshot={screenshot}",
-        "--dump-dom",
-        (folder / "frame.html").as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    seen = re.search(r'data-seen="([^"]*)"', done.stdout)
-    assert seen, f"the page did not load:\n{done.stdout}\n{done.stderr}"
-    console = [line for line in done.stderr.splitlines() if ":CONSOLE:" in line]
-    with Image.open(screenshot) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    return json.loads(html.unescape(seen[1])), console, pixels
+@pytest.fixture
+def open_page(open_in_browser, tmp_path):
+    """A function of the text of a page, width and height: opens it with the probe at its end."""
+
+    def open_text(text: str, width: int, height: int):
+        page = tmp_path / "page.html"
+        page.write_text(text + PROBE, encoding="utf-8")
+        return open_in_browser(page, width, height)
+
+    return open_text
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)], ids=["desktop", "phone"])
-def test_comparison_opens_without_fault(tmp_path, width, height):
+def test_comparison_opens_without_fault(open_page, width, height):
     page = compare_report({"a": {"landmarks": result_of(0.0)}, "b": {"landmarks": result_of(0.1)}}).render()
-    seen, console, pixels = open_page(page, tmp_path, width, height)
+    seen, console, pixels = open_page(page, width, height)
     assert console == []
     assert seen == {"pictures": 3, "missing": 0, "width": width, "overflow": 0}  # wide tables scroll inside the page
     assert pixels.shape == (height, width, 3)
     assert pixels.std() > 10  # not a blank page
 
 
-def test_faults_would_be_seen(tmp_path):
+def test_faults_would_be_seen(open_page):
     page = '<!DOCTYPE html><p style="width: 900px">wide<img src="gone.png"><script>undefined_name()</script>'
-    seen, console, pixels = open_page(page, tmp_path, 390, 844)
+    seen, console, pixels = open_page(page, 390, 844)
     assert seen["missing"] == 1
     assert seen["overflow"] > 0
     assert any("undefined_name is not defined" in line for line in console)

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from monai_anat.evaluation import ComposabilityProbe
 from monai_anat.evaluation.windows import draw_windows
-from monai_anat.networks.heads.part_whole_heads import CompositionHead
 
 FAST = {"resamples": 50, "random_seed": None}
-
-
-def averaging_head(features: int, parts: int = 4) -> CompositionHead:
-    """Gives the mean of parts whose features are positive."""
-    head = CompositionHead(features, parts)
-    with torch.no_grad():
-        head[0].weight.copy_(torch.eye(features).repeat(1, parts) / parts)
-        head[2].weight.copy_(torch.eye(features))
-        head[0].bias.zero_()
-        head[2].bias.zero_()
-    return head
 
 
 def test_a_linear_encoder_composes_exactly(ramps, oracles) -> None:
@@ -41,7 +28,7 @@ def test_noise_does_not_compose(lungs, oracles) -> None:
     assert metrics["gap"].value == pytest.approx(0, abs=0.1)
 
 
-def test_a_head_that_averages_is_the_mean_of_the_parts(ramps, oracles, gray) -> None:
+def test_a_head_that_averages_is_the_mean_of_the_parts(ramps, oracles, gray, averaging_head) -> None:
     encoder = oracles.frozen(gray(), heads={"composition_head": averaging_head(2)})
     metrics = ComposabilityProbe(windows=3, **FAST).run(encoder, ramps).metrics
     for name in ("cosine", "control", "gap"):
@@ -49,7 +36,7 @@ def test_a_head_that_averages_is_the_mean_of_the_parts(ramps, oracles, gray) -> 
     assert "head_cosine" not in ComposabilityProbe(**FAST).run(oracles.gray(), ramps).metrics
 
 
-def test_a_head_of_another_number_of_parts_is_not_used(ramps, oracles, gray) -> None:
+def test_a_head_of_another_number_of_parts_is_not_used(ramps, oracles, gray, averaging_head) -> None:
     encoder = oracles.frozen(gray(), heads={"composition_head": averaging_head(2, parts=9)})
     result = ComposabilityProbe(**FAST).run(encoder, ramps)
     assert result.notes == ["The composition_head is for 9 parts, not for 4, and is not used."]

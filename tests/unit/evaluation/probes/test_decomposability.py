@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from monai_anat.evaluation import DecomposabilityProbe
-from monai_anat.networks.heads.part_whole_heads import CompositionHead, DecompositionHead
+from monai_anat.networks.heads.part_whole_heads import DecompositionHead
 
 FAST = {"resamples": 50, "random_seed": None}
 
@@ -19,17 +19,6 @@ def gray_patients(folder) -> list[dict]:
         Image.fromarray(np.full((50, 60), level, np.uint8)).save(folder / f"{number}.png")
         items.append({"image": str(folder / f"{number}.png"), "patient": number})
     return items
-
-
-def averaging_head(features: int, parts: int = 4) -> CompositionHead:
-    """Gives the mean of parts whose features are positive."""
-    head = CompositionHead(features, parts)
-    with torch.no_grad():
-        head[0].weight.copy_(torch.eye(features).repeat(1, parts) / parts)
-        head[2].weight.copy_(torch.eye(features))
-        head[0].bias.zero_()
-        head[2].bias.zero_()
-    return head
 
 
 def repeating_head(features: int) -> DecompositionHead:
@@ -58,7 +47,9 @@ def test_patients_of_one_gray_level_each_are_found(oracles, tmp_path) -> None:
     assert metrics["part_cosine"].value == pytest.approx(1)
 
 
-def test_a_head_that_repeats_the_whole_is_right_where_all_parts_are_equal(oracles, gray_bands, tmp_path) -> None:
+def test_a_head_that_repeats_the_whole_is_right_where_all_parts_are_equal(
+    oracles, gray_bands, tmp_path, averaging_head
+) -> None:
     items = gray_patients(tmp_path)
     heads = {"composition_head": averaging_head(4), "decomposition_head": repeating_head(4)}
     metrics = DecomposabilityProbe(**FAST).run(oracles.frozen(gray_bands(), heads=heads), items).metrics

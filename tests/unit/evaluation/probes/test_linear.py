@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from monai_anat.data import DatalistError
 from monai_anat.evaluation import LinearProbe, NearestNeighborProbe, compare_results
@@ -18,31 +17,9 @@ FAST = {"resamples": 50, "random_seed": None}
 PROBES = [LinearProbe, NearestNeighborProbe]
 
 
-def pictures(folder, count: int, label) -> list[dict]:
-    items = []
-    generator = np.random.default_rng(len(folder.name) + count)
-    for number in range(count):
-        level = (0, 77, 153, 255)[number % 4]
-        image = np.full((48, 48), level, np.uint8)
-        image[0] = generator.integers(0, 256, size=48)  # no two images are equal
-        path = folder / f"{number}.png"
-        Image.fromarray(image).save(path)
-        items.append({"image": str(path), "patient": f"{folder.name}-{number}", "label": label(number)})
-    return items
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return [tmp_path_factory.mktemp(name) for name in ("training", "validation", "test")]
-
-
-def splits(folders, label):
-    return [pictures(folder, count, label) for folder, count in zip(folders, (24, 8, 20), strict=True)]
-
-
 @pytest.mark.parametrize("probe", PROBES)
-def test_one_of_many_classes(probe, folders, oracles) -> None:
-    result = probe(**FAST, class_names=["a", "b", "c", "d"]).run(oracles.bands(), *splits(folders, lambda n: n % 4))
+def test_one_of_many_classes(probe, splits, oracles) -> None:
+    result = probe(**FAST, class_names=["a", "b", "c", "d"]).run(oracles.bands(), *splits(lambda n: n % 4))
     assert Result.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False))) == result
     assert result.metrics["auroc"].value == 1
     assert result.metrics["auprc/c"].value == 1
@@ -52,11 +29,11 @@ def test_one_of_many_classes(probe, folders, oracles) -> None:
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_many_findings_and_unknown_labels(probe, folders, oracles) -> None:
+def test_many_findings_and_unknown_labels(probe, splits, oracles) -> None:
     def label(number):
         return [int(number % 4 in (1, 2)), -1 if number % 5 == 0 else int(number % 4 == 3)]
 
-    result = probe(**FAST, class_names=["mass", "edema"]).run(oracles.bands(), *splits(folders, label))
+    result = probe(**FAST, class_names=["mass", "edema"]).run(oracles.bands(), *splits(label))
     assert result.metrics["auroc/mass"].value == 1
     assert result.metrics["auroc/edema"].value == 1
     assert result.metrics["auroc/edema"].n_patients == 16
@@ -64,14 +41,14 @@ def test_many_findings_and_unknown_labels(probe, folders, oracles) -> None:
     assert "accuracy" not in result.metrics
 
 
-def test_noise_is_at_chance_and_random_weights_stand_beside(folders, oracles) -> None:
-    result = LinearProbe(resamples=200, class_names=["a", "b"]).run(oracles.noise(), *splits(folders, lambda n: n % 2))
+def test_noise_is_at_chance_and_random_weights_stand_beside(splits, oracles) -> None:
+    result = LinearProbe(resamples=200, class_names=["a", "b"]).run(oracles.noise(), *splits(lambda n: n % 2))
     assert result.metrics["auroc"].low < 0.5 < result.metrics["auroc"].high
     assert list(result.baselines) == ["random initialization"]
 
 
-def test_one_class_only_is_said_and_not_averaged(folders, oracles) -> None:
-    data = splits(folders, lambda n: [n % 2, int(n % 4 == 1)])
+def test_one_class_only_is_said_and_not_averaged(splits, oracles) -> None:
+    data = splits(lambda n: [n % 2, int(n % 4 == 1)])
     for item in data[2]:
         item["label"][1] = 0
     result = LinearProbe(**FAST, class_names=["mass", "hernia"]).run(oracles.bands(), *data)
@@ -86,16 +63,16 @@ def test_one_class_only_is_said_and_not_averaged(folders, oracles) -> None:
     assert result.metrics["auroc"].why.startswith("no class has both positive and negative test images")
 
 
-def test_a_rare_finding_has_a_value_and_no_interval(folders, oracles) -> None:
-    data = splits(folders, lambda n: [n % 2, int(n == 3)])
+def test_a_rare_finding_has_a_value_and_no_interval(splits, oracles) -> None:
+    data = splits(lambda n: [n % 2, int(n == 3)])
     metric = LinearProbe(**FAST).run(oracles.bands(), *data).metrics["auroc/1"]
     assert metric.value is not None
     assert metric.low is None
     assert metric.why == "an interval needs at least 5 positive patients, got 1"
 
 
-def test_a_constant_encoder_has_no_score(folders, oracles) -> None:
-    result = LinearProbe(**FAST).run(oracles.constant(), *splits(folders, lambda n: n % 2))
+def test_a_constant_encoder_has_no_score(splits, oracles) -> None:
+    result = LinearProbe(**FAST).run(oracles.constant(), *splits(lambda n: n % 2))
     assert result.collapsed is True
     assert result.metrics["auroc"].value is None
     assert "collapsed" in result.metrics["auroc"].why
@@ -141,13 +118,13 @@ def test_a_class_that_no_training_image_has_gets_no_probability() -> None:
     assert (scores[:, 1] == 0.5).all() and (scores[:, 0] > 0.99).all()
 
 
-def test_bad_data_are_named(folders, oracles) -> None:
-    data = splits(folders, lambda n: n % 2)
+def test_bad_data_are_named(splits, oracles) -> None:
+    data = splits(lambda n: n % 2)
     with pytest.raises(DatalistError, match="test must hold at least one image for linear, got none"):
         LinearProbe(**FAST).run(oracles.bands(), data[0], data[1], [])
     with pytest.raises(DatalistError, match="one split only"):
         LinearProbe(**FAST).run(oracles.bands(), data[0], data[1], data[0])
     with pytest.raises(DatalistError, match=r"class number must be in 0..1 for \['a', 'b'\].* got 2"):
-        LinearProbe(**FAST, class_names=["a", "b"]).run(oracles.bands(), *splits(folders, lambda n: n % 3))
+        LinearProbe(**FAST, class_names=["a", "b"]).run(oracles.bands(), *splits(lambda n: n % 3))
     with pytest.raises(DatalistError, match="items must hold at least two patients, got 1"):
         NearestNeighborProbe(**FAST).run_within(oracles.bands(), data[0][:1])

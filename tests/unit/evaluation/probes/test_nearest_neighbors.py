@@ -6,35 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from monai_anat.evaluation import NearestNeighborProbe, compare_results
 from monai_anat.evaluation.class_protocol import Split
 from monai_anat.evaluation.results import Result
 
 FAST = {"resamples": 50, "random_seed": None}
-
-
-def pictures(folder, count: int, label) -> list[dict]:
-    items = []
-    generator = np.random.default_rng(len(folder.name) + count)
-    for number in range(count):
-        level = (0, 77, 153, 255)[number % 4]
-        image = np.full((48, 48), level, np.uint8)
-        image[0] = generator.integers(0, 256, size=48)  # no two images are equal
-        path = folder / f"{number}.png"
-        Image.fromarray(image).save(path)
-        items.append({"image": str(path), "patient": f"{folder.name}-{number}", "label": label(number)})
-    return items
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return [tmp_path_factory.mktemp(name) for name in ("training", "validation", "test")]
-
-
-def splits(folders, label):
-    return [pictures(folder, count, label) for folder, count in zip(folders, (24, 8, 20), strict=True)]
 
 
 def test_neighbors_vote_by_similarity() -> None:
@@ -49,8 +26,8 @@ def test_neighbors_vote_by_similarity() -> None:
     assert unknown[0, 0] == 1, "the share of known labels where no neighbor knows"
 
 
-def test_within_one_list_the_patient_himself_is_no_neighbor(folders, oracles) -> None:
-    items = pictures(folders[0], 24, lambda n: n % 4)
+def test_within_one_list_the_patient_himself_is_no_neighbor(pictures, oracles) -> None:
+    items = pictures("training", 24, lambda n: n % 4)
     result = NearestNeighborProbe(**FAST, neighbors=3).run_within(oracles.bands(), items)
     assert result.metrics["auroc"].value == result.metrics["accuracy"].value == 1
     assert result.n_images == len(result.extra["predictions"]["images"]) == 24
@@ -60,12 +37,12 @@ def test_within_one_list_the_patient_himself_is_no_neighbor(folders, oracles) ->
     assert result.metrics["accuracy"].value == 0, "all that look alike are one patient's"
 
 
-def test_within_one_list_noise_is_at_chance_and_compared_with_random_weights(folders, oracles) -> None:
-    items = pictures(folders[0], 60, lambda n: [n % 2])
+def test_within_one_list_noise_is_at_chance_and_compared_with_random_weights(pictures, splits, oracles) -> None:
+    items = pictures("training", 60, lambda n: [n % 2])
     probe = NearestNeighborProbe(resamples=200, neighbors=5)
     noise, bands = (probe.run_within(encoder(), items) for encoder in (oracles.noise, oracles.bands))
     assert noise.metrics["auroc"].low < 0.5 < noise.metrics["auroc"].high
     assert list(noise.comparisons) == ["random initialization"]
     assert compare_results(bands, noise)["auroc"].ahead == "first"
     with pytest.raises(ValueError, match="same settings"):
-        compare_results(bands, probe.run(oracles.bands(), *splits(folders, lambda n: [n % 2])))
+        compare_results(bands, probe.run(oracles.bands(), *splits(lambda n: [n % 2])))
