@@ -39,6 +39,8 @@ __all__ = [
     "few_shot_table",
 ]
 
+#: why a difference is not that of the means beside it
+_WEIGHTS = "The means give every image the same weight, a difference gives every patient the same weight."
 _CURVES = ("loss", "order", "restoration", "global_consistency", "local_consistency", "effective_rank")
 
 Datalist = Sequence[Mapping[str, Any]]
@@ -83,7 +85,7 @@ def add_dice(report: Report, result: Mapping[str, Any]) -> None:
         "Every arm gets the same images with the same augmentation for the same number of steps. Its learning rate is "
         f"the best of the same grid on validation patients ({rates}). A draw is one choice of training images.",
         ReportTable(["encoder", "draw", *structures, "mean Dice"], rows, "Dice on test images", strong=strong),
-        *(difference_sentence(name, value) + "." for name, value in result["difference"].items()),
+        *(f"{difference_sentence(name, value)}. {_WEIGHTS}" for name, value in result["difference"].items()),
     )
 
 
@@ -170,6 +172,7 @@ def few_shot_table(result: Mapping[str, Any]) -> str:
         cells = [f"{draw['dice']:8.3f}" for draw in arm["draws"]]
         lines.append("".join([f"{name:<13}", *cells, f"{arm['mean']:8.3f}{arm['std']:8.3f}{arm['learning_rate']:8g}"]))
     lines += [difference_sentence(name, value) for name, value in result["difference"].items()]
+    lines += [_WEIGHTS] if result["difference"] else []
     return "\n".join(lines)
 
 

@@ -107,6 +107,15 @@ def test_dice_table_has_each_draw_and_its_mean() -> None:
     assert [table.rows[number][1] for number in table.strong] == ["mean", "mean"]
 
 
+def test_page_and_table_say_that_a_difference_is_not_that_of_the_means() -> None:
+    sentence = "a difference gives every patient the same weight"
+    report = Report("t")
+    add_dice(report, few_shot_result())
+    assert sentence in report.render()
+    assert sentence in few_shot_table(few_shot_result())
+    assert sentence not in few_shot_table({**few_shot_result(), "difference": {}})
+
+
 def test_crops_are_cut_where_they_are_drawn() -> None:
     report = Report("t")
     add_crops(report, segmentation_datalist("test")[0], 4, 8, 1)
