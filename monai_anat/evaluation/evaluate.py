@@ -50,8 +50,8 @@ def evaluate_encoder(
     shared by the protocols.
 
     The outputs contain no file names and no patients: images appear by their position in the datalist ("test 17"). A
-    look-up file, ``OUT.files.json`` beside the output folder, maps positions to paths. Keep it when you share the
-    folder.
+    look-up file, ``OUT.files.json`` beside the output folder, maps positions to paths. Do not share it
+    with the folder.
 
     Args:
         encoder: folder that ``save_encoder`` wrote, with input size and normalization in its record; or a
